@@ -1,0 +1,273 @@
+//! What can be wrong with a dataset.
+//!
+//! Before: a file or a generator's settings were read. After: the recipe's error names the file, the line and what
+//! was wanted there.
+
+use std::{io, path::PathBuf};
+
+use crate::arithmetic::{Operator, Split};
+
+/// Why there is no dataset. Lines, columns of text and bytes count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The file is missing or unreadable.
+    #[error("cannot read the dataset `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not UTF-8.
+    #[error("`{}`, line {line}: byte {byte} of the line is not UTF-8, as datasets must be", path.display())]
+    Utf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The first bad byte within the line.
+        byte: usize,
+    },
+    /// A line is not JSON.
+    #[error("`{}`, line {line}, column {column}: wanted one JSON object on the line: {message}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The place within the line, in bytes.
+        column: usize,
+        /// What the JSON parser said.
+        message: String,
+    },
+    /// A line is JSON, but not an object.
+    #[error("`{}`, line {line}: a row must be a JSON object, but this is {found}", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The kind of value that stands there.
+        found: &'static str,
+    },
+    /// A row lacks a column that the recipe names.
+    #[error(
+        "`{}`, line {line}: the row has no column `{column}`; {}",
+        path.display(),
+        the_columns(column, found)
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column that was wanted.
+        column: String,
+        /// The columns that the row has.
+        found: Vec<String>,
+    },
+    /// The template names a column that there is not.
+    #[error(
+        "{place}: the template names the column `{column}`, which is not there; {}",
+        the_columns(column, found)
+    )]
+    TemplateColumn {
+        /// The file and line, or the generator.
+        place: String,
+        /// The column that was wanted.
+        column: String,
+        /// The columns that there are.
+        found: Vec<String>,
+    },
+    /// A column holds a value of the wrong kind.
+    #[error("`{}`, line {line}: column `{column}` holds {found}, wanted {wanted}", path.display())]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: String,
+        /// The kind of value that it holds.
+        found: &'static str,
+        /// The kinds that would do.
+        wanted: &'static str,
+    },
+    /// The prompt template cannot be read.
+    #[error("the template `{template}` has {problem}, at character {at}")]
+    Template {
+        /// The whole template.
+        template: String,
+        /// Where in it, in characters.
+        at: usize,
+        /// What is wrong there, and what to write.
+        problem: &'static str,
+    },
+    /// A system message for prompts that are plain text.
+    #[error(
+        "`system` is set but `chat` is false: plain text has no system message, so set `chat = true` or drop it"
+    )]
+    SystemWithoutChat,
+    /// There is not one row.
+    #[error("the dataset `{dataset}` is empty, wanted at least one row")]
+    Empty {
+        /// The file or the dataset's name.
+        dataset: String,
+    },
+    /// Two rows of a file have one id.
+    #[error(
+        "`{}`: the id `{id}` stands in lines {first} and {second}, but ids must be unique: randomness is keyed by them",
+        path.display()
+    )]
+    DuplicateId {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        id: String,
+        /// The line where it stands first.
+        first: usize,
+        /// The line where it comes again.
+        second: usize,
+    },
+    /// Two prompts that did not come from a file have one id.
+    #[error(
+        "dataset `{dataset}`: prompts {first} and {second}, counted from 0, have the id `{id}`, but ids must be unique: \
+         randomness is keyed by them"
+    )]
+    DuplicatePrompt {
+        /// The dataset's name.
+        dataset: String,
+        /// The id.
+        id: String,
+        /// The index where it stands first.
+        first: usize,
+        /// The index where it comes again.
+        second: usize,
+    },
+    /// Some answers of a GSM8K file end in `#### 42`, this one does not.
+    #[error(
+        "`{}`, line {line}: the answer has no `####`, though that of line {marked} has one; in the gsm8k layout either \
+         all answers end in `#### 42` or none does",
+        path.display()
+    )]
+    UnmarkedAnswer {
+        /// The file.
+        path: PathBuf,
+        /// The line whose answer lacks the mark.
+        line: usize,
+        /// A line whose answer has it.
+        marked: usize,
+    },
+    /// The answer of a GSM8K row is blank.
+    #[error("`{}`, line {line}: column `{column}` has no final answer, wanted one such as `#### 42` or `42`", path.display())]
+    EmptyAnswer {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The answer's column.
+        column: String,
+    },
+    /// GSM8K rows without an answer column.
+    #[error("the gsm8k layout needs an answer column, but `answer` is empty, which means that there is none")]
+    LayoutNeedsAnswer,
+    /// An empty range of digits.
+    #[error("`min_digits` is {min_digits}, wanted at most `digits`, which is {digits}")]
+    Digits {
+        /// The least number of digits.
+        min_digits: usize,
+        /// The largest number of digits.
+        digits: usize,
+    },
+    /// No operator to choose from.
+    #[error("`operators` is empty, wanted at least one of `+`, `-` and `*`")]
+    NoOperators,
+    /// An operator that is listed twice.
+    #[error("`operators` names `{operator}` twice, wanted each once: all are equally likely")]
+    RepeatedOperator {
+        /// The operator.
+        operator: Operator,
+    },
+    /// More problems are wanted than there are.
+    #[error(
+        "`count` is {count}, but the {split} split has no more than {exist} distinct problems; raise `digits` or lower \
+         `count`"
+    )]
+    TooFewProblems {
+        /// How many are wanted.
+        count: usize,
+        /// The split that they should come from.
+        split: Split,
+        /// How many there are.
+        exist: u64,
+    },
+    /// The problems of a split are too rare to be found by drawing.
+    #[error(
+        "`count` is {count}, but {draws} draws found only {found} distinct problems of the {split} split; lower `count` \
+         or give that split a larger share by `held_out`"
+    )]
+    RareProblems {
+        /// How many are wanted.
+        count: usize,
+        /// The split that they should come from.
+        split: Split,
+        /// How many were found.
+        found: usize,
+        /// How many were drawn.
+        draws: u64,
+    },
+}
+
+/// The columns that there are, and the one that was probably meant.
+fn the_columns(wanted: &str, found: &[String]) -> String {
+    let list = match found {
+        [] => "there are no columns at all".to_owned(),
+        _ => format!("the columns are `{}`", found.join("`, `")),
+    };
+    match nearest(wanted, found) {
+        Some(column) => format!("{list}; did you mean `{column}`?"),
+        None => list,
+    }
+}
+
+/// The name closest to `wanted`, letter case aside, if no more than a third of it has to be edited.
+fn nearest<'a>(wanted: &str, found: &'a [String]) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let allowed = (wanted.chars().count() / 3).max(1);
+    found
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&wanted, &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_and_a_far_one_is_not() {
+        let found = names(&["problem", "questoin", "answer"]);
+        assert_eq!(nearest("question", &found), Some("questoin"));
+        assert_eq!(nearest("Answer", &found), Some("answer"));
+        assert_eq!(nearest("prompt", &found), None);
+        assert_eq!(nearest("a", &names(&["b", "ab"])), Some("b")); // both one edit away: the first
+        assert_eq!(nearest("question", &[]), None);
+    }
+
+    #[test]
+    fn the_columns_are_listed_with_a_suggestion_only_where_there_is_one() {
+        assert_eq!(
+            the_columns("x1", &names(&["x2", "yy"])),
+            "the columns are `x2`, `yy`; did you mean `x2`?"
+        );
+        assert_eq!(the_columns("question", &names(&["yy"])), "the columns are `yy`");
+        assert_eq!(the_columns("question", &[]), "there are no columns at all");
+    }
+}

@@ -1,0 +1,73 @@
+//! One completion of one prompt, and what it earned.
+//!
+//! Before: the sampler drew it from a policy. After: a reward scores it, then the engine trains on it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Prompt;
+
+/// Counts updates of the weights: 0 is the checkpoint that the run began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct PolicyVersion(pub u64);
+
+/// Why a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The policy drew a stop token, which is the last of `tokens`.
+    Token,
+    /// The text reached a stop string.
+    Text,
+    /// The token budget or the context ran out: the rollout is truncated.
+    Length,
+}
+
+/// One completion of one prompt, exactly as it was sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The problem, shared by its group.
+    pub prompt: Arc<Prompt>,
+    /// The prompt as the policy read it, shared by its group.
+    pub prompt_tokens: Arc<[u32]>,
+    /// What the policy wrote, a stop token included.
+    pub tokens: Vec<u32>,
+    /// `tokens` as text, special tokens and the stop string left out. Derived; never tokenised again.
+    pub text: String,
+    /// ln π(token | prefix) in nats, one per token, under the very distribution it was drawn from: after
+    /// temperature and truncation. Ratios are only honest if this is.
+    pub log_probs: Vec<f32>,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// The weights that sampled it.
+    pub policy: PolicyVersion,
+    /// Place within its group, from 0.
+    pub place: usize,
+}
+
+impl Rollout {
+    /// Whether the budget ran out before the policy ended by itself.
+    pub fn truncated(&self) -> bool {
+        self.stop == StopReason::Length
+    }
+}
+
+/// What a rollout earned, in parts and in sum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The weighted sum, or `None` if a part that counts is absent: that is not 0, and such a rollout is left out
+    /// of its group and counted.
+    pub reward: Option<f32>,
+    /// Each reward function's own verdict before its weight, in the recipe's order.
+    pub parts: Vec<(String, Option<f32>)>,
+}
+
+/// A rollout and what it earned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoredRollout {
+    /// The completion.
+    pub rollout: Rollout,
+    /// Its score.
+    pub score: Score,
+}

@@ -1,0 +1,177 @@
+//! How a row's columns become the text that the policy reads.
+//!
+//! Before: [`crate::Dataset`] has read or drawn a row. After: its [`Body`] is part of a [`crate::Prompt`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Body, DataError, Message};
+
+/// How a row's columns become the text that the policy reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptTemplate {
+    /// A system message in front, taken as it stands; needs `chat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The text, with `{column}` wherever a column of the row goes. `{question}`, `{answer}` and `{id}` are the mapped
+    /// columns, whatever the file calls them. `{{` and `}}` are literal braces.
+    pub template: String,
+    /// Whether the text is the user's turn of a conversation, rendered by the checkpoint's chat template, or plain
+    /// text that the policy continues.
+    pub chat: bool,
+}
+
+impl Default for PromptTemplate {
+    fn default() -> Self {
+        Self { system: None, template: "{question}".into(), chat: false }
+    }
+}
+
+/// A [`PromptTemplate`] taken apart once, to be filled for every row.
+pub(crate) struct Template<'a> {
+    settings: &'a PromptTemplate,
+    pieces: Vec<Piece<'a>>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Piece<'a> {
+    Text(&'a str),
+    Column(&'a str),
+}
+
+impl<'a> Template<'a> {
+    pub(crate) fn new(settings: &'a PromptTemplate) -> Result<Self, DataError> {
+        if settings.system.is_some() && !settings.chat {
+            return Err(DataError::SystemWithoutChat);
+        }
+        Ok(Self { settings, pieces: parse(&settings.template)? })
+    }
+
+    /// The template with each column's text from `column`, whose error is passed on.
+    pub(crate) fn fill<E>(&self, column: impl Fn(&str) -> Result<String, E>) -> Result<Body, E> {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Column(name) => text.push_str(&column(name)?),
+            }
+        }
+        if !self.settings.chat {
+            return Ok(Body::Text(text));
+        }
+        let system = self.settings.system.iter().map(Message::system);
+        Ok(Body::Chat(system.chain([Message::user(text)]).collect()))
+    }
+}
+
+fn parse(template: &str) -> Result<Vec<Piece<'_>>, DataError> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while let Some(start) = rest.find(['{', '}']) {
+        let (text, braced) = rest.split_at(start);
+        let error = |problem| {
+            let before = &template[..template.len() - braced.len()];
+            DataError::Template { template: template.into(), at: before.chars().count() + 1, problem }
+        };
+        pieces.push(Piece::Text(text));
+        if braced.starts_with("{{") || braced.starts_with("}}") {
+            pieces.push(Piece::Text(&braced[..1]));
+            rest = &braced[2..];
+            continue;
+        }
+        if braced.starts_with('}') {
+            return Err(error("a `}` that closes nothing (a brace that stays is written `}}`)"));
+        }
+        match braced[1..].split_once(['{', '}']) {
+            Some(("", _)) if braced.starts_with("{}") => {
+                return Err(error("a `{}` that names no column (braces that stay are written `{{}}`)"));
+            }
+            Some((name, after)) if braced[1 + name.len()..].starts_with('}') => {
+                pieces.push(Piece::Column(name));
+                rest = after;
+            }
+            _ => return Err(error("a `{` that is never closed (a brace that stays is written `{{`)")),
+        }
+    }
+    pieces.push(Piece::Text(rest));
+    pieces.retain(|piece| *piece != Piece::Text(""));
+    Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(template: &str) -> String {
+        let settings = PromptTemplate { template: template.into(), ..PromptTemplate::default() };
+        let body = Template::new(&settings)
+            .and_then(|template| template.fill(|column| Ok::<_, DataError>(format!("<{column}>"))))
+            .map_err(|error| error.to_string());
+        match body {
+            Ok(Body::Text(text)) => text,
+            Ok(Body::Chat(_)) => unreachable!("chat is off"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn columns_are_filled_and_doubled_braces_stay() {
+        assert_eq!(text("{question}"), "<question>");
+        assert_eq!(text("Q: {a} {b b}{a}."), "Q: <a> <b b><a>.");
+        assert_eq!(text(r"{q} Answer in \boxed{{}}."), r"<q> Answer in \boxed{}.");
+        assert_eq!(text("{{{a}}}"), "{<a>}");
+        assert_eq!(text("no column"), "no column");
+        assert_eq!(text(""), "");
+    }
+
+    #[test]
+    fn what_a_column_holds_is_not_read_as_a_template() {
+        let template = PromptTemplate::default();
+        let body = Template::new(&template).unwrap().fill(|_| Ok::<_, ()>("{x}}".into())).unwrap();
+        assert_eq!(body, Body::Text("{x}}".into()));
+    }
+
+    #[test]
+    fn unbalanced_braces_are_named_by_their_place() {
+        let unclosed = "a `{` that is never closed (a brace that stays is written `{{`)";
+        assert_eq!(text("é{a"), format!("the template `é{{a` has {unclosed}, at character 2"));
+        assert_eq!(text("{a{b}"), format!("the template `{{a{{b}}` has {unclosed}, at character 1"));
+        assert_eq!(text("{"), format!("the template `{{` has {unclosed}, at character 1"));
+        assert_eq!(
+            text("ab}"),
+            "the template `ab}` has a `}` that closes nothing (a brace that stays is written `}}`), at character 3"
+        );
+        assert_eq!(
+            text(r"\boxed{}"),
+            r"the template `\boxed{}` has a `{}` that names no column (braces that stay are written `{{}}`), at character 7"
+        );
+    }
+
+    #[test]
+    fn a_chat_has_the_system_message_first_and_the_text_as_the_users() {
+        let settings = PromptTemplate { system: Some("{s}".into()), chat: true, ..PromptTemplate::default() };
+        let body = Template::new(&settings).unwrap().fill(|_| Ok::<_, ()>("hi".into())).unwrap();
+        assert_eq!(body, Body::Chat(vec![Message::system("{s}"), Message::user("hi")]));
+
+        let settings = PromptTemplate { system: None, ..settings };
+        let body = Template::new(&settings).unwrap().fill(|_| Ok::<_, ()>("hi".into())).unwrap();
+        assert_eq!(body, Body::Chat(vec![Message::user("hi")]));
+    }
+
+    #[test]
+    fn a_system_message_without_chat_is_refused() {
+        let settings = PromptTemplate { system: Some("s".into()), ..PromptTemplate::default() };
+        let error = Template::new(&settings).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "`system` is set but `chat` is false: plain text has no system message, so set `chat = true` or drop it"
+        );
+    }
+
+    #[test]
+    fn settings_are_strict_and_sparse() {
+        let read = |json| serde_json::from_str::<PromptTemplate>(json);
+        assert_eq!(read("{}").unwrap(), PromptTemplate::default());
+        assert!(read(r#"{"templte": "x"}"#).unwrap_err().to_string().contains("unknown field `templte`"));
+    }
+}

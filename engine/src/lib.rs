@@ -1,0 +1,26 @@
+//! The policy, and everything that turns scored rollouts into one update of its weights.
+//!
+//! `ScoredRollout ─baseline→ Batch ─objective→ Update ─log→ Metrics`. The trainer knows no algorithm by name: a
+//! [`baseline`] turns rewards into advantages, an [`objective`] turns log-probs and advantages into a loss, a
+//! [`transform`] turns gradients into a change of the weights. [`model`] imports nothing else from this crate.
+
+pub mod baseline;
+pub mod batch;
+mod error;
+pub mod gradient;
+pub mod metrics;
+pub mod model;
+pub mod objective;
+pub mod optimizer;
+pub mod schedule;
+pub mod selection;
+pub mod supervised;
+pub mod trainer;
+pub mod transform;
+
+pub use error::{EngineError, Result};
+
+use std::collections::BTreeMap;
+
+/// Named tensors: weights, gradients, or the state of a transform. Names are those of the checkpoint.
+pub type Tensors = BTreeMap<String, candle_core::Tensor>;

@@ -1,0 +1,604 @@
+//! The shape of a model: `config.json` in Hugging Face layout, read, checked and written.
+//!
+//! Before: a checkpoint's `config.json` and `generation_config.json`, or `[model]` of a recipe. After:
+//! [`super::weights`] compares every tensor with [`ModelConfig::parameters`], and the policy is built to it.
+
+use super::error::{ModelError, Result};
+use super::weights::WeightDtype;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Which decoder it is. They share everything but biases and norms in the attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Qwen2 and Qwen2.5: biases on q, k and v.
+    Qwen2,
+    /// Qwen3: an RMS norm over each head of q and k.
+    Qwen3,
+}
+
+impl Family {
+    /// `model_type` in config.json.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The one entry of `architectures` in config.json.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Family::Qwen2 => "Qwen2ForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
+
+/// A checked model configuration. Fields have their Hugging Face names; sizes are counts, never zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Which decoder.
+    pub family: Family,
+    /// Rows of the embedding: at least the tokenizer's ids, often padded.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the gated MLP.
+    pub intermediate_size: usize,
+    /// Decoder layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head, even; need not be `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    /// Longest sequence the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in every RMS norm.
+    pub rms_norm_eps: f64,
+    /// Whether the output head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// As in config.json; false where it is absent. See [`Self::qkv_bias`] for what the layers do.
+    pub attention_bias: bool,
+    /// Tokens that end a completion: config.json's, then those generation_config.json adds.
+    pub eos_token_ids: Vec<u32>,
+    /// Padding token, if one is named.
+    pub pad_token_id: Option<u32>,
+    /// config.json as it was read, so that writing it back loses nothing.
+    json: Map<String, Value>,
+}
+
+/// Settings for a Qwen3 model that starts from random weights; `[model]` of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewModel {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the gated MLP.
+    pub intermediate_size: usize,
+    /// Decoder layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Rows of the embedding; by default as many as the tokenizer has ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// Longest sequence, in tokens.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    /// Added to the mean square in every RMS norm.
+    #[serde(default = "default_eps")]
+    pub rms_norm_eps: f64,
+    /// Whether the output head is the embedding.
+    #[serde(default = "default_tied")]
+    pub tie_word_embeddings: bool,
+}
+
+// The values of Qwen3-0.6B.
+fn default_positions() -> usize {
+    40960
+}
+fn default_theta() -> f64 {
+    1e6
+}
+fn default_eps() -> f64 {
+    1e-6
+}
+fn default_tied() -> bool {
+    true
+}
+
+impl NewModel {
+    /// The configuration of a new Qwen3 model for a tokenizer with ids below `tokenizer_vocab`.
+    ///
+    /// # Errors
+    /// If a size is zero, the sizes do not fit each other, or `vocab_size` is less than `tokenizer_vocab`.
+    pub fn config(
+        &self,
+        tokenizer_vocab: usize,
+        eos_token_ids: Vec<u32>,
+        pad_token_id: Option<u32>,
+    ) -> Result<ModelConfig> {
+        let vocab_size = self.vocab_size.unwrap_or(tokenizer_vocab);
+        if vocab_size < tokenizer_vocab {
+            return Err(invalid(
+                "vocab_size",
+                vocab_size,
+                format!("the tokenizer has {tokenizer_vocab} ids"),
+            ));
+        }
+        let mut config = ModelConfig {
+            family: Family::Qwen3,
+            vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            max_position_embeddings: self.max_position_embeddings,
+            rope_theta: self.rope_theta,
+            rms_norm_eps: self.rms_norm_eps,
+            tie_word_embeddings: self.tie_word_embeddings,
+            attention_bias: false,
+            eos_token_ids,
+            pad_token_id,
+            json: Map::new(),
+        };
+        config.check()?;
+        // The layout of published checkpoints, which old and new releases of transformers and vLLM read.
+        let eos = match config.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [one] => json!(one),
+            many => json!(many),
+        };
+        let json = json!({
+            "architectures": [Family::Qwen3.architecture()],
+            "model_type": Family::Qwen3.model_type(),
+            "attention_bias": false,
+            "attention_dropout": 0.0,
+            "bos_token_id": null,
+            "eos_token_id": eos,
+            "pad_token_id": config.pad_token_id,
+            "hidden_act": "silu",
+            "initializer_range": 0.02,
+            "max_window_layers": config.num_hidden_layers,
+            "rope_scaling": null,
+            "sliding_window": null,
+            "use_sliding_window": false,
+            "use_cache": true,
+            "torch_dtype": null,
+            "dtype": null,
+        });
+        if let Value::Object(object) = json {
+            config.json = object;
+        }
+        Ok(config)
+    }
+}
+
+impl ModelConfig {
+    /// Reads `config.json` of a checkpoint folder, and the end tokens of `generation_config.json` if it is there.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or as [`Self::from_json`].
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let config = std::fs::read_to_string(&path).map_err(ModelError::io("read", &path))?;
+        let path = dir.join("generation_config.json");
+        let generation = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(ModelError::io("read", path)(error)),
+        };
+        Self::from_json_with_generation(&config, generation.as_deref())
+    }
+
+    /// Reads the text of a `config.json`: the layout of published checkpoints (`rope_theta`, `torch_dtype`) and
+    /// the one that transformers 5 writes (`rope_parameters`, `dtype`).
+    ///
+    /// # Errors
+    /// If it is not JSON, is of another family, lacks a field, has a size that cannot be, or asks for something
+    /// that is not implemented here (a sliding window, RoPE scaling, another activation, quantised weights).
+    pub fn from_json(text: &str) -> Result<Self> {
+        Self::from_json_with_generation(text, None)
+    }
+
+    /// [`Self::from_json`] with the text of `generation_config.json`, which may name more end tokens.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`], of either file.
+    pub fn from_json_with_generation(config: &str, generation: Option<&str>) -> Result<Self> {
+        let json = parse("config.json", config)?;
+        let generation = generation.map(|text| parse("generation_config.json", text)).transpose()?;
+        let family = family(&json)?;
+        refuse_unsupported(&json)?;
+
+        let fields = Fields { json: &json, family };
+        let hidden_size = fields.size("hidden_size")?;
+        let num_attention_heads = fields.size("num_attention_heads")?;
+        let head_dim = match json.get("head_dim") {
+            None | Some(Value::Null) => {
+                if num_attention_heads == 0 || !hidden_size.is_multiple_of(num_attention_heads) {
+                    let wanted = format!(
+                        "without `head_dim` it must be a multiple of `num_attention_heads` {num_attention_heads}"
+                    );
+                    return Err(invalid("hidden_size", hidden_size, wanted));
+                }
+                hidden_size / num_attention_heads
+            }
+            Some(_) => fields.size("head_dim")?,
+        };
+
+        let mut eos_token_ids = token_ids("config.json", &json, "eos_token_id")?;
+        let mut pad = token_ids("config.json", &json, "pad_token_id")?;
+        if let Some(generation) = &generation {
+            eos_token_ids.extend(token_ids("generation_config.json", generation, "eos_token_id")?);
+            pad.extend(token_ids("generation_config.json", generation, "pad_token_id")?);
+        }
+        let mut seen = Vec::with_capacity(eos_token_ids.len());
+        eos_token_ids.retain(|id| {
+            !seen.contains(id) && {
+                seen.push(*id);
+                true
+            }
+        });
+
+        let config = Self {
+            family,
+            vocab_size: fields.size("vocab_size")?,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size")?,
+            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads: fields.size("num_key_value_heads")?,
+            head_dim,
+            max_position_embeddings: fields.size("max_position_embeddings")?,
+            rope_theta: fields.rope_theta()?,
+            rms_norm_eps: fields.number("rms_norm_eps")?,
+            // transformers leaves these out where they are false.
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+            attention_bias: fields.flag("attention_bias")?,
+            eos_token_ids,
+            pad_token_id: pad.first().copied(),
+            json,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether q, k and v projections have a bias.
+    pub fn qkv_bias(&self) -> bool {
+        match self.family {
+            Family::Qwen2 => true,
+            Family::Qwen3 => self.attention_bias,
+        }
+    }
+
+    /// Whether the attention's output projection has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.family == Family::Qwen3 && self.attention_bias
+    }
+
+    /// Whether q and k pass an RMS norm over `head_dim`.
+    pub fn qk_norm(&self) -> bool {
+        self.family == Family::Qwen3
+    }
+
+    /// Width of all query heads together.
+    pub fn query_size(&self) -> usize {
+        self.num_attention_heads * self.head_dim
+    }
+
+    /// Width of all key (or value) heads together.
+    pub fn key_value_size(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+
+    /// Name and shape of every tensor under its Hugging Face name, in the order of the forward pass.
+    /// Matrices are `(out, in)`. A tied head has no tensor of its own.
+    pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
+        let (query, key_value) = (self.query_size(), self.key_value_size());
+        let mut all = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab_size, hidden])];
+        for layer in 0..self.num_hidden_layers {
+            let mut add = |name: &str, shape: &[usize]| {
+                all.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+            };
+            add("input_layernorm.weight", &[hidden]);
+            for (name, width) in [("q_proj", query), ("k_proj", key_value), ("v_proj", key_value)] {
+                add(&format!("self_attn.{name}.weight"), &[width, hidden]);
+                if self.qkv_bias() {
+                    add(&format!("self_attn.{name}.bias"), &[width]);
+                }
+            }
+            if self.qk_norm() {
+                add("self_attn.q_norm.weight", &[self.head_dim]);
+                add("self_attn.k_norm.weight", &[self.head_dim]);
+            }
+            add("self_attn.o_proj.weight", &[hidden, query]);
+            if self.output_bias() {
+                add("self_attn.o_proj.bias", &[hidden]);
+            }
+            add("post_attention_layernorm.weight", &[hidden]);
+            add("mlp.gate_proj.weight", &[mlp, hidden]);
+            add("mlp.up_proj.weight", &[mlp, hidden]);
+            add("mlp.down_proj.weight", &[hidden, mlp]);
+        }
+        all.push(("model.norm.weight".to_string(), vec![hidden]));
+        if !self.tie_word_embeddings {
+            all.push(("lm_head.weight".to_string(), vec![self.vocab_size, hidden]));
+        }
+        all
+    }
+
+    /// How many numbers the model holds; a tied head counts once.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// The text of a `config.json` for weights of type `dtype`. What was read is kept, unknown fields too.
+    pub fn to_json(&self, dtype: WeightDtype) -> String {
+        let mut json = self.json.clone();
+        // A field is replaced only where it says something else, so that 1e-06 does not become 1e-6.
+        let mut set = |name: &str, value: Value| {
+            let same = json
+                .get(name)
+                .is_some_and(|old| *old == value || (value.is_number() && old.as_f64() == value.as_f64()));
+            if !same {
+                json.insert(name.to_string(), value);
+            }
+        };
+        for (name, size) in self.sizes() {
+            let implied =
+                name == "head_dim" && self.family == Family::Qwen2 && self.query_size() == self.hidden_size;
+            if !implied {
+                set(name, json!(size));
+            }
+        }
+        set("rms_norm_eps", json!(self.rms_norm_eps));
+        set("tie_word_embeddings", json!(self.tie_word_embeddings));
+        match json.get_mut("rope_parameters") {
+            Some(Value::Object(rope)) => drop(rope.insert("rope_theta".to_string(), json!(self.rope_theta))),
+            _ => drop(json.insert("rope_theta".to_string(), json!(self.rope_theta))),
+        }
+
+        let name = Value::from(dtype.torch_name());
+        let old_name = json.contains_key("torch_dtype");
+        if old_name {
+            json.insert("torch_dtype".to_string(), name.clone());
+        }
+        if !old_name || json.contains_key("dtype") {
+            json.insert("dtype".to_string(), name);
+        }
+        format!("{:#}\n", Value::Object(json))
+    }
+
+    /// The text of a `generation_config.json` that names the end and padding tokens.
+    pub fn generation_json(&self) -> String {
+        let mut json = Map::new();
+        match self.eos_token_ids.as_slice() {
+            [] => {}
+            [one] => drop(json.insert("eos_token_id".to_string(), json!(one))),
+            many => drop(json.insert("eos_token_id".to_string(), json!(many))),
+        }
+        if let Some(pad) = self.pad_token_id {
+            json.insert("pad_token_id".to_string(), json!(pad));
+        }
+        format!("{:#}\n", Value::Object(json))
+    }
+
+    /// The counts, under their names in config.json.
+    fn sizes(&self) -> [(&'static str, usize); 8] {
+        [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ]
+    }
+
+    /// Whether the sizes fit each other.
+    fn check(&self) -> Result<()> {
+        for (field, size) in self.sizes() {
+            if size == 0 {
+                return Err(invalid(field, size, "it must be at least 1"));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let wanted = format!("`num_key_value_heads` {} must divide it", self.num_key_value_heads);
+            return Err(invalid("num_attention_heads", self.num_attention_heads, wanted));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(invalid("head_dim", self.head_dim, "rotary embeddings need an even number"));
+        }
+        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(invalid(field, value, "it must be a positive number"));
+            }
+        }
+        for (field, id) in self
+            .eos_token_ids
+            .iter()
+            .map(|id| ("eos_token_id", *id))
+            .chain(self.pad_token_id.map(|id| ("pad_token_id", id)))
+        {
+            if id as usize >= self.vocab_size {
+                return Err(invalid(field, id, format!("it must be below `vocab_size` {}", self.vocab_size)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(field: &str, value: impl ToString, wanted: impl Into<String>) -> ModelError {
+    ModelError::InvalidField { field: field.to_string(), value: value.to_string(), wanted: wanted.into() }
+}
+
+fn parse(file: &str, text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).map_err(|source| ModelError::Json { file: file.to_string(), source })
+}
+
+fn family(json: &Map<String, Value>) -> Result<Family> {
+    let family = match json.get("model_type") {
+        Some(Value::String(name)) if name == "qwen2" => Family::Qwen2,
+        Some(Value::String(name)) if name == "qwen3" => Family::Qwen3,
+        Some(found) => {
+            return Err(ModelError::UnsupportedModel { field: "model_type", found: found.to_string() });
+        }
+        None => {
+            return Err(ModelError::MissingField { field: "model_type", family: "Hugging Face".to_string() });
+        }
+    };
+    match json.get("architectures") {
+        None | Some(Value::Null) => Ok(family),
+        Some(Value::Array(names)) if names.len() == 1 && names[0] == family.architecture() => Ok(family),
+        Some(found) => Err(ModelError::UnsupportedModel {
+            field: "architectures",
+            found: format!("{found} with model_type {:?}", family.model_type()),
+        }),
+    }
+}
+
+/// Refuses what would make another model of the same weights, if it were ignored.
+fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
+    let unsupported = |field: &str, value: &Value, reason: &str| {
+        Err(ModelError::UnsupportedField {
+            field: field.to_string(),
+            value: value.to_string(),
+            reason: reason.to_string(),
+        })
+    };
+    let window =
+        "attention beyond the window would differ from the model's own; only full attention is there";
+    match json.get("use_sliding_window") {
+        None | Some(Value::Null | Value::Bool(false)) => {}
+        Some(value) => return unsupported("use_sliding_window", value, window),
+    }
+    if let Some(Value::Array(layers)) = json.get("layer_types")
+        && let Some(other) = layers.iter().find(|kind| *kind != "full_attention")
+    {
+        return unsupported("layer_types", other, window);
+    }
+    match json.get("hidden_act") {
+        None | Some(Value::Null) => {}
+        Some(value) if value == "silu" => {}
+        Some(value) => return unsupported("hidden_act", value, "only silu is there"),
+    }
+    if let Some(value) = json.get("quantization_config").filter(|value| !value.is_null()) {
+        return unsupported("quantization_config", value, "only weights in bf16, f16 or f32 can be trained");
+    }
+    let scaled = "positions would be rotated differently; only unscaled RoPE (`default`) is there";
+    for place in ["rope_scaling", "rope_parameters"] {
+        let rope = match json.get(place) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(rope)) => rope,
+            Some(value) => return unsupported(place, value, scaled),
+        };
+        for key in ["rope_type", "type"] {
+            match rope.get(key) {
+                None | Some(Value::Null) => {}
+                Some(value) if value == "default" => {}
+                Some(value) => return unsupported(&format!("{place}.{key}"), value, scaled),
+            }
+        }
+        if let Some(value) = rope.get("factor").filter(|factor| factor.as_f64() != Some(1.0)) {
+            return unsupported(&format!("{place}.factor"), value, scaled);
+        }
+    }
+    let partial = [
+        json.get("partial_rotary_factor"),
+        json.get("rope_parameters").and_then(|r| r.get("partial_rotary_factor")),
+    ];
+    for value in partial.into_iter().flatten().filter(|value| !value.is_null()) {
+        if value.as_f64() != Some(1.0) {
+            return unsupported("partial_rotary_factor", value, "only whole heads are rotated here");
+        }
+    }
+    Ok(())
+}
+
+/// Reads typed fields of a config.json and names the one that is missing or wrong.
+struct Fields<'a> {
+    json: &'a Map<String, Value>,
+    family: Family,
+}
+
+impl Fields<'_> {
+    fn get(&self, field: &'static str) -> Result<&Value> {
+        match self.json.get(field) {
+            None | Some(Value::Null) => {
+                Err(ModelError::MissingField { field, family: self.family.model_type().to_string() })
+            }
+            Some(value) => Ok(value),
+        }
+    }
+
+    fn size(&self, field: &'static str) -> Result<usize> {
+        let value = self.get(field)?;
+        value
+            .as_u64()
+            .filter(|size| *size <= u64::from(u32::MAX))
+            .map(|size| size as usize)
+            .ok_or_else(|| invalid(field, value, format!("it must be a whole number from 1 to {}", u32::MAX)))
+    }
+
+    fn number(&self, field: &'static str) -> Result<f64> {
+        let value = self.get(field)?;
+        value.as_f64().ok_or_else(|| invalid(field, value, "it must be a number"))
+    }
+
+    fn flag(&self, field: &'static str) -> Result<bool> {
+        match self.json.get(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(value) => value.as_bool().ok_or_else(|| invalid(field, value, "it must be true or false")),
+        }
+    }
+
+    /// `rope_theta` at the top or inside `rope_parameters`; where both are there, they must agree.
+    fn rope_theta(&self) -> Result<f64> {
+        let inner = self.json.get("rope_parameters").and_then(|rope| rope.get("rope_theta"));
+        let Some(inner) = inner.filter(|value| !value.is_null()) else {
+            return self.number("rope_theta");
+        };
+        let theta = inner
+            .as_f64()
+            .ok_or_else(|| invalid("rope_parameters.rope_theta", inner, "it must be a number"))?;
+        match self.json.get("rope_theta").filter(|value| !value.is_null()) {
+            Some(outer) if outer.as_f64() != Some(theta) => {
+                Err(invalid("rope_theta", outer, format!("`rope_parameters.rope_theta` says {theta}")))
+            }
+            _ => Ok(theta),
+        }
+    }
+}
+
+/// Token ids under `field`: none, one or a list.
+fn token_ids(file: &str, json: &Map<String, Value>, field: &str) -> Result<Vec<u32>> {
+    let found = json.get(field).unwrap_or(&Value::Null);
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = match found {
+        Value::Null => Some(Vec::new()),
+        Value::Array(list) => list.iter().map(id).collect(),
+        value => id(value).map(|id| vec![id]),
+    };
+    ids.ok_or_else(|| {
+        invalid(&format!("{field} of {file}"), found, "it must be a token id or a list of them")
+    })
+}

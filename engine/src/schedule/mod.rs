@@ -1,0 +1,76 @@
+//! The learning rate of each update.
+//!
+//! Before: the recipe. After: [`crate::transform::ScaleByLearningRate`]. A schedule is a function of the update's
+//! number and holds no state.
+
+use serde::{Deserialize, Serialize};
+
+/// A warm-up, then a shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Updates over which it rises linearly from 0; the first update already has a share of 1/warmup.
+    pub warmup: u64,
+    /// What follows.
+    pub shape: Shape,
+    /// Where `linear` and `cosine` end, as a share of the highest.
+    pub floor: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { learning_rate: 1e-6, warmup: 0, shape: Shape::Constant, floor: 0.0 }
+    }
+}
+
+/// What the learning rate does after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Stays.
+    #[default]
+    Constant,
+    /// Falls in a straight line to the floor at the last update.
+    Linear,
+    /// Falls along half a cosine to the floor at the last update.
+    Cosine,
+}
+
+impl Schedule {
+    /// Learning rate of update `update` of `total`, counted from 0.
+    pub fn at(&self, update: u64, total: u64) -> f64 {
+        if update < self.warmup {
+            return self.learning_rate * (update + 1) as f64 / self.warmup as f64;
+        }
+        let span = total.saturating_sub(self.warmup).saturating_sub(1).max(1);
+        let done = ((update - self.warmup) as f64 / span as f64).min(1.0);
+        let left = match self.shape {
+            Shape::Constant => return self.learning_rate,
+            Shape::Linear => 1.0 - done,
+            Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+        };
+        self.learning_rate * (self.floor + (1.0 - self.floor) * left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rises_to_the_peak_and_ends_at_the_floor() {
+        for shape in [Shape::Linear, Shape::Cosine] {
+            let schedule = Schedule { learning_rate: 2.0, warmup: 4, shape, floor: 0.1 };
+            let rates: Vec<f64> = (0..11).map(|update| schedule.at(update, 11)).collect();
+            assert_eq!(&rates[..5], [0.5, 1.0, 1.5, 2.0, 2.0]);
+            assert!((rates[7] - (0.2 + 1.8 * 0.5)).abs() < 1e-12, "half way: {rates:?}");
+            assert!((rates[10] - 0.2).abs() < 1e-12, "{rates:?}");
+            assert!(rates[4..].is_sorted_by(|a, b| a >= b));
+        }
+        let constant = Schedule { learning_rate: 2.0, ..Schedule::default() };
+        assert_eq!(constant.at(0, 1), 2.0);
+        assert_eq!(constant.at(99, 100), 2.0);
+    }
+}

@@ -1,0 +1,54 @@
+//! Which prompts a step draws.
+//!
+//! Before: the dataset. After: the sampler. A draw is a function of (seed, step), so that a resumed run draws what
+//! an uninterrupted one would.
+
+use data::Seed;
+use rand::seq::SliceRandom;
+
+/// Every prompt once, in random order, then all again in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shuffled {
+    /// Prompts in the dataset, at least 1.
+    pub prompts: usize,
+    /// The run's seed.
+    pub seed: Seed,
+}
+
+impl Shuffled {
+    /// Indices of the prompts of step `step`, `count` of them. A step may reach into the next epoch.
+    pub fn draw(&self, step: u64, count: usize) -> Vec<usize> {
+        let first = step * count as u64;
+        let mut epoch = u64::MAX;
+        let mut order = Vec::new();
+        (first..first + count as u64)
+            .map(|place| {
+                let now = place / self.prompts as u64;
+                if now != epoch {
+                    epoch = now;
+                    order = (0..self.prompts).collect::<Vec<_>>();
+                    order.shuffle(&mut self.seed.named("order").at(epoch).rng());
+                }
+                order[(place % self.prompts as u64) as usize]
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_holds_every_prompt_once_and_the_next_another_order() {
+        let selection = Shuffled { prompts: 10, seed: Seed(3) };
+        let drawn: Vec<usize> = (0..10).flat_map(|step| selection.draw(step, 4)).collect();
+        for epoch in drawn.chunks(10) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        }
+        assert_ne!(drawn[..10], drawn[10..20]);
+        assert_eq!(selection.draw(7, 4), drawn[28..32]);
+    }
+}

@@ -1,9 +1,6 @@
 //! Text, tokens and conversations come out as Hugging Face's own libraries give them, byte for byte.
 
-use engine::model::config::ModelConfig;
-use engine::model::error::ModelError;
-use engine::model::template::{ChatMessage, ChatTemplate};
-use engine::model::tokenizer::Tokenizer;
+use engine::model::{ChatMessage, ChatTemplate, ModelConfig, ModelError, Tokenizer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

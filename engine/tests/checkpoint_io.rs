@@ -1,10 +1,8 @@
 //! Checkpoints of other programs are read right or refused with a reason, and what is written reads back the same.
 
 use candle_core::{DType, Device, Tensor};
-use engine::model::checkpoint::Checkpoint;
-use engine::model::config::{Family, ModelConfig, NewModel};
-use engine::model::error::ModelError;
-use engine::model::weights::{self, INDEX_FILE, SINGLE_FILE, WeightDtype};
+use engine::model::weights::{self, INDEX_FILE, SINGLE_FILE};
+use engine::model::{Checkpoint, Family, ModelConfig, ModelError, NewModel, WeightDtype};
 use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

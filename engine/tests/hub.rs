@@ -1,10 +1,8 @@
 //! Models of the hub: fetched whole or refused with a reason, taken from the cache without a network, never waited for
 //! without end. The hub is a thread of this test that speaks just enough HTTP.
 
-use engine::model::checkpoint::Checkpoint;
-use engine::model::error::ModelError;
-use engine::model::hub::Hub;
-use engine::model::weights::{self, INDEX_FILE, SINGLE_FILE, WeightDtype};
+use engine::model::weights::{self, INDEX_FILE, SINGLE_FILE};
+use engine::model::{Checkpoint, Hub, ModelError, WeightDtype};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

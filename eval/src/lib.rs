@@ -1,1 +1,71 @@
-//! x
+//! How good a policy is on prompts it did not train on.
+//!
+//! Before: a policy and held-out prompts. After: a share with its interval, for the progress line, the metrics and the
+//! report.
+
+mod interval;
+
+pub use interval::{Interval, wilson};
+
+use data::{ScoredRollout, Seed};
+use rewards::Rewards;
+use rollout::{RolloutError, Sampler, Task};
+use serde::{Deserialize, Serialize};
+
+/// A share of right answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Rollouts with a reward of at least 1 from the deciding reward function.
+    pub right: usize,
+    /// Rollouts that could be judged.
+    pub judged: usize,
+    /// Rollouts that could not.
+    pub absent: usize,
+    /// Rollouts that ran out of tokens.
+    pub truncated: usize,
+}
+
+impl Accuracy {
+    /// Counts, by the verdict of the reward function called `deciding`.
+    pub fn of(scored: &[ScoredRollout], deciding: &str) -> Self {
+        let mut accuracy = Self { right: 0, judged: 0, absent: 0, truncated: 0 };
+        for scored in scored {
+            let part = scored.score.parts.iter().find(|(name, _)| name == deciding);
+            match part.and_then(|(_, verdict)| *verdict) {
+                Some(verdict) => {
+                    accuracy.judged += 1;
+                    accuracy.right += usize::from(verdict >= 1.0);
+                }
+                None => accuracy.absent += 1,
+            }
+            accuracy.truncated += usize::from(scored.rollout.truncated());
+        }
+        accuracy
+    }
+
+    /// The share of right answers among those judged; 0 if none was.
+    pub fn share(&self) -> f64 {
+        if self.judged == 0 { 0.0 } else { self.right as f64 / self.judged as f64 }
+    }
+
+    /// 95 % interval of the share over questions of this kind, one rollout a question.
+    pub fn interval(&self) -> Interval {
+        wilson(self.right, self.judged, 1.959_964)
+    }
+}
+
+/// Samples one rollout for each task and counts right answers. The draws are those of step 0 of the seed's `eval`
+/// stream at every call, so that two policies meet the same luck.
+///
+/// # Errors
+/// If sampling fails.
+pub fn accuracy(
+    sampler: &Sampler<'_>,
+    tasks: &[Task],
+    rewards: &Rewards,
+    deciding: &str,
+    seed: Seed,
+) -> Result<Accuracy, RolloutError> {
+    let rollouts = sampler.sample(tasks, 1, seed.named("eval").at(0), &mut |_, _| ())?;
+    Ok(Accuracy::of(&rewards.score(rollouts), deciding))
+}

@@ -1,1 +1,30 @@
-//! x
+//! Recipes, and the program that runs them.
+//!
+//! A [`Recipe`] is what a TOML file says; a [`Plan`] is what it comes to: checked, with its model, prompts and rewards
+//! in hand; [`run`] walks the line from prompts to updates. [`App`] is the command line, and the way in for a program
+//! with reward functions of its own:
+//!
+//! ```no_run
+//! use evenkeel::{App, Rollout};
+//! fn main() -> std::process::ExitCode {
+//!     App::new().reward("mine", |rollout: &Rollout| f32::from(rollout.text.contains("42"))).main()
+//! }
+//! ```
+
+mod app;
+mod builtin;
+mod check;
+mod cli;
+mod folder;
+mod plan;
+mod progress;
+mod recipe;
+mod run;
+mod sample;
+mod save;
+
+pub use app::App;
+pub use data::{Prompt, Rollout};
+pub use plan::Plan;
+pub use recipe::{Recipe, RecipeError};
+pub use run::run;

@@ -348,7 +348,7 @@ pub enum ModelError {
 }
 
 /// Result of reading, checking or writing a model.
-pub type Result<T, E = ModelError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = ModelError> = std::result::Result<T, E>;
 
 impl ModelError {
     /// An [`ModelError::Io`] maker for `map_err`.

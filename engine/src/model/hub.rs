@@ -19,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long the network may be silent before it is given up: no connection, or no byte, for this long.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Without these, and the weights, a folder is no model.
 const REQUIRED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
@@ -37,7 +37,7 @@ pub struct Hub {
     pub token: Option<String>,
     /// Whether the network is switched off.
     pub offline: bool,
-    /// How long the network may be silent.
+    /// How long the network may be silent, 30 s by default; noticed after at most twice this.
     pub timeout: Duration,
 }
 

@@ -20,6 +20,7 @@ pub use cache::KvRow;
 pub use checkpoint::Checkpoint;
 pub use config::{Family, ModelConfig, NewModel};
 pub use error::ModelError;
+pub use hub::Hub;
 pub use policy::{Policy, Sequences, Trace};
 pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::Tokenizer;

@@ -1,0 +1,158 @@
+//! Weights to safetensors files, one or many.
+//!
+//! Before: named tensors of a model in training. After: files that transformers, vLLM and [`super::load()`] read.
+
+use super::{BLOCK, INDEX_FILE, SINGLE_FILE, TASK, WeightDtype, first_where};
+use crate::model::config::ModelConfig;
+use crate::model::error::{ModelError, Result};
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Name and shape.
+type Parameter = (String, Vec<usize>);
+
+/// Writes the weights of a model into a folder: `model.safetensors`, or, where that would hold more than
+/// `max_shard_bytes` of numbers, shards and their index. Files are synced to disk; naming the folder atomically is
+/// the caller's part. Gives the files written.
+///
+/// `weights` are those of [`ModelConfig::parameters`], on any device; one tensor at a time is brought to the CPU.
+///
+/// # Errors
+/// If the folder already holds weights, a tensor is missing, unknown or of another shape, a value is not finite in
+/// `dtype` (f16 ends at 65504), or a file cannot be written.
+pub fn save(
+    dir: &Path,
+    config: &ModelConfig,
+    weights: &BTreeMap<String, Tensor>,
+    dtype: WeightDtype,
+    max_shard_bytes: u64,
+) -> Result<Vec<PathBuf>> {
+    let parameters = config.parameters();
+    check_complete(config, &parameters, weights)?;
+    refuse_present(dir)?;
+
+    let bytes_of = |shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
+    let mut shards: Vec<(u64, Vec<Parameter>)> = Vec::new();
+    for (name, shape) in parameters {
+        let size = bytes_of(&shape);
+        match shards.last_mut() {
+            Some((total, tensors)) if *total + size <= max_shard_bytes => {
+                *total += size;
+                tensors.push((name, shape));
+            }
+            _ => shards.push((size, vec![(name, shape)])),
+        }
+    }
+
+    let mut files = Vec::with_capacity(shards.len() + 1);
+    if let [(_, tensors)] = shards.as_slice() {
+        let path = dir.join(SINGLE_FILE);
+        write_file(&path, tensors, weights, dtype)?;
+        files.push(path);
+        return Ok(files);
+    }
+    let mut weight_map = Map::new();
+    for (at, (_, tensors)) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{:05}.safetensors", at + 1, shards.len());
+        let path = dir.join(&file);
+        write_file(&path, tensors, weights, dtype)?;
+        weight_map.extend(tensors.iter().map(|(name, _)| (name.clone(), Value::from(file.as_str()))));
+        files.push(path);
+    }
+    let total: u64 = shards.iter().map(|(size, _)| size).sum();
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+    let path = dir.join(INDEX_FILE);
+    write_synced(&path, format!("{index:#}\n").as_bytes())?;
+    files.push(path);
+    Ok(files)
+}
+
+/// Writes a small file and waits until the disk has it.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path).map_err(ModelError::io("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(ModelError::io("write", path))
+}
+
+fn check_complete(
+    config: &ModelConfig,
+    parameters: &[Parameter],
+    weights: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let place = "the weights to be saved".to_string();
+    for (name, shape) in parameters {
+        let (name, expected) = (name.clone(), shape.clone());
+        match weights.get(&name) {
+            None => return Err(ModelError::MissingTensor { name, place, expected }),
+            Some(tensor) if tensor.dims() != shape => {
+                return Err(ModelError::Shape { name, place, found: tensor.dims().to_vec(), expected });
+            }
+            Some(_) => {}
+        }
+    }
+    if weights.len() > parameters.len() {
+        let known: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
+        if let Some(name) = weights.keys().find(|name| !known.contains(*name)) {
+            return Err(ModelError::UnknownTensor { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_present(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).map_err(ModelError::io("read", dir))? {
+        let file = entry.map_err(ModelError::io("read", dir))?.file_name().to_string_lossy().into_owned();
+        if file.ends_with(".safetensors") || file == INDEX_FILE {
+            return Err(ModelError::WeightsPresent { dir: dir.to_path_buf(), file });
+        }
+    }
+    Ok(())
+}
+
+fn write_file(
+    path: &Path,
+    tensors: &[Parameter],
+    weights: &BTreeMap<String, Tensor>,
+    dtype: WeightDtype,
+) -> Result<()> {
+    let mut header = Map::from_iter([("__metadata__".to_string(), json!({ "format": "pt" }))]);
+    let mut offset = 0;
+    for (name, shape) in tensors {
+        let end = offset + shape.iter().product::<usize>() * dtype.size();
+        let info = json!({ "dtype": dtype.header_name(), "shape": shape, "data_offsets": [offset, end] });
+        header.insert(name.clone(), info);
+        offset = end;
+    }
+    let mut header = Value::Object(header).to_string();
+    // The data start at a multiple of 8, as the format asks for.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+
+    let failed = |error| ModelError::io("write", path)(error);
+    let mut file = BufWriter::new(File::create(path).map_err(ModelError::io("create", path))?);
+    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
+    file.write_all(header.as_bytes()).map_err(failed)?;
+    let mut bytes = Vec::new();
+    for (name, _) in tensors {
+        let tensor = weights.get(name).expect("check_complete saw every parameter");
+        let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        for (at, block) in numbers.chunks(BLOCK).enumerate() {
+            if let Some(index) = first_where(block, |number| !dtype.holds(number)) {
+                let place = format!("`{}` as {}", path.display(), dtype.torch_name());
+                let (index, value) = (at * BLOCK + index, block[index]);
+                return Err(ModelError::NonFinite { name: name.clone(), place, index, value });
+            }
+            bytes.resize(block.len() * dtype.size(), 0);
+            block
+                .par_chunks(TASK)
+                .zip(bytes.par_chunks_mut(TASK * dtype.size()))
+                .for_each(|(numbers, bytes)| dtype.encode(numbers, bytes));
+            file.write_all(&bytes).map_err(failed)?;
+        }
+    }
+    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)
+}

@@ -1,0 +1,49 @@
+//! The program: built-in commands, and the reward functions that a user's own program adds.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use data::Rollout;
+use rewards::Reward;
+
+use crate::cli;
+
+/// Reward functions by name, which recipes mean by `[rewards.custom.NAME]`.
+pub(crate) type CustomRewards = BTreeMap<String, Arc<dyn Reward>>;
+
+/// The command line of Evenkeel, with reward functions of one's own.
+#[derive(Default)]
+pub struct App {
+    rewards: CustomRewards,
+}
+
+impl App {
+    /// The program as it comes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a reward function, a closure `Fn(&Rollout) -> f32` or any [`Reward`]. A recipe uses it by
+    /// `[rewards.custom.NAME]`. A second one of the same name takes the first one's place.
+    #[must_use]
+    pub fn reward(mut self, name: impl Into<String>, reward: impl Reward + 'static) -> Self {
+        self.rewards.insert(name.into(), Arc::new(reward));
+        self
+    }
+
+    /// Reads the command line and runs it. Exit code 0 for success, 1 for a failure, 2 for a mistake in the command
+    /// line or the recipe.
+    pub fn main(self) -> ExitCode {
+        cli::main(&self.rewards)
+    }
+}
+
+/// A reward function that several plans may use.
+pub(crate) struct Shared(pub(crate) Arc<dyn Reward>);
+
+impl Reward for Shared {
+    fn score(&self, rollout: &Rollout) -> Option<f32> {
+        self.0.score(rollout)
+    }
+}

@@ -1,0 +1,171 @@
+//! `evenkeel check`: what a recipe comes to, before anything is trained.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use data::{PolicyVersion, Rollout, StopReason};
+use serde_json::{Value, json};
+
+use crate::plan::Plan;
+
+/// The plan for machines: resolved sizes, batch algebra and memory.
+pub(crate) fn plan_json(plan: &Plan) -> Value {
+    let memory: serde_json::Map<String, Value> =
+        plan.memory().into_iter().map(|(part, bytes)| (part.to_owned(), json!(bytes))).collect();
+    let mut value = json!({
+        "name": plan.recipe.name(),
+        "seed": plan.recipe.seed,
+        "policy": {
+            "source": plan.checkpoint.source(),
+            "family": plan.config.family.model_type(),
+            "parameters": plan.config.parameter_count(),
+            "context": plan.config.max_position_embeddings,
+            "stop_tokens": plan.stop_tokens,
+            "compute": "f32 on the CPU",
+        },
+        "prompts": plan.tasks.len(),
+        "held_out_prompts": plan.held_out.len(),
+        "longest_prompt_tokens": plan.longest_prompt(),
+        "memory_bytes": memory,
+    });
+    if let Some(sft) = &plan.recipe.sft {
+        let examples = sft.steps.get() * sft.batch_size.get();
+        value["sft"] = json!({
+            "updates": sft.steps,
+            "examples": examples,
+            "epochs": examples as f64 / plan.tasks.len().max(1) as f64,
+        });
+    }
+    if let Some(rl) = &plan.recipe.rl {
+        let rollouts = rl.prompts_per_step.get() * rl.group_size.get();
+        let config = Plan::trainer(rl);
+        value["rl"] = json!({
+            "steps": rl.steps,
+            "rollouts_per_step": rollouts,
+            "rollouts": rollouts * rl.steps.get(),
+            "updates_per_step": rl.epochs.get() * rl.mini_batches.get(),
+            "updates": config.updates(),
+            "rollouts_per_update": rollouts as f64 / rl.mini_batches.get() as f64,
+            "epochs_over_prompts": (rl.steps.get() * rl.prompts_per_step.get()) as f64
+                / plan.tasks.len().max(1) as f64,
+            "sampled_tokens_per_step_at_most": rollouts * rl.sampling.max_tokens,
+            "on_policy": config.updates() == config.steps,
+        });
+    }
+    value
+}
+
+/// Prints the plan, the resolved recipe, and what the reward says of a few reference answers.
+pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -> Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&plan_json(plan))?)?;
+        return Ok(());
+    }
+    let c = &plan.config;
+    writeln!(out, "recipe `{}`, with every default filled in:\n", plan.recipe.name())?;
+    writeln!(out, "{}", toml::to_string(&plan.recipe)?)?;
+    writeln!(
+        out,
+        "policy    {} from {}: {} parameters, {} layers × {}, context {}, f32 on the CPU",
+        c.family.model_type(),
+        plan.checkpoint.source(),
+        count(c.parameter_count()),
+        c.num_hidden_layers,
+        c.hidden_size,
+        c.max_position_embeddings
+    )?;
+    let stops: Vec<String> = plan
+        .stop_tokens
+        .iter()
+        .map(|id| format!("{id} ({})", plan.tokenizer.id_to_token(*id).unwrap_or_default()))
+        .collect();
+    writeln!(out, "ends at   {}", if stops.is_empty() { "no token: only at max_tokens".into() } else { stops.join(", ") })?;
+    writeln!(
+        out,
+        "prompts   {} to train on, {} held out; the longest has {} tokens",
+        plan.tasks.len(),
+        plan.held_out.len(),
+        plan.longest_prompt()
+    )?;
+    if let Some(sft) = &plan.recipe.sft {
+        writeln!(
+            out,
+            "sft       {} updates × {} examples = {:.1} epochs",
+            sft.steps.get(),
+            sft.batch_size.get(),
+            (sft.steps.get() * sft.batch_size.get()) as f64 / plan.tasks.len().max(1) as f64
+        )?;
+    }
+    if let Some(rl) = &plan.recipe.rl {
+        let (prompts, group) = (rl.prompts_per_step.get(), rl.group_size.get());
+        writeln!(
+            out,
+            "rl        {} steps × {prompts} prompts × {group} rollouts = {} rollouts; a step makes {} update{}, each on {:.0} rollouts{}",
+            rl.steps.get(),
+            rl.steps.get() * prompts * group,
+            rl.epochs.get() * rl.mini_batches.get(),
+            if rl.epochs.get() * rl.mini_batches.get() == 1 { "" } else { "s" },
+            (prompts * group) as f64 / rl.mini_batches.get() as f64,
+            if rl.epochs.get() * rl.mini_batches.get() == 1 { " (on policy: the clip never acts)" } else { "" }
+        )?;
+        writeln!(
+            out,
+            "          prompts are seen {:.2} times; at most {} tokens are sampled a step",
+            (rl.steps.get() * prompts) as f64 / plan.tasks.len().max(1) as f64,
+            count(prompts * group * rl.sampling.max_tokens)
+        )?;
+    }
+    let memory = plan.memory();
+    let total: usize = memory.iter().map(|(_, bytes)| bytes).sum();
+    writeln!(out, "memory    about {} at the peak:", bytes(total))?;
+    for (part, size) in memory {
+        writeln!(out, "          {:>10}  {part}", bytes(size))?;
+    }
+    let names: Vec<String> = plan.rewards.weights().map(|(name, weight)| format!("{weight} × {name}")).collect();
+    writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;
+    for task in plan.tasks.iter().take(rows) {
+        let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
+        writeln!(out, "\n  prompt  {prompt_text:?} ({} tokens)", task.tokens.len())?;
+        let answer = task.prompt.answer.clone().unwrap_or_default();
+        for text in [answer.clone(), format!("\\boxed{{{answer}}}"), String::new()] {
+            let scored = plan.rewards.score_one(pretend(task, text.clone()));
+            let parts: Vec<String> =
+                scored.score.parts.iter().map(|(name, part)| format!("{name} {}", shown(*part))).collect();
+            writeln!(out, "  {text:>24?}  earns {}  ({})", shown(scored.score.reward), parts.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// A rollout that says `text`, to try a reward on.
+fn pretend(task: &rollout::Task, text: String) -> Rollout {
+    Rollout {
+        prompt: Arc::clone(&task.prompt),
+        prompt_tokens: task.tokens.clone(),
+        tokens: Vec::new(),
+        text,
+        log_probs: Vec::new(),
+        stop: StopReason::Token,
+        policy: PolicyVersion(0),
+        place: 0,
+    }
+}
+
+fn shown(value: Option<f32>) -> String {
+    value.map_or_else(|| "nothing (not judged)".into(), |value| value.to_string())
+}
+
+/// 1234567 → "1.2 M"
+fn count(n: usize) -> String {
+    match n {
+        0..10_000 => n.to_string(),
+        10_000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
+        _ => format!("{:.2} G", n as f64 / 1e9),
+    }
+}
+
+fn bytes(n: usize) -> String {
+    if n < 1 << 30 { format!("{:.1} MiB", n as f64 / (1 << 20) as f64) } else { format!("{:.2} GiB", n as f64 / (1u64 << 30) as f64) }
+}

@@ -1,0 +1,222 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::CustomRewards;
+use crate::folder::RunFolder;
+use crate::plan::Plan;
+use crate::progress::line;
+use crate::recipe::{Recipe, RecipeError};
+use crate::{builtin, check, run, sample};
+
+/// Post-trains language models with reinforcement learning, from a short recipe.
+///
+/// Try `evenkeel train tiny`: it needs nothing but this program, takes a few minutes and ends with a policy that does
+/// sums. Exit codes: 0 success, 1 a failure, 2 a mistake in the command line or the recipe.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about, long_about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a policy as a recipe says.
+    ///
+    /// Writes a run folder: the recipe as resolved, metrics.jsonl with one line a step, every step's rollouts, and
+    /// checkpoints in Hugging Face layout that transformers and vLLM load.
+    Train(TrainArgs),
+    /// Show what a recipe comes to, without training.
+    ///
+    /// Prints the recipe with every default filled in, how many rollouts and updates it makes, what memory it needs, and
+    /// what its reward says of a few reference answers.
+    Check(CheckArgs),
+    /// Let a checkpoint complete a prompt.
+    Sample(SampleArgs),
+    /// List the built-in recipes, or print one.
+    Recipes {
+        /// Print this one, to start your own from.
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct TrainArgs {
+    /// A recipe file, or a built-in recipe such as `tiny` (see `evenkeel recipes`).
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    recipe: Option<String>,
+    /// Replace a value of the recipe, such as `--set rl.steps=10`; may be given several times.
+    #[arg(long, value_name = "KEY.KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// The run folder to make; by default runs/NAME, or runs/NAME-2 and so on. One that exists is never overwritten.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with a run that was interrupted, from its newest checkpoint: the result is the same, bit for bit.
+    #[arg(long, value_name = "FOLDER")]
+    resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// A recipe file or the name of a built-in recipe.
+    recipe: String,
+    /// Replace a value of the recipe, such as `--set rl.steps=10`; may be given several times.
+    #[arg(long, value_name = "KEY.KEY=VALUE")]
+    set: Vec<String>,
+    /// Dataset rows to try the reward on.
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
+    /// Print the plan as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `evenkeel sample`
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    /// A folder in Hugging Face layout (a run's checkpoints are such), a name on the hub, or `tiny`.
+    pub(crate) model: String,
+    /// What to complete.
+    #[arg(long, short)]
+    pub(crate) prompt: String,
+    /// Send the prompt as the user's message through the checkpoint's chat template.
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// A system message, with --chat.
+    #[arg(long, requires = "chat")]
+    pub(crate) system: Option<String>,
+    /// Tell the chat template whether the model may think first.
+    #[arg(long, requires = "chat")]
+    pub(crate) enable_thinking: Option<bool>,
+    /// Completions to draw.
+    #[arg(long, short, default_value_t = 1)]
+    pub(crate) number: usize,
+    /// Longest completion, in tokens.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Logits are divided by it; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) temperature: f64,
+    /// Only this many of the likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Only the likeliest tokens that together have this share.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f64,
+    /// Only tokens at least this likely relative to the likeliest.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) min_p: f64,
+    /// A text that ends a completion; may be given several times.
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
+    /// Where the draws come from: the same seed gives the same completions.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Branch, tag or commit on the hub.
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// Print rollouts as JSON lines, with tokens and log-probs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A mistake of the caller: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(String);
+
+impl Usage {
+    pub(crate) fn error(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+/// Reads the command line, runs it, says what went wrong.
+pub(crate) fn main(custom: &CustomRewards) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("EVENKEEL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // a program with a subscriber of its own keeps it
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let cli = Cli::parse();
+    match execute(&cli, custom, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // the reader of our output went away, as `| head` does
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            line(&format!("error: {error:#}"));
+            let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<RecipeError>());
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+    match &cli.command {
+        Command::Train(args) => train(args, custom, out),
+        Command::Check(args) => {
+            let plan = Plan::new(Recipe::load(&args.recipe, &args.set)?, custom)?;
+            check::print(&plan, args.rows, args.json, out)
+        }
+        Command::Sample(args) => sample::sample(args, out),
+        Command::Recipes { name: Some(name) } => {
+            let (_, text) = builtin::recipe_text(name)?;
+            Ok(write!(out, "{text}")?)
+        }
+        Command::Recipes { name: None } => {
+            for (name, text) in builtin::RECIPES {
+                let about = text.lines().next().unwrap_or("").trim_start_matches("# ");
+                writeln!(out, "{name:20}  {about}")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+    let (recipe, folder, resume) = match (&args.recipe, &args.resume) {
+        (_, Some(folder)) => {
+            let file = folder.join("recipe.toml");
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                Usage::error(format!("`{}` is no run to resume: could not read recipe.toml: {error}", folder.display()))
+            })?;
+            (Recipe::parse(&file.display().to_string(), &text)?, folder.clone(), true)
+        }
+        (Some(name), None) => {
+            let recipe = Recipe::load(name, &args.set)?;
+            let folder = args.out.clone().unwrap_or_else(|| RunFolder::free(recipe.name()));
+            (recipe, folder, false)
+        }
+        (None, None) => return Err(Usage::error("name a recipe, or a run by --resume")),
+    };
+    let plan = Plan::new(recipe, custom)?;
+    let begun = std::time::Instant::now();
+    let outcome = run::run(&plan, &folder, resume)?;
+    let newest = folder.join("checkpoints").join(
+        std::fs::read_to_string(folder.join("checkpoints/latest")).context("the run left no checkpoint")?.trim(),
+    );
+    if let Some(before) = &outcome.before {
+        writeln!(out, "held-out accuracy before: {}", run::describe(before))?;
+    }
+    if let Some(after) = &outcome.after {
+        writeln!(out, "held-out accuracy after:  {}", run::describe(after))?;
+        if let Some(target) = plan.recipe.eval.as_ref().and_then(|eval| eval.target) {
+            let verdict = if after.share() >= target { "reached" } else { "missed" };
+            writeln!(out, "target of {:.0} %: {verdict}", 100.0 * target)?;
+        }
+    }
+    writeln!(out, "{:.0} s; run folder {}; checkpoint {}", begun.elapsed().as_secs_f64(), folder.display(), newest.display())?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A run's folder: what it holds, and how nothing in it is ever half written or lost.
+//!
+//! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/` and, where the objective has a
+//! KL term, `reference.safetensors`. Files are written aside, flushed to the disk and renamed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data::ScoredRollout;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Usage;
+
+/// One part of a run; they come in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stage {
+    Sft,
+    Rl,
+}
+
+impl Stage {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Rl => "rl",
+        }
+    }
+}
+
+/// How far a run has come: `step` steps of `stage` are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    pub(crate) stage: Stage,
+    pub(crate) step: u64,
+}
+
+/// A folder that one run writes to.
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    metrics: File,
+}
+
+impl RunFolder {
+    /// Makes a new folder. One that exists is never touched.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        if path.exists() {
+            return Err(Usage::error(format!(
+                "`{}` exists; pass `--resume {0}` to go on with that run, or another folder by `--out`",
+                path.display()
+            )));
+        }
+        let cannot = || format!("could not make the run folder `{}`", path.display());
+        for part in ["rollouts", "checkpoints"] {
+            fs::create_dir_all(path.join(part)).with_context(cannot)?;
+        }
+        Self::open(path)
+    }
+
+    /// A folder that is there.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = path.join("metrics.jsonl");
+        let metrics = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .with_context(|| format!("could not open `{}`", file.display()))?;
+        Ok(Self { path: path.to_owned(), metrics })
+    }
+
+    /// The first of `runs/NAME`, `runs/NAME-2` … that does not exist.
+    pub(crate) fn free(name: &str) -> PathBuf {
+        let first = Path::new("runs").join(name);
+        let mut place = first.clone();
+        let mut number = 2;
+        while place.exists() {
+            place = Path::new("runs").join(format!("{name}-{number}"));
+            number += 1;
+        }
+        place
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds one line to `metrics.jsonl`.
+    pub(crate) fn write_metrics(&mut self, line: &serde_json::Value) -> Result<()> {
+        let mut text = line.to_string();
+        text.push('\n');
+        self.metrics
+            .write_all(text.as_bytes())
+            .with_context(|| format!("could not write to `{}`", self.path.join("metrics.jsonl").display()))
+    }
+
+    /// Drops the lines of steps after `progress`, which a run that was killed may have written.
+    pub(crate) fn trim_metrics(&mut self, progress: Progress) -> Result<()> {
+        let file = self.path.join("metrics.jsonl");
+        let lines = BufReader::new(File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?)
+            .lines()
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let mut kept = String::new();
+        for line in lines {
+            // a line cut short by the kill is of a later step than any checkpoint
+            if serde_json::from_str::<Progress>(&line).is_ok_and(|at| at <= progress) {
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        }
+        write_aside(&file, kept.as_bytes())?;
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+
+    /// Writes a step's rollouts, compressed.
+    pub(crate) fn write_rollouts(&self, step: u64, scored: &[ScoredRollout]) -> Result<()> {
+        let path = self.path.join(format!("rollouts/step-{step:06}.jsonl.zst"));
+        let mut text = Vec::new();
+        for scored in scored {
+            serde_json::to_writer(&mut text, scored)?;
+            text.push(b'\n');
+        }
+        write_aside(&path, &zstd::encode_all(text.as_slice(), 3)?)
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+}
+
+/// Writes a file aside, flushes it and puts it in its place.
+pub(crate) fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = path.with_extension("part");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    write().with_context(|| format!("could not write `{}`", path.display()))
+}

@@ -1,0 +1,5 @@
+//! The binary `evenkeel`.
+
+fn main() -> std::process::ExitCode {
+    evenkeel::App::new().main()
+}

@@ -1,0 +1,286 @@
+//! What a recipe comes to: its model, prompts and rewards, checked against each other.
+//!
+//! Before: [`crate::Recipe`]. After: [`crate::run`] trains, or `evenkeel check` prints it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use data::{Body, Dataset, Prompt, Seed, Split};
+use engine::model::{ChatTemplate, Checkpoint, ModelConfig, Policy, Tokenizer};
+use engine::supervised::Example;
+use engine::trainer::TrainerConfig;
+use rewards::{ExactMatch, Extract, Format, NumericMatch, Rewards};
+use rollout::{Sampling, Task};
+
+use crate::app::{CustomRewards, Shared};
+use crate::cli::Usage;
+use crate::recipe::{DataRecipe, Recipe, RlRecipe, did_you_mean};
+
+/// A recipe with everything that it names in hand.
+pub struct Plan {
+    pub(crate) recipe: Recipe,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) config: ModelConfig,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) stop_tokens: Vec<u32>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) held_out: Vec<Task>,
+    pub(crate) rewards: Rewards,
+    /// The reward function that decides whether an answer is right.
+    pub(crate) deciding: Option<String>,
+}
+
+impl Plan {
+    /// Opens the checkpoint (not yet its weights), reads the prompts and builds the rewards.
+    ///
+    /// # Errors
+    /// If any of them is missing, broken or does not fit the others.
+    pub fn new(recipe: Recipe, custom: &CustomRewards) -> Result<Self> {
+        let checkpoint =
+            crate::builtin::checkpoint(&recipe.policy.checkpoint, recipe.policy.revision.as_deref())?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let config = match &recipe.policy.new {
+            Some(new) => {
+                let eos = tokenizer.eos().into_iter().collect();
+                new.config(tokenizer.vocab_size(), eos, tokenizer.pad()).context("[policy.new]")?
+            }
+            None => checkpoint.config()?,
+        };
+        tokenizer.check(&config)?;
+        let mut stop_tokens = config.eos_token_ids.clone();
+        stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
+        let reader = Reader {
+            tokenizer: &tokenizer,
+            template: checkpoint.template()?,
+            enable_thinking: recipe.policy.enable_thinking,
+            limit: config.max_position_embeddings,
+            place: checkpoint.source(),
+        };
+        let tasks = reader.tasks(&dataset(&recipe, &recipe.data, None)?)?;
+        let held_out = match &recipe.eval {
+            Some(eval) => {
+                let set = match (&eval.data, &recipe.data) {
+                    (Some(data), _) => dataset(&recipe, data, None)?,
+                    (None, data @ DataRecipe::Arithmetic(_)) => {
+                        dataset(&recipe, data, Some(eval.prompts.get()))?
+                    }
+                    (None, DataRecipe::Jsonl(_)) => {
+                        return Err(Usage::error(
+                            "[eval] needs a dataset of its own, such as [eval.data.jsonl]: a JSONL file holds no problems back",
+                        ));
+                    }
+                };
+                reader.tasks(&set.take(eval.prompts.get()))?
+            }
+            None => Vec::new(),
+        };
+        let rewards = build_rewards(&recipe, custom)?;
+        let deciding = match recipe.eval.as_ref().and_then(|eval| eval.reward.clone()) {
+            Some(name) if rewards.weights().any(|(known, _)| known == name) => Some(name),
+            Some(name) => {
+                let hint = did_you_mean(&name, rewards.weights().map(|(known, _)| known));
+                return Err(Usage::error(format!("[eval] reward is `{name}`, which [rewards] does not name{hint}")));
+            }
+            None => rewards.weights().next().map(|(name, _)| name.to_owned()),
+        };
+        if recipe.rl.is_some() && !rewards.count() {
+            return Err(Usage::error(
+                "an [rl] stage needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.numeric_match]",
+            ));
+        }
+        if recipe.eval.is_some() && deciding.is_none() {
+            return Err(Usage::error("[eval] needs a reward function to decide what is right: name one under [rewards]"));
+        }
+        Ok(Self { recipe, checkpoint, config, tokenizer, stop_tokens, tasks, held_out, rewards, deciding })
+    }
+
+    /// The run's seed.
+    pub(crate) fn seed(&self) -> Seed {
+        Seed(self.recipe.seed)
+    }
+
+    /// The policy that the run begins with.
+    pub(crate) fn policy(&self) -> Result<Policy> {
+        let device = Device::Cpu;
+        if self.recipe.policy.new.is_some() {
+            let mut rng = self.seed().named("init").at(0).rng();
+            return Ok(Policy::random(self.config.clone(), &mut rng, &device)?);
+        }
+        Ok(Policy::new(self.config.clone(), self.checkpoint.weights(&device)?, &device)?)
+    }
+
+    /// Prompts with their reference answers as tokens, for the supervised stage.
+    pub(crate) fn examples(&self) -> Result<Vec<Example>> {
+        let stop = self.stop_tokens.first().copied().context(
+            "the checkpoint names no end-of-text token, so a supervised answer would have no end",
+        )?;
+        self.tasks
+            .iter()
+            .map(|task| {
+                let answer = task.prompt.answer.as_deref().with_context(|| {
+                    format!("prompt `{}` has no reference answer, which [sft] needs", task.prompt.id)
+                })?;
+                let mut answer_tokens = self.tokenizer.encode(answer)?;
+                answer_tokens.push(stop);
+                Ok(Example { prompt_tokens: task.tokens.clone(), answer_tokens })
+            })
+            .collect()
+    }
+
+    /// How held-out prompts are sampled.
+    pub(crate) fn eval_sampling(&self) -> Sampling {
+        let temperature = self.recipe.eval.as_ref().map_or(1.0, |eval| eval.temperature);
+        match &self.recipe.rl {
+            Some(rl) => Sampling {
+                temperature,
+                max_tokens: rl.sampling.max_tokens,
+                stop: rl.sampling.stop.clone(),
+                ..Sampling::default()
+            },
+            None => Sampling { temperature, ..Sampling::default() },
+        }
+    }
+
+    /// Peak memory in bytes, an estimate: weights, gradients, moments, reference, caches and activations, all f32.
+    pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
+        let c = &self.config;
+        let weights = 4 * c.parameter_count();
+        let mut parts = vec![
+            ("weights", weights),
+            ("gradients, summed and of one micro-batch", 2 * weights),
+            ("moments of AdamW", 2 * weights),
+        ];
+        let layer_width = 2 * c.query_size() + 2 * c.key_value_size() + 3 * c.intermediate_size + 6 * c.hidden_size;
+        let activations = |tokens: usize| 4 * tokens * (c.hidden_size * (c.num_hidden_layers + 1) + 3 * layer_width);
+        if let Some(rl) = &self.recipe.rl {
+            if rl.objective.build().kl().is_some() {
+                parts.push(("frozen reference", weights));
+            }
+            let longest = self.longest_prompt() + rl.sampling.max_tokens;
+            let rows = rl.max_rows.get().min(rl.prompts_per_step.get() * rl.group_size.get());
+            parts.push((
+                "keys and values while sampling",
+                4 * rows * longest * 2 * c.num_hidden_layers * c.key_value_size(),
+            ));
+            parts.push(("activations of a micro-batch", activations(rl.micro_batch_tokens.get())));
+        } else if let Some(sft) = &self.recipe.sft {
+            parts.push(("activations of a micro-batch", activations(sft.micro_batch_tokens.get())));
+        }
+        parts.push(("a chunk of logits and its softmax", 4 * (64 << 20)));
+        parts
+    }
+
+    /// Tokens of the longest training prompt.
+    pub(crate) fn longest_prompt(&self) -> usize {
+        self.tasks.iter().map(|task| task.tokens.len()).max().unwrap_or(0)
+    }
+
+    /// What the trainer does.
+    pub(crate) fn trainer(rl: &RlRecipe) -> TrainerConfig {
+        TrainerConfig {
+            baseline: rl.baseline,
+            scale: rl.scale,
+            truncated: rl.truncated,
+            objective: rl.objective.clone(),
+            optimizer: rl.optimizer.clone(),
+            schedule: rl.schedule.clone(),
+            epochs: rl.epochs.get(),
+            mini_batches: rl.mini_batches.get(),
+            micro_batch_tokens: rl.micro_batch_tokens.get(),
+            temperature: rl.sampling.temperature,
+            steps: rl.steps.get() as u64,
+        }
+    }
+}
+
+/// Turns prompts into tokens.
+pub(crate) struct Reader<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) enable_thinking: Option<bool>,
+    pub(crate) limit: usize,
+    pub(crate) place: &'a str,
+}
+
+impl Reader<'_> {
+    pub(crate) fn task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
+        let text = match &prompt.body {
+            Body::Text(text) => text.clone(),
+            Body::Chat(messages) => {
+                let template = self.template.as_ref().with_context(|| {
+                    format!(
+                        "the prompt is a conversation, but checkpoint `{}` has no chat template; set chat = false under [prompt]",
+                        self.place
+                    )
+                })?;
+                template.render(messages, true, self.enable_thinking)?
+            }
+        };
+        let tokens: Arc<[u32]> = self.tokenizer.encode(&text)?.into();
+        anyhow::ensure!(!tokens.is_empty(), "prompt `{}` has no tokens; wanted at least one", prompt.id);
+        anyhow::ensure!(
+            tokens.len() < self.limit,
+            "prompt `{}` has {} tokens; the context of `{}` is {}, and a completion needs room too",
+            prompt.id,
+            tokens.len(),
+            self.place,
+            self.limit
+        );
+        Ok(Task { prompt: prompt.clone(), tokens })
+    }
+
+    fn tasks(&self, dataset: &Dataset) -> Result<Vec<Task>> {
+        dataset.prompts().iter().map(|prompt| self.task(prompt)).collect()
+    }
+}
+
+/// The dataset of a recipe; with `held_out`, so many of the problems that it holds back.
+fn dataset(recipe: &Recipe, data: &DataRecipe, held_out: Option<usize>) -> Result<Dataset> {
+    Ok(match data {
+        DataRecipe::Arithmetic(arithmetic) => {
+            let mut arithmetic = arithmetic.clone();
+            if let Some(count) = held_out.and_then(std::num::NonZeroUsize::new) {
+                arithmetic.split = Split::Test;
+                arithmetic.count = count;
+            }
+            Dataset::arithmetic(&arithmetic, Seed(recipe.seed).named("data"), &recipe.prompt)?
+        }
+        DataRecipe::Jsonl(file) => {
+            let set = Dataset::read_jsonl(&file.path, &file.columns, file.layout, &recipe.prompt)?;
+            match file.take {
+                Some(count) => set.take(count),
+                None => set,
+            }
+        }
+    })
+}
+
+fn build_rewards(recipe: &Recipe, custom: &CustomRewards) -> Result<Rewards> {
+    let chosen = &recipe.rewards;
+    let mut rewards = Rewards::new();
+    if let Some(exact) = &chosen.exact_match {
+        let reward = ExactMatch { extract: exact.extract.unwrap_or(Extract::Whole) };
+        rewards = rewards.with("exact_match", exact.weight, Box::new(reward))?;
+    }
+    if let Some(numeric) = &chosen.numeric_match {
+        let reward = NumericMatch { extract: numeric.extract.unwrap_or_default() };
+        rewards = rewards.with("numeric_match", numeric.weight, Box::new(reward))?;
+    }
+    if let Some(format) = &chosen.format {
+        let reward = Format::try_from(format.checks()).context("[rewards.format]")?;
+        rewards = rewards.with("format", format.weight, Box::new(reward))?;
+    }
+    for (name, settings) in &chosen.custom {
+        let Some(reward) = custom.get(name) else {
+            let known: Vec<&str> = custom.keys().map(String::as_str).collect();
+            let hint = did_you_mean(name, known.iter().copied());
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return Err(Usage::error(format!(
+                "[rewards.custom.{name}] names a function that this program does not have; it has {known}{hint}"
+            )));
+        };
+        rewards = rewards.with(name, settings.weight, Box::new(Shared(reward.clone())))?;
+    }
+    Ok(rewards)
+}

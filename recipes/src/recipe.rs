@@ -1,0 +1,588 @@
+//! What a recipe file says: strict, sparse, typed.
+//!
+//! Before: TOML. After: [`crate::Plan`] resolves it. Unknown keys are refused with line, column and the nearest known
+//! key; ranges are types, so that a bad value is refused where it stands. Defaults are the published settings.
+
+use std::path::PathBuf;
+
+use data::{Arithmetic, Columns, Layout, PromptTemplate};
+use engine::baseline::{BaselineConfig, Scale};
+use engine::batch::Truncated;
+use engine::model::{NewModel, WeightDtype};
+use engine::objective::ObjectiveConfig;
+use engine::schedule::Schedule;
+use engine::transform::OptimizerConfig;
+use indexmap::IndexMap;
+use rewards::{Checks, Extract};
+use rollout::Sampling;
+use serde::{Deserialize, Serialize};
+
+/// A whole recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What the run is called; by default what the recipe file is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where all randomness comes from.
+    #[serde(default)]
+    pub seed: u64,
+    /// Which model.
+    pub policy: PolicyRecipe,
+    /// Which prompts to train on.
+    pub data: DataRecipe,
+    /// How a dataset row becomes a prompt.
+    #[serde(default)]
+    pub prompt: PromptTemplate,
+    /// What a rollout earns.
+    #[serde(default)]
+    pub rewards: RewardsRecipe,
+    /// The supervised stage, if there is one; it comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftRecipe>,
+    /// The reinforcement-learning stage, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rl: Option<RlRecipe>,
+    /// How progress is measured, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<EvalRecipe>,
+    /// What is kept.
+    #[serde(default)]
+    pub save: SaveRecipe,
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRecipe {
+    /// A folder in Hugging Face layout, a name on the hub such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, which is
+    /// inside the binary.
+    pub checkpoint: String,
+    /// Branch, tag or commit on the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Given to the chat template: whether the model may think before it answers. By default the template decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_thinking: Option<bool>,
+    /// Start from random weights of this shape instead, with the checkpoint's tokenizer and template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<NewModel>,
+}
+
+/// `[data.arithmetic]` or `[data.jsonl]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataRecipe {
+    /// Generated problems such as `12+7=`.
+    Arithmetic(Arithmetic),
+    /// A file with one JSON object a line.
+    Jsonl(JsonlRecipe),
+}
+
+/// `[data.jsonl]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlRecipe {
+    /// The file, seen from where the program was started.
+    pub path: PathBuf,
+    /// `gsm8k` takes the number after `####` as the answer.
+    #[serde(default)]
+    pub layout: Layout,
+    /// What the columns are called.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Only the first rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<usize>,
+}
+
+/// `[rewards]`: the sum of what is named here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardsRecipe {
+    /// 1 if the answer is the reference answer, letter by letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<MatchRecipe>,
+    /// 1 if the answer is the same number as the reference answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numeric_match: Option<MatchRecipe>,
+    /// 1 if the completion has the form asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FormatRecipe>,
+    /// Functions of the program that runs the recipe, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub custom: IndexMap<String, CustomRecipe>,
+}
+
+/// `[rewards.exact_match]` and `[rewards.numeric_match]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// Where the answer stands: by default the whole text for an exact match, and box, `####` or last number for a
+    /// numeric one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extract: Option<Extract>,
+}
+
+/// `[rewards.format]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// The answer stands in a `\boxed{}`.
+    #[serde(default)]
+    pub boxed: bool,
+    /// It begins with one `<think>` block.
+    #[serde(default)]
+    pub think: bool,
+    /// The policy ended it by itself.
+    #[serde(default)]
+    pub ends: bool,
+}
+
+impl FormatRecipe {
+    /// The checks that were chosen.
+    pub fn checks(&self) -> Checks {
+        Checks { boxed: self.boxed, think: self.think, ends: self.ends }
+    }
+}
+
+/// `[rewards.custom.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// `[sft]`: prompt → reference answer, with the loss on the answer only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftRecipe {
+    /// Updates.
+    pub steps: Count,
+    /// Examples in an update.
+    pub batch_size: Count,
+    /// Padded tokens of one forward pass.
+    #[serde(default = "micro_batch_tokens")]
+    pub micro_batch_tokens: Count,
+    /// How gradients become changes.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Learning rate.
+    pub schedule: Schedule,
+}
+
+/// `[rl]`: sample groups, score them, update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RlRecipe {
+    /// Rounds of sampling and training.
+    pub steps: Count,
+    /// Prompts in a step.
+    pub prompts_per_step: Count,
+    /// Rollouts of each prompt.
+    pub group_size: GroupSize,
+    /// Times that each rollout is trained on.
+    #[serde(default = "one_count")]
+    pub epochs: Count,
+    /// Updates in an epoch; at most `prompts_per_step`.
+    #[serde(default = "one_count")]
+    pub mini_batches: Count,
+    /// Padded tokens of one forward pass.
+    #[serde(default = "micro_batch_tokens")]
+    pub micro_batch_tokens: Count,
+    /// What becomes of a rollout that ran out of tokens: `"keep"`, `"mask"` or `{ penalise = 0.5 }`.
+    pub truncated: Truncated,
+    /// What is subtracted from rewards.
+    #[serde(default)]
+    pub baseline: BaselineConfig,
+    /// What advantages are divided by: `"group"` or `"none"`.
+    #[serde(default)]
+    pub scale: Scale,
+    /// The loss.
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// How gradients become changes.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Learning rate.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How completions are drawn.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Rows sampled side by side: bounds the memory for keys and values.
+    #[serde(default = "max_rows")]
+    pub max_rows: Count,
+}
+
+fn one_count() -> Count {
+    Count(1)
+}
+
+fn micro_batch_tokens() -> Count {
+    Count(4096)
+}
+
+fn max_rows() -> Count {
+    Count(256)
+}
+
+/// `[eval]`: accuracy on held-out prompts, one rollout each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalRecipe {
+    /// Steps between measurements; the first is before training, the last after it.
+    pub every: Count,
+    /// Prompts to take.
+    pub prompts: Count,
+    /// Where they come from; may be left out for `[data.arithmetic]`, which holds problems back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecipe>,
+    /// Temperature of the draws; 0 takes the likeliest token.
+    #[serde(default = "one_f64")]
+    pub temperature: f64,
+    /// The reward function that decides; by default the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<String>,
+    /// Accuracy that the run is meant to reach, in 0..1: the last line says whether it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
+}
+
+fn one_f64() -> f64 {
+    1.0
+}
+
+/// `[save]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaveRecipe {
+    /// Steps between checkpoints; there is always one at the end of a stage.
+    pub every: Count,
+    /// Checkpoints kept, the newest ones.
+    pub keep: Count,
+    /// Number format of the weights in a checkpoint. Resuming is exact whatever it is.
+    pub dtype: WeightDtype,
+    /// Whether every step's rollouts are written.
+    pub rollouts: bool,
+}
+
+impl Default for SaveRecipe {
+    fn default() -> Self {
+        Self { every: Count(50), keep: Count(2), dtype: WeightDtype::Bf16, rollouts: true }
+    }
+}
+
+/// A number of things, at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct Count(usize);
+
+impl Count {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl From<Count> for usize {
+    fn from(count: Count) -> usize {
+        count.0
+    }
+}
+
+impl TryFrom<usize> for Count {
+    type Error = String;
+    fn try_from(n: usize) -> Result<Self, String> {
+        if n == 0 { Err("wanted at least 1, not 0".into()) } else { Ok(Self(n)) }
+    }
+}
+
+/// Rollouts of one prompt, at least 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct GroupSize(usize);
+
+impl GroupSize {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl From<GroupSize> for usize {
+    fn from(size: GroupSize) -> usize {
+        size.0
+    }
+}
+
+impl TryFrom<usize> for GroupSize {
+    type Error = String;
+    fn try_from(n: usize) -> Result<Self, String> {
+        if n < 2 {
+            return Err(format!("a group needs at least 2 rollouts to compare, not {n}"));
+        }
+        Ok(Self(n))
+    }
+}
+
+/// Why a recipe was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// Neither a file nor a built-in recipe.
+    #[error("there is no recipe `{name}`: no such file, and the built-in ones are {known}{hint}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The built-in names.
+        known: String,
+        /// The nearest name, as a sentence.
+        hint: String,
+    },
+    /// The file cannot be read.
+    #[error("could not read recipe `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The text is not a recipe.
+    #[error("invalid recipe `{place}`: {message}{hint}")]
+    Parse {
+        /// The file or built-in name.
+        place: String,
+        /// Where and why.
+        message: String,
+        /// The nearest known key, as a sentence.
+        hint: String,
+    },
+    /// A `--set` is not of the form `key.key=value`, or runs into something that is not a table.
+    #[error("`--set {text}`: {problem}")]
+    Set {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Keys that do not fit each other.
+    #[error("recipe `{name}`: {problem}")]
+    Conflict {
+        /// The recipe.
+        name: String,
+        /// What does not fit, and what would.
+        problem: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe: a file, or a built-in one by its name. Each of `sets`, `key.key=value`, replaces a value.
+    ///
+    /// # Errors
+    /// If it is not found, not valid, or a `--set` does not fit.
+    pub fn load(name: &str, sets: &[String]) -> Result<Self, RecipeError> {
+        let (place, text) = crate::builtin::recipe_text(name)?;
+        let stem = std::path::Path::new(&place).file_stem().and_then(|s| s.to_str()).unwrap_or(&place);
+        let mut recipe = Self::parse(&place, &text)?;
+        if !sets.is_empty() {
+            let mut table: toml::Table =
+                text.parse().map_err(|error: toml::de::Error| parse_error(&place, &error))?;
+            for set in sets {
+                apply(&mut table, set)?;
+            }
+            let text = toml::to_string(&table).map_err(|error| RecipeError::Set {
+                text: sets.join(" "),
+                problem: error.to_string(),
+            })?;
+            recipe = Self::parse(&format!("{place} with {}", sets.join(", ")), &text)?;
+        }
+        if recipe.name.is_none() {
+            recipe.name = Some(stem.to_owned());
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Reads a recipe from text; `place` names it in errors.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn parse(place: &str, text: &str) -> Result<Self, RecipeError> {
+        toml::from_str(text).map_err(|error| parse_error(place, &error))
+    }
+
+    /// What the run is called.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("run")
+    }
+
+    /// What the types cannot say.
+    fn check(&self) -> Result<(), RecipeError> {
+        let refuse = |problem: String| Err(RecipeError::Conflict { name: self.name().to_owned(), problem });
+        if self.sft.is_none() && self.rl.is_none() {
+            return refuse("it has neither an [sft] nor an [rl] table, so there is nothing to do".into());
+        }
+        if let Some(rl) = &self.rl {
+            if let Some(problem) = rl.sampling.problem() {
+                return refuse(format!("[rl.sampling] {problem}"));
+            }
+            if rl.sampling.temperature == 0.0 {
+                return refuse("[rl.sampling] temperature is 0, which makes all rollouts of a group alike; wanted more than 0".into());
+            }
+            if rl.mini_batches > rl.prompts_per_step {
+                return refuse(format!(
+                    "[rl] mini_batches is {}, but a step has only {} prompts, and a group stays whole",
+                    rl.mini_batches.get(),
+                    rl.prompts_per_step.get()
+                ));
+            }
+        }
+        if let Some(eval) = &self.eval
+            && !(eval.temperature.is_finite() && eval.temperature >= 0.0)
+        {
+            return refuse(format!("[eval] temperature is {}; wanted at least 0", eval.temperature));
+        }
+        for (stage, schedule) in
+            self.sft.iter().map(|s| ("sft", &s.schedule)).chain(self.rl.iter().map(|r| ("rl", &r.schedule)))
+        {
+            if !(schedule.learning_rate.is_finite() && schedule.learning_rate > 0.0) {
+                return refuse(format!(
+                    "[{stage}.schedule] learning_rate is {}; wanted a number above 0",
+                    schedule.learning_rate
+                ));
+            }
+            if !(0.0..=1.0).contains(&schedule.floor) {
+                return refuse(format!("[{stage}.schedule] floor is {}; wanted 0 to 1", schedule.floor));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(table: &mut toml::Table, text: &str) -> Result<(), RecipeError> {
+    let refuse = |problem: String| RecipeError::Set { text: text.to_owned(), problem };
+    let (path, value) =
+        text.split_once('=').ok_or_else(|| refuse("wanted key.key=value, such as rl.steps=10".into()))?;
+    let value = match format!("value = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value"),
+        _ => None,
+    }
+    .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|key| !key.is_empty())) else {
+        return Err(refuse("a key is empty".into()));
+    };
+    let mut here = table;
+    for key in parents {
+        let next = here.entry(*key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        here = next.as_table_mut().ok_or_else(|| refuse(format!("`{key}` is a value, not a table")))?;
+    }
+    here.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+fn parse_error(place: &str, error: &toml::de::Error) -> RecipeError {
+    RecipeError::Parse {
+        place: place.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+        hint: unknown_key_hint(error.message()),
+    }
+}
+
+/// "unknown field `grup_size`, expected one of `steps`, …" names the candidates itself.
+fn unknown_key_hint(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next() {
+        Some(found) if message.starts_with("unknown ") => did_you_mean(found, quoted),
+        _ => String::new(),
+    }
+}
+
+/// A sentence that names the nearest candidate, if one is near.
+pub(crate) fn did_you_mean<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(found, candidate), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .map_or_else(String::new, |(_, candidate)| format!("\ndid you mean `{candidate}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny(change: impl Fn(String) -> String) -> Result<Recipe, RecipeError> {
+        let (_, text) = crate::builtin::recipe_text("tiny").expect("built in");
+        Recipe::parse("tiny.toml", &change(text))
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_line_column_and_the_nearest_known_one() {
+        let error = tiny(|text| text.replace("group_size", "grup_size")).expect_err("refused").to_string();
+        assert!(error.contains("unknown field `grup_size`"), "{error}");
+        assert!(error.contains("line ") && error.contains("column "), "{error}");
+        assert!(error.contains("did you mean `group_size`?"), "{error}");
+    }
+
+    #[test]
+    fn a_group_of_one_is_refused_where_it_stands() {
+        let error = tiny(|text| text.replace("group_size = 8", "group_size = 1")).expect_err("refused").to_string();
+        assert!(error.contains("a group needs at least 2 rollouts to compare, not 1"), "{error}");
+        assert!(error.contains("group_size = 1\n"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let error = tiny(|text| text.replace("truncated", "# truncated")).expect_err("refused").to_string();
+        assert!(error.contains("missing field `truncated`"), "{error}");
+    }
+
+    #[test]
+    fn set_replaces_values_of_every_type_and_is_as_strict_as_the_file() {
+        let sets = ["seed=7", "rl.schedule.shape=cosine", "rl.steps=3", "rl.sampling.stop=[\"x\"]"];
+        let recipe = Recipe::load("tiny", &sets.map(String::from)).expect("valid");
+        let rl = recipe.rl.expect("rl");
+        assert_eq!((recipe.seed, rl.steps.get()), (7, 3));
+        assert_eq!(rl.schedule.shape, engine::schedule::Shape::Cosine);
+        assert_eq!(rl.sampling.stop, ["x"]);
+        for (set, wanted) in [
+            ("rl.stepz=3", "did you mean `steps`?"),
+            ("rl.steps=0", "wanted at least 1, not 0"),
+            ("rl.steps", "wanted key.key=value"),
+            ("seed.x=1", "`seed` is a value, not a table"),
+            ("rl.sampling.temperature=0", "alike"),
+            ("rl.mini_batches=1000", "a group stays whole"),
+        ] {
+            let error = Recipe::load("tiny", &[set.to_owned()]).expect_err(set).to_string();
+            assert!(error.contains(wanted), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        for (name, _) in crate::builtin::RECIPES {
+            let recipe = Recipe::load(name, &[]).expect(name);
+            let text = toml::to_string(&recipe).expect("writes");
+            assert_eq!(Recipe::parse(name, &text).expect("reads"), recipe);
+        }
+    }
+
+    #[test]
+    fn an_unknown_recipe_lists_the_known_ones() {
+        let error = Recipe::load("tinny", &[]).expect_err("refused").to_string();
+        assert!(error.contains("tiny-warmup") && error.contains("did you mean `tiny`?"), "{error}");
+    }
+}

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_truncated_rollout_is_kept_masked_or_penalised_as_the_recipe_says() {
-        let rollouts = [scored("a", Some(1.0), StopReason::Token), scored("a", Some(0.0), StopReason::Length)];
+        let rollouts =
+            [scored("a", Some(1.0), StopReason::Token), scored("a", Some(0.0), StopReason::Length)];
         assert_eq!(advantages_of(&batch(&rollouts, Truncated::Keep)), [Some(0.5), Some(-0.5)]);
         assert_eq!(advantages_of(&batch(&rollouts, Truncated::Mask)), [Some(0.5), None]);
         assert_eq!(advantages_of(&batch(&rollouts, Truncated::Penalise(1.0))), [Some(1.0), Some(-1.0)]);
@@ -182,7 +183,7 @@ mod tests {
             .map(|prompt| scored(prompt, Some(0.0), StopReason::Token))
             .collect();
         let batch = batch(&rollouts, Truncated::Keep);
-        assert_eq!(batch.mini_batches(1), [0..7]);
+        assert_eq!(batch.mini_batches(1), vec![0..7]);
         assert_eq!(batch.mini_batches(2), [0..2, 2..7]);
         assert_eq!(batch.mini_batches(9), [0..2, 2..5, 5..7]);
     }

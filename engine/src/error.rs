@@ -24,7 +24,9 @@ pub enum EngineError {
     },
 
     /// A rollout holds a log-prob that cannot be: NaN, infinite or above 0.
-    #[error("rollout {place} of prompt `{prompt}` has log-prob {value} at token {token}; wanted a finite number")]
+    #[error(
+        "rollout {place} of prompt `{prompt}` has log-prob {value} at token {token}; wanted a finite number"
+    )]
     LogProb {
         /// The prompt's id.
         prompt: String,

@@ -30,7 +30,11 @@ pub struct UpdateStats {
 impl Optimizer {
     /// An optimizer at the start of a run of `total` updates.
     pub fn new(config: &OptimizerConfig, schedule: &Schedule, total: u64) -> Self {
-        let chain = config.build();
+        Self::with_chain(config.build(), schedule, total)
+    }
+
+    /// The same with transforms of the caller's choice.
+    pub fn with_chain(chain: Chain, schedule: &Schedule, total: u64) -> Self {
         let state = chain.state();
         Self { chain, state, schedule: schedule.clone(), updates: 0, total }
     }
@@ -79,7 +83,8 @@ impl Optimizer {
     /// If a name is not one that [`Self::state`] gives.
     pub fn restore(&mut self, updates: u64, state: impl IntoIterator<Item = (String, Tensor)>) -> Result<()> {
         for (name, tensor) in state {
-            let place = name.split_once('.').and_then(|(place, rest)| Some((place.parse::<usize>().ok()?, rest)));
+            let place =
+                name.split_once('.').and_then(|(place, rest)| Some((place.parse::<usize>().ok()?, rest)));
             match place {
                 Some((place, rest)) if place < self.state.len() => {
                     self.state[place].insert(rest.to_owned(), tensor);

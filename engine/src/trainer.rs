@@ -214,11 +214,7 @@ impl Row {
 
 /// Compares the sampler's log-probs with the trainer's. Only rows whose weights are still those that sampled them
 /// count, hence `fresh`.
-fn mismatch<'a>(
-    update: &mut Update,
-    rows: impl Iterator<Item = (&'a Vec<f32>, &'a Vec<f32>)>,
-    fresh: bool,
-) {
+fn mismatch<'a>(update: &mut Update, rows: impl Iterator<Item = (&'a Vec<f32>, &'a Vec<f32>)>, fresh: bool) {
     if !fresh {
         return;
     }

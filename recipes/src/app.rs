@@ -33,9 +33,15 @@ impl App {
     }
 
     /// Reads the command line and runs it. Exit code 0 for success, 1 for a failure, 2 for a mistake in the command
-    /// line or the recipe.
+    /// line or the recipe. To be called before the program starts threads: it sets an environment variable.
     pub fn main(self) -> ExitCode {
-        cli::main(&self.rewards)
+        self.run(std::env::args_os())
+    }
+
+    /// The same with a command line of the caller's, the program's name first.
+    pub fn run(self, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+        crate::threads::one_for_elementwise();
+        cli::main(&self.rewards, arguments)
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) const RECIPES: &[(&str, &str)] = &[
 /// The name by which recipes mean the embedded checkpoint.
 pub(crate) const TINY: &str = "tiny";
 
-/// A Qwen3 of 1.7 million parameters with a byte tokenizer, made by the recipe `tiny-warmup`.
+/// A Qwen3 of a million parameters with a byte tokenizer, made by the recipe `tiny-warmup`.
 const TINY_FILES: &[(&str, &[u8])] = &[
     ("config.json", include_bytes!("../tiny/config.json")),
     ("generation_config.json", include_bytes!("../tiny/generation_config.json")),
@@ -26,7 +26,10 @@ const TINY_FILES: &[(&str, &[u8])] = &[
 ];
 
 /// A checkpoint by name or path. A folder called `tiny` is meant by `./tiny`.
-pub(crate) fn checkpoint(name: &str, revision: Option<&str>) -> Result<Checkpoint, engine::model::ModelError> {
+pub(crate) fn checkpoint(
+    name: &str,
+    revision: Option<&str>,
+) -> Result<Checkpoint, engine::model::ModelError> {
     if name == TINY { Ok(Checkpoint::embedded(TINY_FILES)) } else { Checkpoint::open(name, revision) }
 }
 

@@ -80,7 +80,11 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
         .iter()
         .map(|id| format!("{id} ({})", plan.tokenizer.id_to_token(*id).unwrap_or_default()))
         .collect();
-    writeln!(out, "ends at   {}", if stops.is_empty() { "no token: only at max_tokens".into() } else { stops.join(", ") })?;
+    writeln!(
+        out,
+        "ends at   {}",
+        if stops.is_empty() { "no token: only at max_tokens".into() } else { stops.join(", ") }
+    )?;
     writeln!(
         out,
         "prompts   {} to train on, {} held out; the longest has {} tokens",
@@ -107,7 +111,11 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             rl.epochs.get() * rl.mini_batches.get(),
             if rl.epochs.get() * rl.mini_batches.get() == 1 { "" } else { "s" },
             (prompts * group) as f64 / rl.mini_batches.get() as f64,
-            if rl.epochs.get() * rl.mini_batches.get() == 1 { " (on policy: the clip never acts)" } else { "" }
+            if rl.epochs.get() * rl.mini_batches.get() == 1 {
+                " (on policy: the clip never acts)"
+            } else {
+                ""
+            }
         )?;
         writeln!(
             out,
@@ -122,7 +130,8 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
     for (part, size) in memory {
         writeln!(out, "          {:>10}  {part}", bytes(size))?;
     }
-    let names: Vec<String> = plan.rewards.weights().map(|(name, weight)| format!("{weight} × {name}")).collect();
+    let names: Vec<String> =
+        plan.rewards.weights().map(|(name, weight)| format!("{weight} × {name}")).collect();
     writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;
     for task in plan.tasks.iter().take(rows) {
         let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
@@ -167,5 +176,9 @@ fn count(n: usize) -> String {
 }
 
 fn bytes(n: usize) -> String {
-    if n < 1 << 30 { format!("{:.1} MiB", n as f64 / (1 << 20) as f64) } else { format!("{:.2} GiB", n as f64 / (1u64 << 30) as f64) }
+    if n < 1 << 30 {
+        format!("{:.1} MiB", n as f64 / (1 << 20) as f64)
+    } else {
+        format!("{:.2} GiB", n as f64 / (1u64 << 30) as f64)
+    }
 }

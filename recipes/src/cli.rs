@@ -138,12 +138,22 @@ impl Usage {
 }
 
 /// Reads the command line, runs it, says what went wrong.
-pub(crate) fn main(custom: &CustomRewards) -> ExitCode {
+pub(crate) fn main(
+    custom: &CustomRewards,
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("EVENKEEL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // a program with a subscriber of its own keeps it
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version are no mistakes; nobody is left to tell if printing fails
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
     match execute(&cli, custom, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         // the reader of our output went away, as `| head` does
@@ -190,7 +200,10 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
         (_, Some(folder)) => {
             let file = folder.join("recipe.toml");
             let text = std::fs::read_to_string(&file).map_err(|error| {
-                Usage::error(format!("`{}` is no run to resume: could not read recipe.toml: {error}", folder.display()))
+                Usage::error(format!(
+                    "`{}` is no run to resume: could not read recipe.toml: {error}",
+                    folder.display()
+                ))
             })?;
             (Recipe::parse(&file.display().to_string(), &text)?, folder.clone(), true)
         }
@@ -205,7 +218,9 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
     let begun = std::time::Instant::now();
     let outcome = run::run(&plan, &folder, resume)?;
     let newest = folder.join("checkpoints").join(
-        std::fs::read_to_string(folder.join("checkpoints/latest")).context("the run left no checkpoint")?.trim(),
+        std::fs::read_to_string(folder.join("checkpoints/latest"))
+            .context("the run left no checkpoint")?
+            .trim(),
     );
     if let Some(before) = &outcome.before {
         writeln!(out, "held-out accuracy before: {}", run::describe(before))?;
@@ -217,6 +232,12 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
             writeln!(out, "target of {:.0} %: {verdict}", 100.0 * target)?;
         }
     }
-    writeln!(out, "{:.0} s; run folder {}; checkpoint {}", begun.elapsed().as_secs_f64(), folder.display(), newest.display())?;
+    writeln!(
+        out,
+        "{:.0} s; run folder {}; checkpoint {}",
+        begun.elapsed().as_secs_f64(),
+        folder.display(),
+        newest.display()
+    )?;
     Ok(())
 }

@@ -44,14 +44,20 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder. One that exists is never touched.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    /// A run never writes where something is.
+    pub(crate) fn refuse_existing(path: &Path) -> Result<()> {
         if path.exists() {
             return Err(Usage::error(format!(
                 "`{}` exists; pass `--resume {0}` to go on with that run, or another folder by `--out`",
                 path.display()
             )));
         }
+        Ok(())
+    }
+
+    /// Makes a new folder. One that exists is never touched.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        Self::refuse_existing(path)?;
         let cannot = || format!("could not make the run folder `{}`", path.display());
         for part in ["rollouts", "checkpoints"] {
             fs::create_dir_all(path.join(part)).with_context(cannot)?;
@@ -98,9 +104,11 @@ impl RunFolder {
     /// Drops the lines of steps after `progress`, which a run that was killed may have written.
     pub(crate) fn trim_metrics(&mut self, progress: Progress) -> Result<()> {
         let file = self.path.join("metrics.jsonl");
-        let lines = BufReader::new(File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?)
-            .lines()
-            .collect::<std::io::Result<Vec<_>>>()?;
+        let lines = BufReader::new(
+            File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?,
+        )
+        .lines()
+        .collect::<std::io::Result<Vec<_>>>()?;
         let mut kept = String::new();
         for line in lines {
             // a line cut short by the kill is of a later step than any checkpoint

@@ -22,6 +22,7 @@ mod recipe;
 mod run;
 mod sample;
 mod save;
+mod threads;
 
 pub use app::App;
 pub use data::{Prompt, Rollout};

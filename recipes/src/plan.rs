@@ -15,7 +15,7 @@ use rollout::{Sampling, Task};
 
 use crate::app::{CustomRewards, Shared};
 use crate::cli::Usage;
-use crate::recipe::{DataRecipe, Recipe, RlRecipe, did_you_mean};
+use crate::recipe::{Count, DataRecipe, Recipe, RlRecipe, did_you_mean};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
@@ -80,7 +80,9 @@ impl Plan {
             Some(name) if rewards.weights().any(|(known, _)| known == name) => Some(name),
             Some(name) => {
                 let hint = did_you_mean(&name, rewards.weights().map(|(known, _)| known));
-                return Err(Usage::error(format!("[eval] reward is `{name}`, which [rewards] does not name{hint}")));
+                return Err(Usage::error(format!(
+                    "[eval] reward is `{name}`, which [rewards] does not name{hint}"
+                )));
             }
             None => rewards.weights().next().map(|(name, _)| name.to_owned()),
         };
@@ -90,7 +92,9 @@ impl Plan {
             ));
         }
         if recipe.eval.is_some() && deciding.is_none() {
-            return Err(Usage::error("[eval] needs a reward function to decide what is right: name one under [rewards]"));
+            return Err(Usage::error(
+                "[eval] needs a reward function to decide what is right: name one under [rewards]",
+            ));
         }
         Ok(Self { recipe, checkpoint, config, tokenizer, stop_tokens, tasks, held_out, rewards, deciding })
     }
@@ -110,36 +114,51 @@ impl Plan {
         Ok(Policy::new(self.config.clone(), self.checkpoint.weights(&device)?, &device)?)
     }
 
-    /// Prompts with their reference answers as tokens, for the supervised stage.
-    pub(crate) fn examples(&self) -> Result<Vec<Example>> {
-        let stop = self.stop_tokens.first().copied().context(
-            "the checkpoint names no end-of-text token, so a supervised answer would have no end",
-        )?;
+    /// For every prompt its reference answer in each of the recipe's forms, as tokens, for the supervised stage.
+    pub(crate) fn examples(&self, templates: &[String]) -> Result<Vec<Vec<Example>>> {
+        let stop =
+            self.stop_tokens.first().copied().context(
+                "the checkpoint names no end-of-text token, so a supervised answer would have no end",
+            )?;
+        let example = |task: &Task, template: &String| {
+            let answer = task.prompt.answer.as_deref().with_context(|| {
+                format!("prompt `{}` has no reference answer, which [sft] needs", task.prompt.id)
+            })?;
+            let text = match &task.prompt.body {
+                Body::Text(text) => template.replace("{prompt}", text),
+                Body::Chat(_) if template.contains("{prompt}") => {
+                    anyhow::bail!(
+                        "[sft] answer template {template:?} names {{prompt}}, but prompts are conversations"
+                    )
+                }
+                Body::Chat(_) => template.clone(),
+            };
+            let mut answer_tokens = self.tokenizer.encode(&text.replace("{answer}", answer))?;
+            answer_tokens.push(stop);
+            Ok(Example { prompt_tokens: task.tokens.clone(), answer_tokens })
+        };
         self.tasks
             .iter()
-            .map(|task| {
-                let answer = task.prompt.answer.as_deref().with_context(|| {
-                    format!("prompt `{}` has no reference answer, which [sft] needs", task.prompt.id)
-                })?;
-                let mut answer_tokens = self.tokenizer.encode(answer)?;
-                answer_tokens.push(stop);
-                Ok(Example { prompt_tokens: task.tokens.clone(), answer_tokens })
-            })
+            .map(|task| templates.iter().map(|template| example(task, template)).collect())
             .collect()
     }
 
     /// How held-out prompts are sampled.
     pub(crate) fn eval_sampling(&self) -> Sampling {
-        let temperature = self.recipe.eval.as_ref().map_or(1.0, |eval| eval.temperature);
-        match &self.recipe.rl {
+        let eval = self.recipe.eval.as_ref();
+        let mut sampling = match &self.recipe.rl {
             Some(rl) => Sampling {
-                temperature,
                 max_tokens: rl.sampling.max_tokens,
                 stop: rl.sampling.stop.clone(),
                 ..Sampling::default()
             },
-            None => Sampling { temperature, ..Sampling::default() },
+            None => Sampling::default(),
+        };
+        sampling.temperature = eval.map_or(1.0, |eval| eval.temperature);
+        if let Some(max_tokens) = eval.and_then(|eval| eval.max_tokens) {
+            sampling.max_tokens = max_tokens.get();
         }
+        sampling
     }
 
     /// Peak memory in bytes, an estimate: weights, gradients, moments, reference, caches and activations, all f32.
@@ -151,8 +170,10 @@ impl Plan {
             ("gradients, summed and of one micro-batch", 2 * weights),
             ("moments of AdamW", 2 * weights),
         ];
-        let layer_width = 2 * c.query_size() + 2 * c.key_value_size() + 3 * c.intermediate_size + 6 * c.hidden_size;
-        let activations = |tokens: usize| 4 * tokens * (c.hidden_size * (c.num_hidden_layers + 1) + 3 * layer_width);
+        let layer_width =
+            2 * c.query_size() + 2 * c.key_value_size() + 3 * c.intermediate_size + 6 * c.hidden_size;
+        let activations =
+            |tokens: usize| 4 * tokens * (c.hidden_size * (c.num_hidden_layers + 1) + 3 * layer_width);
         if let Some(rl) = &self.recipe.rl {
             if rl.objective.build().kl().is_some() {
                 parts.push(("frozen reference", weights));
@@ -167,7 +188,11 @@ impl Plan {
         } else if let Some(sft) = &self.recipe.sft {
             parts.push(("activations of a micro-batch", activations(sft.micro_batch_tokens.get())));
         }
-        parts.push(("a chunk of logits and its softmax", 4 * (64 << 20)));
+        let tokens = self.recipe.rl.as_ref().map(|rl| rl.micro_batch_tokens);
+        let tokens =
+            tokens.or(self.recipe.sft.as_ref().map(|sft| sft.micro_batch_tokens)).map_or(0, Count::get);
+        // logits, their exponentials, gradient and one copy
+        parts.push(("a chunk of logits and its softmax", 4 * 4 * (1 << 24).min(tokens * c.vocab_size)));
         parts
     }
 

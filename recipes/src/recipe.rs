@@ -173,6 +173,10 @@ pub struct SftRecipe {
     pub steps: Count,
     /// Examples in an update.
     pub batch_size: Count,
+    /// What the policy should write: `{answer}` stands for the reference answer and `{prompt}` for a plain-text
+    /// prompt. With several, one is drawn each time an example is used.
+    #[serde(default = "answer_templates")]
+    pub answer_templates: Vec<String>,
     /// Padded tokens of one forward pass.
     #[serde(default = "micro_batch_tokens")]
     pub micro_batch_tokens: Count,
@@ -181,6 +185,10 @@ pub struct SftRecipe {
     pub optimizer: OptimizerConfig,
     /// Learning rate.
     pub schedule: Schedule,
+}
+
+fn answer_templates() -> Vec<String> {
+    vec!["{answer}".to_owned()]
 }
 
 /// `[rl]`: sample groups, score them, update.
@@ -250,6 +258,9 @@ pub struct EvalRecipe {
     /// Where they come from; may be left out for `[data.arithmetic]`, which holds problems back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataRecipe>,
+    /// Longest completion in tokens; by default that of `[rl.sampling]`, or 256 without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<Count>,
     /// Temperature of the draws; 0 takes the likeliest token.
     #[serde(default = "one_f64")]
     pub temperature: f64,
@@ -403,10 +414,8 @@ impl Recipe {
             for set in sets {
                 apply(&mut table, set)?;
             }
-            let text = toml::to_string(&table).map_err(|error| RecipeError::Set {
-                text: sets.join(" "),
-                problem: error.to_string(),
-            })?;
+            let text = toml::to_string(&table)
+                .map_err(|error| RecipeError::Set { text: sets.join(" "), problem: error.to_string() })?;
             recipe = Self::parse(&format!("{place} with {}", sets.join(", ")), &text)?;
         }
         if recipe.name.is_none() {
@@ -434,6 +443,18 @@ impl Recipe {
         let refuse = |problem: String| Err(RecipeError::Conflict { name: self.name().to_owned(), problem });
         if self.sft.is_none() && self.rl.is_none() {
             return refuse("it has neither an [sft] nor an [rl] table, so there is nothing to do".into());
+        }
+        if let Some(sft) = &self.sft {
+            if sft.answer_templates.is_empty() {
+                return refuse(
+                    "[sft] answer_templates is empty; wanted at least one, such as \"{answer}\"".into(),
+                );
+            }
+            if let Some(bad) = sft.answer_templates.iter().find(|template| !template.contains("{answer}")) {
+                return refuse(format!(
+                    "[sft] answer template {bad:?} has no {{answer}}, so it would teach nothing"
+                ));
+            }
         }
         if let Some(rl) = &self.rl {
             if let Some(problem) = rl.sampling.problem() {
@@ -539,7 +560,8 @@ mod tests {
 
     #[test]
     fn a_group_of_one_is_refused_where_it_stands() {
-        let error = tiny(|text| text.replace("group_size = 8", "group_size = 1")).expect_err("refused").to_string();
+        let error =
+            tiny(|text| text.replace("group_size = 8", "group_size = 1")).expect_err("refused").to_string();
         assert!(error.contains("a group needs at least 2 rollouts to compare, not 1"), "{error}");
         assert!(error.contains("group_size = 1\n"), "{error}");
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data::{PolicyVersion, Seed};
 use engine::Tensors;
 use engine::metrics::{Metrics, Timing};
@@ -38,23 +38,30 @@ pub struct Outcome {
 /// # Errors
 /// If the folder cannot be used, or a step fails; what was done until then is saved.
 pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
-    let mut folder = if resume { RunFolder::open(out)? } else { RunFolder::create(out)? };
     let mut at = Progress { stage: Stage::Sft, step: 0 };
-    let (mut policy, mut saved) = (None, None);
-    if let (true, Some(place)) = (resume, save::latest(&folder)?) {
-        let read = save::read(plan, &place)?;
-        at = read.progress;
-        line(&format!("going on after {} step {}", at.stage.name(), at.step));
-        policy = Some(read.policy);
-        saved = Some((read.updates, read.optimizer));
+    let (mut folder, mut policy, mut saved);
+    let newest = if resume { save::latest(out)? } else { None };
+    match (resume, newest) {
+        (true, Some(place)) => {
+            let read = save::read(plan, &place)?;
+            (at, policy, saved) = (read.progress, read.policy, Some((read.updates, read.optimizer)));
+            folder = RunFolder::open(out)?;
+            line(&format!("going on after {} step {}", at.stage.name(), at.step));
+        }
+        (true, None) => {
+            (policy, saved) = (plan.policy()?, None);
+            folder = RunFolder::open(out)?;
+        }
+        (false, _) => {
+            RunFolder::refuse_existing(out)?;
+            // a broken checkpoint must not leave a folder behind
+            (policy, saved) = (plan.policy()?, None);
+            folder = RunFolder::create(out)?;
+        }
     }
     folder.trim_metrics(at)?;
     write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
     write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
-    let mut policy = match policy {
-        Some(policy) => policy,
-        None => plan.policy()?,
-    };
     let mut outcome = Outcome { before: first_accuracy(out), after: None };
     if let (Some(sft), Stage::Sft) = (&plan.recipe.sft, at.stage) {
         supervised_stage(plan, sft, &mut folder, &mut policy, at.step, saved.take(), &mut outcome)?;
@@ -104,14 +111,7 @@ fn rl_stage(
             Ok(metrics) => metrics,
             Err(error) => {
                 let at = Progress { stage: Stage::Rl, step };
-                let state = trainer.optimizer().state();
-                let place = save::write(plan, folder, at, policy, trainer.optimizer().updates(), state)
-                    .context(format!("step {} failed ({error:#}), and its state could not be saved", step + 1))?;
-                return Err(error.context(format!(
-                    "step {} failed; the run up to there is saved in `{}`",
-                    step + 1,
-                    place.display()
-                )));
+                return Err(save_failed(plan, folder, at, policy, trainer.optimizer(), error));
             }
         };
         let last = step + 1 == steps;
@@ -186,7 +186,8 @@ fn supervised_stage(
     saved: Option<(u64, Tensors)>,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let examples = plan.examples()?;
+    let examples = plan.examples(&sft.answer_templates)?;
+    let forms = plan.seed().named("answer form");
     let steps = sft.steps.get() as u64;
     let mut optimizer = Optimizer::new(&sft.optimizer, &sft.schedule, steps);
     if let Some((updates, state)) = saved {
@@ -204,10 +205,21 @@ fn supervised_stage(
         let batch: Vec<_> = selection
             .draw(step, sft.batch_size.get())
             .into_iter()
-            .map(|index| examples[index].clone())
+            .map(|index| {
+                let forms_of = &examples[index];
+                let mut draw = forms.at(step).prompt(&plan.tasks[index].prompt.id).place(0);
+                forms_of[(draw.uniform(0) * forms_of.len() as f64) as usize].clone()
+            })
             .collect();
         let begun = Instant::now();
-        let update = supervised::step(policy, &mut optimizer, &batch, sft.micro_batch_tokens.get())?;
+        let attempt = supervised::step(policy, &mut optimizer, &batch, sft.micro_batch_tokens.get());
+        let update = match attempt {
+            Ok(update) => update,
+            Err(error) => {
+                let at = Progress { stage: Stage::Sft, step };
+                return Err(save_failed(plan, folder, at, policy, &optimizer, error.into()));
+            }
+        };
         let mut metrics = json!({
             "step": step + 1,
             "loss": update.loss,
@@ -223,7 +235,8 @@ fn supervised_stage(
             metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
         }
         folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
-        let accuracy = outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+        let accuracy =
+            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
         display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Sft, step: step + 1 };
@@ -234,6 +247,26 @@ fn supervised_stage(
         outcome.after = measure(plan, policy, steps)?;
     }
     Ok(())
+}
+
+/// Keeps what was done before a step that failed, and says where.
+fn save_failed(
+    plan: &Plan,
+    folder: &RunFolder,
+    done: Progress,
+    policy: &Policy,
+    optimizer: &Optimizer,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let stage = done.stage.name();
+    let step = done.step + 1;
+    match save::write(plan, folder, done, policy, optimizer.updates(), optimizer.state()) {
+        Ok(place) => error
+            .context(format!("{stage} step {step} failed; the run up to there is in `{}`", place.display())),
+        Err(second) => {
+            error.context(format!("{stage} step {step} failed, and saving the run failed too: {second:#}"))
+        }
+    }
 }
 
 fn sampler<'a>(
@@ -309,7 +342,8 @@ pub(crate) fn describe(a: &Accuracy) -> String {
 
 fn progress_line(m: &Metrics, accuracy: Option<Accuracy>) -> String {
     let accuracy = accuracy.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
-    let absent = if m.absent_rewards > 0 { format!(" · {} rewards absent", m.absent_rewards) } else { String::new() };
+    let absent =
+        if m.absent_rewards > 0 { format!(" · {} rewards absent", m.absent_rewards) } else { String::new() };
     format!(
         "reward {:.3}{accuracy} · truncated {:.0} % · equal groups {}/{}{absent} · {:.0} tok/s sampled, {:.0} trained",
         m.reward_mean,

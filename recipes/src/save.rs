@@ -76,10 +76,11 @@ pub(crate) fn write(
 }
 
 /// The newest complete checkpoint of a run, if it has one.
-pub(crate) fn latest(folder: &RunFolder) -> Result<Option<PathBuf>> {
-    let file = folder.checkpoints().join(LATEST);
+pub(crate) fn latest(run: &Path) -> Result<Option<PathBuf>> {
+    let checkpoints = run.join("checkpoints");
+    let file = checkpoints.join(LATEST);
     match fs::read_to_string(&file) {
-        Ok(name) => Ok(Some(folder.checkpoints().join(name.trim()))),
+        Ok(name) => Ok(Some(checkpoints.join(name.trim()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("could not read `{}`", file.display())),
     }
@@ -90,8 +91,7 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
     let cannot = || format!("could not read checkpoint `{}`", place.display());
     let state: State =
         serde_json::from_slice(&fs::read(place.join(STATE)).with_context(cannot)?).with_context(cannot)?;
-    let tensors =
-        candle_core::safetensors::load(place.join(TRAINER), &Device::Cpu).with_context(cannot)?;
+    let tensors = candle_core::safetensors::load(place.join(TRAINER), &Device::Cpu).with_context(cannot)?;
     let (mut weights, mut optimizer) = (Tensors::new(), Tensors::new());
     for (name, tensor) in tensors {
         if let Some(name) = name.strip_prefix("weights.") {
@@ -99,7 +99,10 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
         } else if let Some(name) = name.strip_prefix("optimizer.") {
             optimizer.insert(name.to_owned(), tensor);
         } else {
-            anyhow::bail!("`{}` holds `{name}`, which is neither weight nor state", place.join(TRAINER).display());
+            anyhow::bail!(
+                "`{}` holds `{name}`, which is neither weight nor state",
+                place.join(TRAINER).display()
+            );
         }
     }
     if weights.is_empty() {

@@ -103,8 +103,7 @@ pub fn draw(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Draw> {
 
 /// The tokens that top-k, top-p and min-p leave, likeliest first; ties by id.
 fn keep(logits: &[f32], sampling: &Sampling, scaled: impl Fn(f32) -> f32) -> Vec<u32> {
-    let by_falling =
-        |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let by_falling = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
     let weight = |id: u32| f64::from(scaled(logits[id as usize]).exp());
     if sampling.top_k > 0 && sampling.top_k < ids.len() {
@@ -191,7 +190,10 @@ mod tests {
         let three = [0.0, 0.4 / 0.85, 0.0, 0.25 / 0.85, 0.2 / 0.85];
         assert_shares(&Sampling { top_p: 0.7, ..s.clone() }, three);
         assert_shares(&Sampling { min_p: 0.45, ..s.clone() }, three);
-        assert_shares(&Sampling { top_k: 3, top_p: 0.7, ..s.clone() }, [0.0, 0.4 / 0.65, 0.0, 0.25 / 0.65, 0.0]);
+        assert_shares(
+            &Sampling { top_k: 3, top_p: 0.7, ..s.clone() },
+            [0.0, 0.4 / 0.65, 0.0, 0.25 / 0.65, 0.0],
+        );
         assert_shares(&Sampling { temperature: 0.0, ..s }, [0.0, 1.0, 0.0, 0.0, 0.0]);
     }
 

@@ -33,7 +33,9 @@ pub struct Task {
 #[non_exhaustive]
 pub enum RolloutError {
     /// A prompt leaves no room for a completion.
-    #[error("prompt `{id}` has {length} tokens; the model's context of {limit} leaves no room for a completion")]
+    #[error(
+        "prompt `{id}` has {length} tokens; the model's context of {limit} leaves no room for a completion"
+    )]
     PromptTooLong {
         /// The prompt.
         id: String,
@@ -108,8 +110,7 @@ impl Sampler<'_> {
         for task in tasks {
             self.budget(task)?;
         }
-        let stops =
-            Stops { tokenizer: self.tokenizer, tokens: self.stop_tokens, texts: &self.sampling.stop };
+        let stops = Stops { tokenizer: self.tokenizer, tokens: self.stop_tokens, texts: &self.sampling.stop };
         let mut waiting: VecDeque<usize> = (0..tasks.len()).collect();
         let mut active: Vec<Row> = Vec::new();
         let mut done: Vec<Option<Rollout>> = (0..tasks.len() * group_size).map(|_| None).collect();
@@ -222,7 +223,13 @@ impl Sampler<'_> {
         })
     }
 
-    fn push(&self, task: &Task, row: &mut Row, logits: &[f32], stops: &Stops<'_>) -> Result<(), RolloutError> {
+    fn push(
+        &self,
+        task: &Task,
+        row: &mut Row,
+        logits: &[f32],
+        stops: &Stops<'_>,
+    ) -> Result<(), RolloutError> {
         let token = row.tokens.len();
         let Some(Draw { token: id, log_prob }) = draw(logits, self.sampling, row.seed.uniform(token)) else {
             return Err(RolloutError::Logits { id: task.prompt.id.clone(), token });

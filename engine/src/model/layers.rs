@@ -7,15 +7,21 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-/// A product with fewer rows takes another kernel, with another order of summation, in the CPU's matrix library.
-/// Padding to this many rows makes row i of every product depend on row i alone.
-const MIN_ROWS: usize = 4;
+/// Rows that a product needs, so that row i of the result depends on row i alone, to the bit: below, the CPU's matrix
+/// library (gemm 0.19, `gemm_basic_generic`) sums in another order.
+fn least_rows(inputs: usize, outputs: usize) -> usize {
+    // One row is a product of matrix and vector, and up to 256 results have a kernel of their own.
+    let rows = (256 / outputs.max(1) + 1).max(4);
+    // Up to 64 × 64 results, sums are cut at 512 terms, else where the cache's size says.
+    if outputs <= 64 && inputs > 512 { rows.max(65) } else { rows }
+}
 
 /// x·Wᵀ + b. Shapes `(tokens, in)`, `(out, in)`, `(out,)` → `(tokens, out)`. Gradients flow through all three.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let rows = x.dim(0)?;
-    let y = if rows < MIN_ROWS {
-        x.pad_with_zeros(0, 0, MIN_ROWS - rows)?.matmul(&weight.t()?)?.narrow(0, 0, rows)?
+    let (rows, inputs) = x.dims2()?;
+    let least = least_rows(inputs, weight.dim(0)?);
+    let y = if rows < least {
+        x.pad_with_zeros(0, 0, least - rows)?.matmul(&weight.t()?)?.narrow(0, 0, rows)?
     } else {
         x.matmul(&weight.t()?)?
     };
@@ -123,7 +129,12 @@ impl Sizes {
 
 impl Layer {
     /// Queries `(tokens, heads, head_dim)`, keys and values `(tokens, kv_heads, head_dim)`, rotated.
-    pub(super) fn query_key_value(&self, x: &Tensor, rope: &Rope, s: &Sizes) -> Result<(Tensor, Tensor, Tensor)> {
+    pub(super) fn query_key_value(
+        &self,
+        x: &Tensor,
+        rope: &Rope,
+        s: &Sizes,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let tokens = x.dim(0)?;
         let x = rms_norm(x, &self.input_norm, s.eps)?;
         let head = |weight, bias: &Option<Tensor>, norm: &Option<Tensor>, heads| {
@@ -198,7 +209,9 @@ impl Grid {
         let scores = (q.matmul(&k.t()?)? * s.scale())?
             .reshape((self.rows * s.heads, self.time, self.time))?
             .broadcast_add(&self.mask)?;
-        let y = softmax(&scores)?.reshape((self.rows * s.kv_heads, s.shared() * self.time, self.time))?.matmul(&v)?;
+        let y = softmax(&scores)?
+            .reshape((self.rows * s.kv_heads, s.shared() * self.time, self.time))?
+            .matmul(&v)?;
         let y = y
             .reshape((self.rows, s.heads, self.time, s.head_dim))?
             .transpose(1, 2)?
@@ -233,4 +246,28 @@ fn causal_mask(new: usize, length: usize, device: &Device) -> Result<Tensor> {
         .map(|i| if i % length > first + i / length { f32::NEG_INFINITY } else { 0.0 })
         .collect();
     Tensor::from_vec(mask, (new, length), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_product_depends_on_that_row_alone() {
+        let device = &Device::Cpu;
+        for (inputs, outputs) in [(64, 16), (64, 32), (96, 64), (64, 128), (100, 77), (896, 64), (600, 1000)]
+        {
+            let weight = Tensor::randn(0f32, 1.0, (outputs, inputs), device).expect("weight");
+            let x = Tensor::randn(0f32, 1.0, (150, inputs), device).expect("x");
+            let bits = |rows: usize| -> Vec<Vec<u32>> {
+                let y = linear(&x.narrow(0, 0, rows).expect("rows"), &weight, None).expect("y");
+                let y = y.to_vec2::<f32>().expect("values");
+                y.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect()).collect()
+            };
+            let all = bits(150);
+            for rows in (1..70).chain([95, 96, 127, 128, 129]) {
+                assert!(bits(rows) == all[..rows], "{rows} rows of {inputs} to {outputs}");
+            }
+        }
+    }
 }

@@ -298,7 +298,6 @@ impl Policy {
         Ok(store.get(&x).expect("every layer uses its input").detach())
     }
 
-    #[expect(clippy::type_complexity, reason = "private, and each part goes its own way")]
     fn forward(
         &self,
         sequences: &Sequences,

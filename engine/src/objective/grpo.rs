@@ -103,9 +103,15 @@ impl Objective for Grpo {
             None => ratio.clone(),
         };
         let plain = capped.broadcast_mul(t.advantages)?;
-        let clipped = ratio.clamp(1.0 - self.clip_low.0, 1.0 + self.clip_high.0)?.broadcast_mul(t.advantages)?;
+        let clipped =
+            ratio.clamp(1.0 - self.clip_low.0, 1.0 + self.clip_high.0)?.broadcast_mul(t.advantages)?;
         let mut gain = plain.minimum(&clipped)?;
         let mut cut = clipped.lt(&plain)?;
+        if let Some(cap) = self.ratio_cap {
+            // The unclipped branch has no gradient beyond the cap; a cap within the clip range leaves some to the other.
+            let beyond = ratio.lt(1.0 - self.clip_low.0)?.maximum(&ratio.gt(1.0 + self.clip_high.0)?)?;
+            cut = cut.where_cond(&beyond, &ratio.gt(cap)?)?;
+        }
         if let Some(bound) = self.dual_clip {
             let floor = (t.advantages * f64::from(bound))?.broadcast_as(gain.shape())?;
             let bounded = t.advantages.broadcast_as(gain.shape())?.lt(0f32)?;

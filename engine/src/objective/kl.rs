@@ -38,7 +38,9 @@ pub enum KlEstimator {
 impl Kl {
     pub(super) fn estimate(&self, t: &Tokens<'_>, ratio: &Tensor) -> Result<Tensor> {
         let reference = t.reference_log_probs.ok_or_else(|| {
-            candle_core::Error::Msg("the objective has a KL term but no reference log-probs were given".into())
+            candle_core::Error::Msg(
+                "the objective has a KL term but no reference log-probs were given".into(),
+            )
         })?;
         let reference = super::aggregate::masked(reference, t.mask)?;
         let log_probs = super::aggregate::masked(t.log_probs, t.mask)?;

@@ -95,7 +95,13 @@ fn ratio(difference: &Tensor) -> Result<Tensor> {
 }
 
 /// Adds the KL term to a token loss and sums up. Padding may hold anything, infinities included.
-fn finish(token_loss: Tensor, ratio: &Tensor, kl: Option<&Kl>, clipped: &Tensor, t: &Tokens<'_>) -> Result<Loss> {
+fn finish(
+    token_loss: Tensor,
+    ratio: &Tensor,
+    kl: Option<&Kl>,
+    clipped: &Tensor,
+    t: &Tokens<'_>,
+) -> Result<Loss> {
     let (token_loss, kl) = match kl {
         Some(kl) => {
             let estimate = kl.estimate(t, ratio)?;
@@ -116,6 +122,12 @@ mod tests {
 
     /// Loss and gradient by ln π of single-token rows with ln π_old = 0.
     fn at(objective: &dyn Objective, ratio: f32, advantage: f32) -> (f32, f32) {
+        let (loss, grad, _) = counted(objective, ratio, advantage);
+        (loss, grad)
+    }
+
+    /// The same, and whether the token was counted as clipped.
+    fn counted(objective: &dyn Objective, ratio: f32, advantage: f32) -> (f32, f32, bool) {
         let d = &Device::Cpu;
         let log_probs = Var::new(&[[ratio.ln()]], d).expect("var");
         let one = Tensor::new(&[[1f32]], d).expect("tensor");
@@ -127,10 +139,10 @@ mod tests {
             mask: &one,
             weights: &one,
         };
-        let loss = objective.loss(&tokens).expect("loss").loss;
+        let Loss { loss, clipped, .. } = objective.loss(&tokens).expect("loss");
         let grads = loss.backward().expect("backward");
         let grad = grads.get(&log_probs).map_or(0.0, |g| g.to_vec2::<f32>().expect("grad")[0][0]);
-        (loss.to_scalar().expect("scalar"), grad)
+        (loss.to_scalar().expect("scalar"), grad, clipped == 1.0)
     }
 
     fn close(found: (f32, f32), wanted: (f32, f32)) {
@@ -160,6 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn the_tokens_counted_as_clipped_are_those_without_gradient() {
+        for (dual_clip, ratio_cap) in
+            [(None, None), (Some(1.6), None), (None, Some(2.0)), (None, Some(1.1)), (Some(3.0), Some(2.0))]
+        {
+            let grpo = Grpo { dual_clip, ratio_cap, ..Grpo::default() };
+            for ratio in [0.5, 0.79, 0.85, 1.0, 1.05, 1.15, 1.25, 1.7, 2.5, 4.0] {
+                for advantage in [-1.0, 2.0] {
+                    let (_, grad, clipped) = counted(&grpo, ratio, advantage);
+                    assert_eq!(clipped, grad == 0.0, "{grpo:?} at {ratio}, {advantage}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn cispo_never_drops_a_token() {
         let cispo = Cispo { cap: 5.0, ..Cispo::default() };
         close(at(&cispo, 2.0, 1.0), (-2.0 * 2f32.ln(), -2.0));
@@ -178,9 +205,11 @@ mod tests {
 
     #[test]
     fn on_policy_every_objective_has_the_same_gradient() {
-        for objective in
-            [ObjectiveConfig::Grpo(Grpo::default()), ObjectiveConfig::Cispo(Cispo::default()), ObjectiveConfig::Sapo(Sapo::default())]
-        {
+        for objective in [
+            ObjectiveConfig::Grpo(Grpo::default()),
+            ObjectiveConfig::Cispo(Cispo::default()),
+            ObjectiveConfig::Sapo(Sapo::default()),
+        ] {
             for advantage in [-0.7, 0.3] {
                 assert!((at(objective.build(), 1.0, advantage).1 + advantage).abs() < 1e-6);
             }

@@ -84,9 +84,7 @@ impl PreferenceLoss {
                 let sum = ((softplus(&h.neg()?)? * (1.0 - smoothing))? - (softplus(&h)? * smoothing)?)?;
                 sum / (1.0 - 2.0 * smoothing)
             }
-            Self::ApoZero { beta } => {
-                (1.0 - sigmoid(&(&chosen * beta)?)?)? + sigmoid(&(&rejected * beta)?)?
-            }
+            Self::ApoZero { beta } => (1.0 - sigmoid(&(&chosen * beta)?)?)? + sigmoid(&(&rejected * beta)?)?,
             Self::SigmoidPerToken { beta } => softplus(&(per_token()? * -beta)?),
         }
     }
@@ -121,7 +119,8 @@ mod tests {
             })
             .expect("loss");
         assert!((loss.to_vec1::<f64>().expect("vec")[0] - 0.598_139).abs() < 1e-6);
-        let grad = loss.backward().expect("backward").get(&chosen).expect("grad").to_vec1::<f64>().expect("vec");
+        let grad =
+            loss.backward().expect("backward").get(&chosen).expect("grad").to_vec1::<f64>().expect("vec");
         assert!((grad[0] + 0.045_016_6).abs() < 1e-7);
     }
 }

@@ -41,6 +41,11 @@ pub trait Transform: Send + Sync {
 pub struct Chain(Vec<Box<dyn Transform>>);
 
 impl Chain {
+    /// These transforms, the first one nearest to the gradients.
+    pub fn new(transforms: Vec<Box<dyn Transform>>) -> Self {
+        Self(transforms)
+    }
+
     /// As many states as transforms, all empty.
     pub fn state(&self) -> Vec<Tensors> {
         self.0.iter().map(|_| Tensors::new()).collect()
@@ -134,13 +139,16 @@ impl OptimizerConfig {
                     chain.push(Box::new(AddDecayedWeights { decay: adamw.weight_decay, all: false }));
                 }
                 chain.push(Box::new(ScaleByLearningRate));
-                Chain(chain)
+                Chain::new(chain)
             }
         }
     }
 }
 
 /// Square root of the sum of squares over all gradients, and the first that is not finite, if any.
+///
+/// # Errors
+/// If a tensor operation fails.
 pub fn global_norm(grads: &Tensors) -> Result<(f64, Option<String>)> {
     let mut sum = 0.0;
     for (name, grad) in grads {

@@ -1,0 +1,425 @@
+//! The same numbers as PyTorch, transformers and TRL on tiny Qwen2 and Qwen3 checkpoints, in f32.
+
+mod common;
+
+use candle_core::{D, Tensor};
+use common::{Completions, Fixture, MODELS, flat, kept, near, near_number, near_tensor, tensors};
+use engine::baseline::{BaselineConfig, Scale, advantages};
+use engine::gradient::{self, Gradients, Sequence};
+use engine::model::{KvRow, Policy, Sequences};
+use engine::objective::preference::{Pairs, PreferenceLoss};
+use engine::objective::{
+    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, Level, Loss, ObjectiveConfig, Sapo, Tokens,
+};
+use engine::optimizer::Optimizer;
+use engine::schedule::Schedule;
+use engine::transform::{
+    AddDecayedWeights, Chain, ClipByGlobalNorm, ScaleByAdam, ScaleByLearningRate, global_norm,
+};
+use serde_json::Value;
+
+/// Padded tokens of a pass where one pass should hold everything.
+const ALL: usize = 1 << 20;
+
+#[test]
+fn logits_log_probs_and_entropies_match() {
+    for f in MODELS.map(Fixture::load) {
+        for case in ["plain", "leftpad", "rightpad", "offset", "gap"] {
+            let name = |part: &str| format!("{case}.{part}");
+            let ids = f.ids(&name("input_ids"));
+            let mask = match f.get(&name("attention_mask")) {
+                Some(_) => f.ids(&name("attention_mask")),
+                None => ids.iter().map(|row| vec![1; row.len()]).collect(),
+            };
+            let positions = f.get(&name("position_ids")).map(|_| f.ids(&name("position_ids")));
+            let (mut sequences, mut targets) = (Sequences::default(), Vec::new());
+            for (row, (ids, mask)) in ids.iter().zip(&mask).enumerate() {
+                let tokens = kept(ids, mask);
+                match &positions {
+                    Some(positions) => sequences.push_at(&tokens, kept(&positions[row], mask)),
+                    None => sequences.push(&tokens),
+                }
+                targets.extend_from_slice(&tokens[1..]);
+                targets.push(0); // what follows the last token is not compared
+            }
+            let hidden = f.policy.hidden(&sequences).expect("hidden");
+            let targets = Tensor::new(targets, f.policy.device()).expect("targets");
+            let (log_probs, entropy) = f.policy.log_probs(&hidden, &targets, 1.0).expect("log_probs");
+            let what = |quantity: &str| format!("{} {case} {quantity}", f.name);
+
+            let wanted: Vec<f32> =
+                f.grid(&name("entropy")).iter().zip(&mask).flat_map(|(row, mask)| kept(row, mask)).collect();
+            near(&what("entropy"), &flat(&entropy), &wanted, 1e-4);
+
+            let log_probs = flat(&log_probs);
+            let mut start = 0;
+            for ((wanted, mask), length) in
+                f.grid(&name("token_logps")).iter().zip(&mask).zip(sequences.lengths())
+            {
+                let both: Vec<u32> = mask.windows(2).map(|pair| pair[0] * pair[1]).collect();
+                near(&what("log-probs"), &log_probs[start..start + length - 1], &kept(wanted, &both), 1e-4);
+                start += length;
+            }
+
+            if let Some(wanted) = f.get(&name("logits")) {
+                let wanted: Vec<Vec<f32>> = wanted
+                    .to_vec3::<f32>()
+                    .expect("logits")
+                    .iter()
+                    .zip(&mask)
+                    .flat_map(|(rows, mask)| {
+                        rows.iter().zip(mask).filter(|(_, m)| **m == 1).map(|(row, _)| row.clone())
+                    })
+                    .collect();
+                let logits = f.policy.logits(&hidden).expect("logits");
+                near(&what("logits"), &flat(&logits), &wanted.concat(), 1e-4);
+            }
+        }
+    }
+}
+
+/// Mean −ln π over every token of the left-padded batch but each row's first, with its gradient.
+fn nll(f: &Fixture, policy: &Policy) -> Gradients {
+    let prompts = f.prompts();
+    let sequences: Vec<Sequence<'_>> =
+        prompts.iter().map(|row| Sequence { prompt: &row[..1], completion: &row[1..] }).collect();
+    let tokens: usize = sequences.iter().map(|s| s.completion.len()).sum();
+    assert_eq!(f.json["nll"]["tokens"], tokens);
+    gradient::gradients(policy, &sequences, 40, 1.0, &|padded| {
+        let loss = (padded.log_probs.sum_all()? * (-1.0 / tokens as f64))?;
+        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+    })
+    .expect("gradients")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+#[test]
+fn the_gradient_of_every_parameter_matches() {
+    for f in MODELS.map(Fixture::load) {
+        let found = nll(&f, &f.policy);
+        near_number(&format!("{} nll", f.name), found.loss, number(&f.json["nll"]["value"]), 1e-5);
+        let wanted = tensors(f.name, "grads_nll.safetensors");
+        assert!(found.grads.keys().eq(wanted.keys()), "{}", f.name);
+        assert!(wanted.keys().eq(f.policy.weights().keys()), "{}", f.name);
+        for (name, wanted) in &wanted {
+            near_tensor(&format!("{} nll gradient {name}", f.name), &found.grads[name], wanted, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn three_steps_of_adamw_match() {
+    for f in MODELS.map(Fixture::load) {
+        let mut policy = f.policy.copy().expect("copy");
+        let chain = Chain::new(vec![
+            Box::new(ClipByGlobalNorm { max_norm: 1.0 }),
+            Box::new(ScaleByAdam { beta1: 0.9, beta2: 0.99, epsilon: 1e-8 }),
+            Box::new(AddDecayedWeights { decay: 0.1, all: true }),
+            Box::new(ScaleByLearningRate),
+        ]);
+        let schedule = Schedule { learning_rate: 1e-3, ..Schedule::default() };
+        let mut optimizer = Optimizer::with_chain(chain, &schedule, 3);
+        let wanted = &f.json["adamw3"];
+        for step in 0..3 {
+            let what = |quantity: &str| format!("{} adamw {quantity} {step}", f.name);
+            let found = nll(&f, &policy);
+            near_number(&what("loss"), found.loss, number(&wanted["loss_before_each_step"][step]), 1e-5);
+            let stats = optimizer.update(&mut policy, found.grads).expect("update");
+            near_number(
+                &what("norm"),
+                stats.grad_norm,
+                number(&wanted["grad_norm_before_clipping"][step]),
+                1e-4,
+            );
+        }
+        let weights = policy.tensors();
+        let mut count = 0;
+        for (name, wanted) in f.under("adamw3.") {
+            let (found, wanted) = (flat(&weights[name]), flat(wanted));
+            // Adam blows up the rounding of a gradient that is nearly 0: all come close, and nearly all come closer.
+            near(&format!("{} adamw {name}", f.name), &found, &wanted, 1e-4);
+            let off = found.iter().zip(&wanted).filter(|(f, w)| (*f - *w).abs() > 1e-6).count();
+            assert!(off * 50 <= found.len(), "{} adamw {name}: {off} of {}", f.name, found.len());
+            count += 1;
+        }
+        assert!(count >= 3, "{count}");
+    }
+}
+
+#[test]
+fn greedy_decoding_with_a_cache_matches() {
+    for f in MODELS.map(Fixture::load) {
+        let prompts = f.prompts();
+        let wanted = f.ids("greedy.tokens");
+        let steps = wanted[0].len();
+        let mut rows: Vec<KvRow> =
+            prompts.iter().map(|p| KvRow::new(&f.policy, p.len() + steps).expect("row")).collect();
+        let mut next = prompts.clone();
+        let mut found: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+        for _ in 0..steps {
+            let mut inputs: Vec<(&mut KvRow, &[u32])> =
+                rows.iter_mut().zip(&next).map(|(row, new)| (row, new.as_slice())).collect();
+            let hidden = f.policy.extend(&mut inputs).expect("extend");
+            let best =
+                f.policy.logits(&hidden).and_then(|z| z.argmax(D::Minus1)).and_then(|x| x.to_vec1::<u32>());
+            let best = best.expect("argmax");
+            let mut end = 0;
+            for (found, next) in found.iter_mut().zip(&mut next) {
+                end += next.len();
+                found.push(best[end - 1]);
+                *next = vec![best[end - 1]];
+            }
+        }
+        assert_eq!(found, wanted, "{}", f.name);
+    }
+}
+
+#[test]
+fn decoding_with_a_cache_and_one_plain_forward_give_the_same_log_probs() {
+    for f in MODELS.map(Fixture::load) {
+        let prompts = f.prompts();
+        let mut sequences = Sequences::default();
+        prompts.iter().for_each(|p| sequences.push(p));
+        let plain = f.policy.hidden(&sequences).and_then(|h| Ok(f.policy.logits(&h)?)).expect("logits");
+        let plain = log_softmax(&plain);
+        let mut start = 0;
+        for prompt in &prompts {
+            // 3 tokens at once, then 2, then one by one
+            let mut row = KvRow::new(&f.policy, prompt.len()).expect("row");
+            let mut cuts = vec![&prompt[..3], &prompt[3..5]];
+            cuts.extend(prompt[5..].chunks(1));
+            let hidden: Vec<Tensor> =
+                cuts.iter().map(|new| f.policy.extend(&mut [(&mut row, new)]).expect("extend")).collect();
+            assert_eq!(row.len(), prompt.len());
+            let cached = Tensor::cat(&hidden, 0).and_then(|h| f.policy.logits(&h)).expect("logits");
+            let wanted = plain.narrow(0, start, prompt.len()).expect("rows");
+            near(&format!("{} cached", f.name), &flat(&log_softmax(&cached)), &flat(&wanted), 1e-5);
+            start += prompt.len();
+        }
+    }
+}
+
+fn log_softmax(logits: &Tensor) -> Tensor {
+    let max = logits.max_keepdim(1).expect("max");
+    let z = logits.broadcast_sub(&max).expect("z");
+    let sum = z.exp().and_then(|e| e.sum_keepdim(1)).and_then(|s| s.log()).expect("sum");
+    z.broadcast_sub(&sum).expect("log-softmax")
+}
+
+#[test]
+fn log_probs_of_completions_match() {
+    for f in MODELS.map(Fixture::load) {
+        let batch = f.completions();
+        let found = gradient::log_probs(&f.policy, &batch.sequences(), 30, 1.0).expect("log-probs");
+        for (found, wanted) in found.log_probs.iter().zip(&batch.policy) {
+            near(&format!("{} completions", f.name), found, wanted, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn advantages_match() {
+    for f in MODELS.map(Fixture::load) {
+        let rewards: Vec<Option<f32>> = f.column("grpo.rewards").into_iter().map(Some).collect();
+        for (scale, name) in [(Scale::Group, "group"), (Scale::None, "none")] {
+            let found: Vec<f32> = rewards
+                .chunks(4)
+                .flat_map(|group| advantages(&BaselineConfig::GroupMean, scale, group))
+                .map(|advantage| advantage.expect("known"))
+                .collect();
+            let wanted = f.column(&format!("grpo.advantages_{name}"));
+            near(&format!("{} advantages {name}", f.name), &found, &wanted, 2e-6);
+        }
+    }
+}
+
+/// The objective that a run of TRL's trainer stands for.
+fn objective(run: &Value) -> ObjectiveConfig {
+    let get = |key: &str| run[key].as_f64().map(|x| x as f32);
+    let low = get("epsilon").unwrap_or(0.2);
+    let high = get("epsilon_high").unwrap_or(low);
+    let kl = get("beta").filter(|beta| *beta != 0.0).map(|coefficient| Kl {
+        coefficient,
+        estimator: KlEstimator::K3,
+        importance_weighted: run["use_bias_correction_kl"].as_bool().unwrap_or(true),
+    });
+    let clip = |aggregate| {
+        ObjectiveConfig::Grpo(Grpo {
+            clip_low: ClipRange::new(low),
+            clip_high: ClipRange::new(high),
+            ratio_cap: get("delta"),
+            level: match run["importance_sampling_level"].as_str() {
+                Some("sequence") => Level::Sequence,
+                _ => Level::Token,
+            },
+            aggregate,
+            kl: kl.clone(),
+            ..Grpo::default()
+        })
+    };
+    match run["loss_type"].as_str().expect("a loss") {
+        "grpo" => clip(Aggregate::SequenceMean),
+        "bnpo" | "dapo" => clip(Aggregate::TokenMean),
+        "dr_grpo" => clip(Aggregate::Constant { tokens: 10 }),
+        "cispo" => ObjectiveConfig::Cispo(Cispo { cap: high, aggregate: Aggregate::TokenMean, kl }),
+        "sapo" => ObjectiveConfig::Sapo(Sapo { kl, ..Sapo::default() }),
+        other => panic!("no objective for {other}"),
+    }
+}
+
+/// The loss of a run and its gradient.
+fn run(f: &Fixture, batch: &Completions, run: &Value, micro_batch_tokens: usize) -> Gradients {
+    let config = objective(run);
+    let objective = config.build();
+    let advantages = f.column(run["advantages"].as_str().expect("a name"));
+    let weights = objective.aggregate().weights(&batch.lengths());
+    let old = (run["old_logps"] == "grpo.old_logps").then_some(&batch.old);
+    let ones: Vec<Vec<f32>> = batch.lengths().iter().map(|length| vec![1.0; *length]).collect();
+    let temperature = run["temperature"].as_f64().unwrap_or(1.0);
+    gradient::gradients(&f.policy, &batch.sequences(), micro_batch_tokens, temperature, &|padded| {
+        let now = padded.log_probs.as_detached_tensor();
+        let old = old.map(|old| padded.grid(|row| &old[row])).transpose()?.unwrap_or(now);
+        Ok(objective.loss(&Tokens {
+            log_probs: padded.log_probs.as_tensor(),
+            old_log_probs: &old,
+            reference_log_probs: Some(&padded.grid(|row| &batch.reference[row])?),
+            advantages: &padded.column(|row| advantages[row])?,
+            mask: &padded.grid(|row| &ones[row])?,
+            weights: &padded.column(|row| weights[row])?,
+        })?)
+    })
+    .expect("gradients")
+}
+
+#[test]
+fn every_grpo_run_matches() {
+    for f in MODELS.map(Fixture::load) {
+        let batch = f.completions();
+        let tokens = batch.lengths().iter().sum::<usize>() as f64;
+        let runs = f.json["grpo"]["runs"].as_array().expect("runs");
+        assert_eq!(runs.len(), 17);
+        let mut compared = 0;
+        for (index, wanted) in runs.iter().enumerate() {
+            for micro_batch_tokens in [30, ALL] {
+                let found = run(&f, &batch, wanted, micro_batch_tokens);
+                let what = |quantity: &str| format!("{} grpo run {index} {quantity}", f.name);
+                near_number(&what("loss"), found.loss, number(&wanted["loss"]), 1e-5);
+                let (norm, wanted_norm) =
+                    (global_norm(&found.grads).expect("norm").0, number(&wanted["grad_norm"]));
+                near_number(&what("norm"), norm / wanted_norm, 1.0, 1e-4);
+                for (name, wanted) in f.under(&format!("grpo.grad.{index}.")) {
+                    near_tensor(&what(name), &found.grads[name], wanted, 1e-4);
+                    compared += 1;
+                }
+                let metrics = &wanted["metrics"];
+                let entropy = found.stats.entropy.iter().flatten().map(|e| f64::from(*e)).sum::<f64>();
+                near_number(&what("entropy"), entropy / tokens, number(&metrics["entropy"]), 1e-5);
+                if let Some(kl) = metrics["kl"].as_f64() {
+                    near_number(&what("kl"), found.kl / tokens, kl, 1e-5);
+                }
+                // Where a ratio belongs to a sequence, TRL counts sequences and not tokens. With a cap it counts
+                // neither those that the cap cuts off nor those below, whose gradient the clip has taken. Of CISPO's
+                // capped tokens it counts those with a positive advantage only.
+                let comparable = wanted["importance_sampling_level"].is_null() && wanted["delta"].is_null();
+                if let Some(clipped) = metrics["clip_ratio/region_mean"].as_f64().filter(|_| comparable) {
+                    near_number(&what("clip fraction"), found.clipped / tokens, clipped, 1e-6);
+                }
+            }
+        }
+        assert_eq!(compared, 8, "gradients of four runs, twice");
+    }
+}
+
+fn preference(run: &Value) -> PreferenceLoss {
+    let beta = number(&run["beta"]);
+    let smoothing = run["label_smoothing"].as_f64().unwrap_or(0.0);
+    match run["loss_type"].as_str().expect("a loss") {
+        "sigmoid" => PreferenceLoss::Sigmoid { beta, smoothing },
+        "hinge" => PreferenceLoss::Hinge { beta },
+        "ipo" => PreferenceLoss::Ipo { beta },
+        "robust" => PreferenceLoss::Robust { beta, smoothing },
+        "apo_zero" => PreferenceLoss::ApoZero { beta },
+        "sigmoid_norm" => PreferenceLoss::SigmoidPerToken { beta },
+        other => panic!("no loss for {other}"),
+    }
+}
+
+#[test]
+fn every_preference_run_matches() {
+    for f in MODELS.map(Fixture::load) {
+        let (ids, completion) = (f.ids("dpo.input_ids"), f.ids("dpo.completion_mask"));
+        let rows: Vec<(Vec<u32>, Vec<u32>)> = ids
+            .iter()
+            .zip(f.ids("dpo.attention_mask"))
+            .zip(&completion)
+            .map(|((ids, attention), completion)| {
+                let prompt: Vec<u32> = attention.iter().zip(completion).map(|(a, c)| a * (1 - c)).collect();
+                (kept(ids, &prompt), kept(ids, completion))
+            })
+            .collect();
+        let sequences: Vec<Sequence<'_>> =
+            rows.iter().map(|(prompt, completion)| Sequence { prompt, completion }).collect();
+        let tokens: Vec<f32> = rows.iter().map(|(_, completion)| completion.len() as f32).collect();
+        let reference = f.column("dpo.ref_logps");
+        let sums: Vec<f32> = gradient::log_probs(&f.policy, &sequences, ALL, 1.0)
+            .expect("log-probs")
+            .log_probs
+            .iter()
+            .map(|row| row.iter().sum())
+            .collect();
+        near(&format!("{} summed log-probs", f.name), &sums, &f.column("dpo.policy_logps"), 1e-4);
+
+        let device = f.policy.device();
+        let half = |x: &[f32], second: usize| Tensor::new(&x[4 * second..4 * second + 4], device);
+        for wanted in f.json["dpo"]["runs"].as_array().expect("runs") {
+            let loss = preference(wanted);
+            let found = gradient::gradients(&f.policy, &sequences, ALL, 1.0, &|padded| {
+                assert_eq!(padded.rows.len(), 8, "both halves of every pair in one pass");
+                let place = |row| padded.rows.iter().position(|r| *r == row).expect("row") as u32;
+                let sums = padded.log_probs.sum(1)?;
+                let pick = |rows: std::ops::Range<usize>| -> candle_core::Result<Tensor> {
+                    sums.index_select(&Tensor::new(rows.map(place).collect::<Vec<_>>(), device)?, 0)
+                };
+                let losses = loss.losses(&Pairs {
+                    chosen: &pick(0..4)?,
+                    rejected: &pick(4..8)?,
+                    reference_chosen: &half(&reference, 0)?,
+                    reference_rejected: &half(&reference, 1)?,
+                    chosen_tokens: &half(&tokens, 0)?,
+                    rejected_tokens: &half(&tokens, 1)?,
+                })?;
+                Ok(Loss { loss: losses.mean_all()?, clipped: 0.0, kl: 0.0 })
+            })
+            .expect("gradients");
+            let what =
+                |quantity: &str| format!("{} {} {} {quantity}", f.name, wanted["loss_type"], wanted["beta"]);
+            near_number(&what("loss"), found.loss, number(&wanted["loss"]), 1e-5);
+            let norm = global_norm(&found.grads).expect("norm").0;
+            near_number(&what("norm"), norm / number(&wanted["grad_norm"]), 1.0, 1e-4);
+            if wanted["loss_type"] == "sigmoid" && wanted["beta"] == 0.1 {
+                let mut names = 0;
+                for (name, wanted) in f.under("dpo.grad.sigmoid_0.1.") {
+                    near_tensor(&what(name), &found.grads[name], wanted, 1e-4);
+                    names += 1;
+                }
+                assert_eq!(names, 1);
+            }
+
+            let beta = number(&wanted["beta"]);
+            let reward = |row: usize| beta * f64::from(sums[row] - reference[row]);
+            let mean = |values: &dyn Fn(usize) -> f64| (0..4).map(values).sum::<f64>() / 4.0;
+            let metric = |name: &str, found: f64| {
+                near_number(&what(name), found, number(&wanted["metrics"][name]), 1e-5 * beta.max(1.0));
+            };
+            metric("rewards/chosen", mean(&reward));
+            metric("rewards/rejected", mean(&|pair| reward(pair + 4)));
+            metric("rewards/margins", mean(&|pair| reward(pair) - reward(pair + 4)));
+            metric("rewards/accuracies", mean(&|pair| f64::from(u8::from(reward(pair) > reward(pair + 4)))));
+            metric("logps/chosen", mean(&|pair| f64::from(sums[pair])));
+            metric("logps/rejected", mean(&|pair| f64::from(sums[pair + 4])));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What sampling must and must not depend on, on a tiny Qwen3 policy.
+
+#[path = "../../engine/tests/common/mod.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Device;
+use common::{Fixture, near};
+use data::{Body, PolicyVersion, Prompt, Rollout, Seed, StopReason};
+use engine::gradient::{self, Sequence};
+use engine::model::{ModelConfig, Policy, Tokenizer};
+use rand::SeedableRng;
+use rollout::{RolloutError, Sampler, Sampling, Task};
+
+/// 128 tokens of a letter and a digit: `a0`, `a1` … `m7`.
+fn tokenizer() -> Tokenizer {
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        (0..128).map(|id| (text(&[id]), serde_json::json!(id))).collect();
+    let json = serde_json::json!({
+        "version": "1.0",
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "a0" },
+        "decoder": { "type": "Fuse" },
+    });
+    Tokenizer::from_bytes("tiny", json.to_string().as_bytes(), None).expect("tokenizer")
+}
+
+fn text(tokens: &[u32]) -> String {
+    tokens.iter().map(|id| format!("{}{}", char::from(b'a' + (id / 10) as u8), id % 10)).collect()
+}
+
+fn task(id: usize, tokens: &[u32]) -> Task {
+    let prompt = Prompt {
+        id: format!("prompt {id}"),
+        body: Body::Text(text(tokens)),
+        answer: None,
+        fields: Default::default(),
+    };
+    Task { prompt: Arc::new(prompt), tokens: Arc::from(tokens) }
+}
+
+/// Prompts of 7 to 20 tokens, and two short ones.
+fn tasks(f: &Fixture) -> Vec<Task> {
+    let mut prompts = f.prompts();
+    prompts.push(vec![5]);
+    prompts.push(vec![9, 17]);
+    prompts.iter().enumerate().map(|(id, tokens)| task(id, tokens)).collect()
+}
+
+/// A sampler's settings, to be varied.
+#[derive(Clone)]
+struct Setup {
+    sampling: Sampling,
+    stop_tokens: Vec<u32>,
+    max_rows: usize,
+    group_size: usize,
+    threads: usize,
+}
+
+impl Setup {
+    fn new(max_tokens: usize) -> Self {
+        Self {
+            sampling: Sampling { max_tokens, ..Sampling::default() },
+            stop_tokens: vec![],
+            max_rows: 8,
+            group_size: 3,
+            threads: 2,
+        }
+    }
+
+    fn try_sample(&self, policy: &Policy, tasks: &[Task]) -> Result<Vec<Rollout>, RolloutError> {
+        let tokenizer = tokenizer();
+        let sampler = Sampler {
+            policy,
+            version: PolicyVersion(3),
+            tokenizer: &tokenizer,
+            sampling: &self.sampling,
+            stop_tokens: &self.stop_tokens,
+            max_rows: self.max_rows,
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().expect("pool");
+        pool.install(|| sampler.sample(tasks, self.group_size, Seed(5).at(2), &mut |_, _| ()))
+    }
+
+    fn sample(&self, policy: &Policy, tasks: &[Task]) -> Vec<Rollout> {
+        self.try_sample(policy, tasks).expect("rollouts")
+    }
+}
+
+/// Tokens and bits of the log-probs, by prompt and place.
+fn by_place(rollouts: &[Rollout]) -> BTreeMap<(String, usize), (Vec<u32>, Vec<u32>, StopReason)> {
+    let bits = |r: &Rollout| r.log_probs.iter().map(|x| x.to_bits()).collect();
+    rollouts.iter().map(|r| ((r.prompt.id.clone(), r.place), (r.tokens.clone(), bits(r), r.stop))).collect()
+}
+
+/// How the work is arranged must not show in any bit of the rollouts.
+fn assert_arrangement_is_invisible(policy: &Policy, tasks: &[Task], setup: &Setup) {
+    let first = setup.sample(policy, tasks);
+    let places: Vec<(String, usize)> = first.iter().map(|r| (r.prompt.id.clone(), r.place)).collect();
+    let wanted_places: Vec<(String, usize)> =
+        tasks.iter().flat_map(|t| (0..setup.group_size).map(|place| (t.prompt.id.clone(), place))).collect();
+    assert_eq!(places, wanted_places, "group by group, in the order of the prompts");
+    let wanted = by_place(&first);
+    for max_rows in [1, 3, 8, 64] {
+        for threads in [1, 2, 3] {
+            let found = Setup { max_rows, threads, ..setup.clone() }.sample(policy, tasks);
+            assert!(by_place(&found) == wanted, "{max_rows} rows, {threads} threads");
+        }
+    }
+    let mut shuffled = tasks.to_vec();
+    shuffled.reverse();
+    shuffled.swap(0, 2);
+    assert!(by_place(&setup.sample(policy, &shuffled)) == wanted, "order of the prompts");
+    assert!(by_place(&setup.sample(policy, &tasks[1..2])).iter().all(|(key, r)| wanted[key] == *r), "alone");
+    let larger = Setup { group_size: setup.group_size + 4, ..setup.clone() }.sample(policy, tasks);
+    let larger: BTreeMap<_, _> =
+        by_place(&larger).into_iter().filter(|((_, place), _)| *place < setup.group_size).collect();
+    assert!(larger == wanted, "group size");
+}
+
+#[test]
+fn rollouts_do_not_depend_on_how_the_work_is_arranged() {
+    let f = Fixture::load("qwen3-tiny");
+    let setup = Setup { stop_tokens: vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10], ..Setup::new(24) };
+    assert_arrangement_is_invisible(&f.policy, &tasks(&f), &setup);
+    // unequal lengths, so that groups take each other's place
+    let lengths: std::collections::BTreeSet<usize> =
+        setup.sample(&f.policy, &tasks(&f)).iter().map(|r| r.tokens.len()).collect();
+    assert!(lengths.len() > 4, "{lengths:?}");
+}
+
+#[test]
+fn a_wider_model_is_as_independent_of_the_arrangement() {
+    // products long enough for the matrix library to cut them up
+    let config = serde_json::json!({
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 1000, "hidden_size": 896,
+        "intermediate_size": 2432, "num_hidden_layers": 2, "num_attention_heads": 14, "num_key_value_heads": 2,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
+        "hidden_act": "silu", "torch_dtype": "float32", "eos_token_id": 1,
+    });
+    let config = ModelConfig::from_json(&config.to_string()).expect("config");
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let policy = Policy::random(config, &mut rng, &Device::Cpu).expect("policy");
+    let tasks: Vec<Task> =
+        [3usize, 40, 1, 17].iter().enumerate().map(|(id, n)| task(id, &vec![7 + id as u32; *n])).collect();
+    let wanted = by_place(&Setup { group_size: 4, ..Setup::new(3) }.sample(&policy, &tasks));
+    for (max_rows, threads) in [(1, 1), (1, 2), (8, 1), (16, 2), (16, 1)] {
+        let setup = Setup { max_rows, threads, group_size: 4, ..Setup::new(3) };
+        assert!(by_place(&setup.sample(&policy, &tasks)) == wanted, "{max_rows} rows, {threads} threads");
+    }
+}
+
+#[test]
+fn recorded_log_probs_are_those_of_the_trainer() {
+    let f = Fixture::load("qwen3-tiny");
+    for temperature in [0.7, 1.0, 1.3] {
+        let mut setup = Setup::new(24);
+        setup.sampling.temperature = temperature;
+        let rollouts = setup.sample(&f.policy, &tasks(&f));
+        let sequences: Vec<Sequence<'_>> =
+            rollouts.iter().map(|r| Sequence { prompt: &r.prompt_tokens, completion: &r.tokens }).collect();
+        let trained = gradient::log_probs(&f.policy, &sequences, 100, temperature).expect("log-probs");
+        for (rollout, trained) in rollouts.iter().zip(&trained.log_probs) {
+            assert_eq!(rollout.policy, PolicyVersion(3));
+            near(&format!("log-probs at {temperature}"), &rollout.log_probs, trained, 2e-5);
+        }
+    }
+}
+
+#[test]
+fn at_temperature_0_the_likeliest_tokens_are_drawn() {
+    let f = Fixture::load("qwen3-tiny");
+    let mut setup = Setup { group_size: 2, ..Setup::new(16) };
+    setup.sampling.temperature = 0.0;
+    let rollouts = setup.sample(&f.policy, &tasks(&f)[..4]);
+    let wanted = f.ids("greedy.tokens");
+    for (index, rollout) in rollouts.iter().enumerate() {
+        assert_eq!(rollout.tokens, wanted[index / 2]);
+        assert_eq!(rollout.text, text(&rollout.tokens));
+        assert_eq!(rollout.stop, StopReason::Length);
+        assert!(rollout.truncated());
+    }
+}
+
+#[test]
+fn a_completion_ends_at_a_stop_token_a_stop_text_or_its_budget() {
+    let f = Fixture::load("qwen3-tiny");
+    let tasks = &tasks(&f)[..1];
+    let mut setup = Setup { group_size: 1, ..Setup::new(16) };
+    setup.sampling.temperature = 0.0;
+    let whole = f.ids("greedy.tokens")[0].clone();
+
+    let stop = whole[5];
+    let end = whole.iter().position(|token| *token == stop).expect("there") + 1;
+    let by_token = Setup { stop_tokens: vec![stop], ..setup.clone() }.sample(&f.policy, tasks).remove(0);
+    assert_eq!((by_token.tokens.as_slice(), by_token.stop), (&whole[..end], StopReason::Token));
+    assert_eq!(by_token.log_probs.len(), end, "the stop token is a choice of the policy like any other");
+
+    // the digit of one token and the letter of the next
+    let all = text(&whole);
+    let across = &all[9..11];
+    let at = all.find(across).expect("there");
+    setup.sampling.stop = vec!["never this".into(), across.to_owned()];
+    let by_text = setup.sample(&f.policy, tasks).remove(0);
+    assert_eq!(by_text.stop, StopReason::Text);
+    assert_eq!(by_text.text, all[..at], "the stop text is left out");
+    assert_eq!(by_text.tokens, whole[..(at + 2).div_ceil(2)], "tokens stay as they were drawn");
+
+    setup.sampling.stop.clear();
+    setup.sampling.max_tokens = 3;
+    let by_length = setup.sample(&f.policy, tasks).remove(0);
+    assert_eq!((by_length.tokens.as_slice(), by_length.stop), (&whole[..3], StopReason::Length));
+}
+
+#[test]
+fn a_completion_ends_where_the_context_does() {
+    let f = Fixture::load("qwen3-tiny");
+    let mut config = f.policy.config().clone();
+    config.max_position_embeddings = 10;
+    let policy = Policy::new(config, f.policy.tensors(), &Device::Cpu).expect("policy");
+    let setup = Setup::new(100);
+    for (length, wanted) in [(1, 9), (7, 3), (9, 1)] {
+        for rollout in setup.sample(&policy, &[task(0, &vec![3; length])]) {
+            assert_eq!((rollout.tokens.len(), rollout.stop), (wanted, StopReason::Length));
+        }
+    }
+    let error = setup.try_sample(&policy, &[task(0, &[3]), task(1, &[3; 10])]).expect_err("refused");
+    assert!(matches!(error, RolloutError::PromptTooLong { length: 10, limit: 10, .. }), "{error}");
+    assert!(error.to_string().contains("prompt `prompt 1` has 10 tokens"), "{error}");
+    let error = setup.try_sample(&policy, &[task(4, &[])]).expect_err("refused");
+    assert!(error.to_string().contains("prompt `prompt 4` has no tokens"), "{error}");
+}
+
+#[test]
+fn broken_weights_are_an_error_and_not_a_token() {
+    let f = Fixture::load("qwen3-tiny");
+    let norm = &f.policy.weights()["model.norm.weight"];
+    norm.set(&(norm.as_detached_tensor() * f64::NAN).expect("tensor")).expect("set");
+    let error = Setup::new(4).try_sample(&f.policy, &[task(0, &[3])]).expect_err("refused");
+    assert!(matches!(error, RolloutError::Logits { token: 0, .. }), "{error}");
+}
+
+#[test]
+fn progress_counts_every_rollout_and_every_token() {
+    let f = Fixture::load("qwen3-tiny");
+    let (tokenizer, tasks) = (tokenizer(), tasks(&f));
+    let sampling = Sampling { max_tokens: 12, ..Sampling::default() };
+    let sampler = Sampler {
+        policy: &f.policy,
+        version: PolicyVersion(0),
+        tokenizer: &tokenizer,
+        sampling: &sampling,
+        stop_tokens: &[2, 4, 6, 8, 10, 12, 14],
+        max_rows: 5,
+    };
+    let mut heard = Vec::new();
+    let rollouts = sampler
+        .sample(&tasks, 2, Seed(1).at(0), &mut |done, drawn| heard.push((done, drawn)))
+        .expect("rollouts");
+    assert!(heard.is_sorted(), "{heard:?}");
+    assert_eq!(heard.last(), Some(&(rollouts.len(), rollouts.iter().map(|r| r.tokens.len()).sum())));
+}
+
+#[test]
+fn tokens_are_drawn_as_often_as_the_policy_says() {
+    let f = Fixture::load("qwen3-tiny");
+    let draws = 40_000;
+    let setup = Setup { group_size: draws, ..Setup::new(1) };
+    let task = &tasks(&f)[1..2];
+    let rollouts = setup.sample(&f.policy, task);
+    let mut counts = vec![0.0f64; 128];
+    rollouts.iter().for_each(|r| counts[r.tokens[0] as usize] += 1.0);
+
+    let tokens: Vec<[u32; 1]> = (0..128).map(|token| [token]).collect();
+    let sequences: Vec<Sequence<'_>> =
+        tokens.iter().map(|completion| Sequence { prompt: &task[0].tokens, completion }).collect();
+    let log_probs = gradient::log_probs(&f.policy, &sequences, 1000, 1.0).expect("log-probs").log_probs;
+    let (mut statistic, mut cells) = (0.0, 0.0);
+    for (token, (count, log_prob)) in counts.iter().zip(&log_probs).enumerate() {
+        let p = f64::from(log_prob[0]).exp();
+        let expected = p * draws as f64;
+        let deviation = (count - expected).abs();
+        assert!(
+            deviation <= 5.0 * (expected * (1.0 - p)).sqrt() + 1.0,
+            "{token}: {count}, expected {expected}"
+        );
+        if expected >= 5.0 {
+            statistic += deviation.powi(2) / expected;
+            cells += 1.0;
+        }
+    }
+    assert!(cells > 20.0, "{cells}");
+    // χ² has mean k and variance 2k
+    assert!((statistic - cells).abs() < 5.0 * (2.0 * cells).sqrt(), "χ² = {statistic} in {cells} cells");
+}

@@ -1,0 +1,83 @@
+//! A run that was killed goes on as if nothing had happened.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::{evenkeel, fail, metrics, succeed};
+
+const SETTINGS: &[&str] = &[
+    "rl.steps=14",
+    "rl.prompts_per_step=6",
+    "rl.group_size=4",
+    "rl.mini_batches=2",
+    "rl.objective.grpo.kl={coefficient=0.01,estimator=\"k2\"}",
+    "eval.every=4",
+    "eval.prompts=20",
+    "save.every=3",
+];
+
+fn arguments(out: &str) -> Vec<&str> {
+    let mut arguments = vec!["train", "tiny", "--out", out];
+    for setting in SETTINGS {
+        arguments.extend(["--set", setting]);
+    }
+    arguments
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_metrics_weights_and_state_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("folder");
+    succeed(folder.path(), &arguments("whole"));
+
+    let mut child = evenkeel(folder.path()).args(arguments("killed")).spawn().expect("starts");
+    let killed = folder.path().join("killed");
+    let begun = Instant::now();
+    while !killed.join("checkpoints/step-000006").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint of step 6 in two minutes");
+        assert!(child.try_wait().expect("child").is_none(), "the run ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("killed"); // SIGKILL
+    child.wait().expect("ended");
+
+    succeed(folder.path(), &["train", "--resume", "killed"]);
+    let whole = folder.path().join("whole");
+    assert_eq!(metrics(&whole), metrics(&killed));
+    for file in ["model.safetensors", "trainer.safetensors", "config.json", "tokenizer.json"] {
+        let place = Path::new("checkpoints/step-000014").join(file);
+        assert!(bytes(&whole.join(&place)) == bytes(&killed.join(&place)), "{file} differs");
+    }
+    for step in 1..=14 {
+        let place = format!("rollouts/step-{step:06}.jsonl.zst");
+        assert!(bytes(&whole.join(&place)) == bytes(&killed.join(&place)), "{place} differs");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    for threads in ["1", "2"] {
+        let out = format!("threads-{threads}");
+        let output = evenkeel(folder.path())
+            .env("RAYON_NUM_THREADS", threads)
+            .args(["train", "tiny", "--out", &out, "--set", "rl.steps=3", "--set", "eval.prompts=9"])
+            .output()
+            .expect("starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let (one, two) = (folder.path().join("threads-1"), folder.path().join("threads-2"));
+    assert_eq!(metrics(&one), metrics(&two));
+    let weights = "checkpoints/step-000003/trainer.safetensors";
+    assert!(bytes(&one.join(weights)) == bytes(&two.join(weights)));
+}
+
+#[test]
+fn a_folder_that_holds_no_run_cannot_be_resumed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let error = fail(folder.path(), &["train", "--resume", "nothing"], 2);
+    assert!(error.contains("`nothing` is no run to resume"), "{error}");
+}

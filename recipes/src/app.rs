@@ -40,7 +40,7 @@ impl App {
 
     /// The same with a command line of the caller's, the program's name first.
     pub fn run(self, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
-        crate::threads::one_for_elementwise();
+        crate::threads::settle();
         cli::main(&self.rewards, arguments)
     }
 }

@@ -88,8 +88,10 @@ impl Setup {
     }
 }
 
-/// Tokens and bits of the log-probs, by prompt and place.
-fn by_place(rollouts: &[Rollout]) -> BTreeMap<(String, usize), (Vec<u32>, Vec<u32>, StopReason)> {
+/// Tokens, bits of the log-probs and why it ended, by prompt and place.
+type ByPlace = BTreeMap<(String, usize), (Vec<u32>, Vec<u32>, StopReason)>;
+
+fn by_place(rollouts: &[Rollout]) -> ByPlace {
     let bits = |r: &Rollout| r.log_probs.iter().map(|x| x.to_bits()).collect();
     rollouts.iter().map(|r| ((r.prompt.id.clone(), r.place), (r.tokens.clone(), bits(r), r.stop))).collect()
 }
@@ -114,7 +116,7 @@ fn assert_arrangement_is_invisible(policy: &Policy, tasks: &[Task], setup: &Setu
     assert!(by_place(&setup.sample(policy, &shuffled)) == wanted, "order of the prompts");
     assert!(by_place(&setup.sample(policy, &tasks[1..2])).iter().all(|(key, r)| wanted[key] == *r), "alone");
     let larger = Setup { group_size: setup.group_size + 4, ..setup.clone() }.sample(policy, tasks);
-    let larger: BTreeMap<_, _> =
+    let larger: ByPlace =
         by_place(&larger).into_iter().filter(|((_, place), _)| *place < setup.group_size).collect();
     assert!(larger == wanted, "group size");
 }

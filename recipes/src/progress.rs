@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Least time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
+/// Least time between two plain lines within a step.
+const PLAIN_WITHIN_EVERY: Duration = Duration::from_secs(15);
+
 /// Shows how far a stage is, on standard error.
 pub(crate) struct Display {
     bar: Option<ProgressBar>,
@@ -43,6 +46,19 @@ impl Display {
                     let each = self.begun.elapsed().as_secs_f64() / (step - self.first).max(1) as f64;
                     let left = each * (self.total - step) as f64;
                     line(&format!("{} {step}/{} · eta {left:.0} s · {message}", self.stage, self.total));
+                }
+            }
+        }
+    }
+
+    /// What a long step is doing; shown on a terminal at once, elsewhere only every so often.
+    pub(crate) fn within(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None => {
+                if self.shown.unwrap_or(self.begun).elapsed() >= PLAIN_WITHIN_EVERY {
+                    self.shown = Some(Instant::now());
+                    line(&format!("{} {text}", self.stage));
                 }
             }
         }

@@ -106,7 +106,7 @@ fn rl_stage(
         note_accuracy(&display, "before RL", before);
     }
     for step in done..steps {
-        let attempt = rl_step(plan, rl, &selection, seed, folder, policy, &mut trainer, step);
+        let attempt = rl_step(plan, rl, &selection, seed, folder, policy, &mut trainer, &mut display, step);
         let mut metrics = match attempt {
             Ok(metrics) => metrics,
             Err(error) => {
@@ -153,6 +153,7 @@ fn rl_step(
     folder: &RunFolder,
     policy: &mut Policy,
     trainer: &mut Trainer,
+    display: &mut Display,
     step: u64,
 ) -> Result<Metrics> {
     let prompts = selection.draw(step, rl.prompts_per_step.get());
@@ -160,11 +161,15 @@ fn rl_step(
 
     let begun = Instant::now();
     let sampler = sampler(plan, policy, step, &rl.sampling, rl.max_rows.get());
-    let rollouts = sampler.sample(&tasks, rl.group_size.get(), seed.at(step), &mut |_, _| ())?;
+    let all = tasks.len() * rl.group_size.get();
+    let rollouts = sampler.sample(&tasks, rl.group_size.get(), seed.at(step), &mut |finished, tokens| {
+        display.within(&format!("step {}: {finished} of {all} rollouts sampled, {tokens} tokens", step + 1));
+    })?;
     let sampled = Instant::now();
     let scored = plan.rewards.score(rollouts);
     let judged = Instant::now();
     let batch = trainer.batch(&scored)?;
+    display.within(&format!("step {}: training", step + 1));
     let update = trainer.step(policy, &batch)?;
     let timing = Timing {
         sample: (sampled - begun).as_secs_f64(),

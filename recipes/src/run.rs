@@ -168,17 +168,19 @@ fn rl_step(
     let sampled = Instant::now();
     let scored = plan.rewards.score(rollouts);
     let judged = Instant::now();
+    // before training, so that a step that fails does not lose them
+    if plan.recipe.save.rollouts {
+        folder.write_rollouts(step + 1, &scored)?;
+    }
+    let trained = Instant::now();
     let batch = trainer.batch(&scored)?;
     display.within(&format!("step {}: training", step + 1));
     let update = trainer.step(policy, &batch)?;
     let timing = Timing {
         sample: (sampled - begun).as_secs_f64(),
         score: (judged - sampled).as_secs_f64(),
-        update: judged.elapsed().as_secs_f64(),
+        update: trained.elapsed().as_secs_f64(),
     };
-    if plan.recipe.save.rollouts {
-        folder.write_rollouts(step + 1, &scored)?;
-    }
     Ok(Metrics::new(step + 1, &scored, &batch, &update, timing, !rl.sampling.truncates()))
 }
 

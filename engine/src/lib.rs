@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod batch;
 mod error;
 pub mod gradient;
+pub mod kernels;
 pub mod metrics;
 pub mod model;
 pub mod objective;

@@ -1,0 +1,301 @@
+//! The inner loop on AMX tiles: 32 rows by 32 columns of results in four tiles, and how a program gets leave to use them.
+//!
+//! Tiles are written through [`Tiles`], so that the tests can run the very loop on a model of the unit, bit by bit as
+//! the instruction's definition has it, on machines without one.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
+
+use super::pack::PANEL;
+use super::product::Tile;
+
+/// Whether the processor has AMX with bf16 and the system lets this process use it. Asks the system, once.
+pub(super) fn permitted() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // highest leaf first: an older processor answers nonsense beyond it
+        let leaf = |leaf, sub| __cpuid_count(leaf, sub);
+        if leaf(0, 0).eax < 7 {
+            return false;
+        }
+        let features = leaf(7, 0).edx;
+        let (bf16, tile) = (features >> 22 & 1, features >> 24 & 1);
+        // ARCH_REQ_XCOMP_PERM for the tile data, number 18; threads that start later inherit the leave
+        bf16 == 1 && tile == 1 && arch_prctl(0x1023, 18) == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn arch_prctl(code: usize, argument: usize) -> isize {
+    const ARCH_PRCTL: isize = 158;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: this system call reads two numbers and touches no memory of ours; rcx and r11 are its only clobbers.
+    unsafe {
+        asm!("syscall", inout("rax") result, in("rdi") code, in("rsi") argument, out("rcx") _, out("r11") _,
+            options(nostack));
+    }
+    result
+}
+
+/// The tile registers of this thread, set up as long as this lives.
+pub(super) struct Configured(());
+
+#[repr(C, align(64))]
+struct Configuration([u8; 64]);
+
+impl Configured {
+    /// Eight tiles of 16 rows by 64 bytes.
+    pub(super) fn new() -> Self {
+        let mut configuration = Configuration([0; 64]);
+        configuration.0[0] = 1; // palette
+        for tile in 0..8 {
+            configuration.0[16 + 2 * tile] = 64; // bytes a row, low half
+            configuration.0[48 + tile] = 16; // rows
+        }
+        // SAFETY: only reached on the AMX path, which `permitted` has proved; the operand is a valid configuration.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
+        Self(())
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: as for `new`; the tiles hold nothing that is still needed.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// Eight registers of 16 rows by 16 words.
+pub(super) trait Tiles {
+    /// # Safety
+    /// The unit is configured.
+    unsafe fn zero<const TILE: usize>();
+    /// # Safety
+    /// 16 rows of 64 bytes, `stride` bytes apart, are good to read.
+    unsafe fn load<const TILE: usize>(from: *const u32, stride: usize);
+    /// # Safety
+    /// 16 rows of 64 bytes, `stride` bytes apart, are good to write.
+    unsafe fn store<const TILE: usize>(to: *mut f32, stride: usize);
+    /// Adds to `SUM` the products of the bf16 pairs of `LEFT`'s rows and `RIGHT`'s columns.
+    ///
+    /// # Safety
+    /// The unit is configured.
+    unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>();
+}
+
+/// The processor's.
+pub(super) struct Hardware;
+
+// The compiler never uses tile registers itself, so they keep their contents from one statement to the next.
+impl Tiles for Hardware {
+    #[inline(always)]
+    unsafe fn zero<const TILE: usize>() {
+        // SAFETY: the caller vouches for the unit.
+        unsafe { asm!("tilezero tmm{}", const TILE, options(nostack, nomem)) };
+    }
+    #[inline(always)]
+    unsafe fn load<const TILE: usize>(from: *const u32, stride: usize) {
+        // SAFETY: the caller vouches for the unit and the rows.
+        unsafe { asm!("tileloadd tmm{}, [{} + {}*1]", const TILE, in(reg) from, in(reg) stride, options(nostack)) };
+    }
+    #[inline(always)]
+    unsafe fn store<const TILE: usize>(to: *mut f32, stride: usize) {
+        // SAFETY: the caller vouches for the unit and the rows.
+        unsafe { asm!("tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack)) };
+    }
+    #[inline(always)]
+    unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
+        // SAFETY: the caller vouches for the unit.
+        unsafe {
+            asm!("tdpbf16ps tmm{}, tmm{}, tmm{}", const SUM, const LEFT, const RIGHT, options(nostack));
+        }
+    }
+}
+
+/// Words of one tile of the left operand, and of 16 rows in all.
+const TILE_WORDS: usize = 16 * 16;
+
+/// # Safety
+/// The unit is configured; for the pointers see [`super::product`]. Strips hold 32 rows, missing ones as zeros.
+pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
+    let mut scratch = [0f32; 32 * PANEL];
+    let whole = t.rows == 32 && t.columns == PANEL;
+    // A tile at the edge goes through the scratch, where all of its rows and columns exist.
+    let (sums, stride) = if whole { (t.out, t.stride) } else { (scratch.as_mut_ptr(), PANEL) };
+    let two = t.rows > 16;
+    // SAFETY: the caller vouches for all places of the tile; at the edge the tile registers see only the scratch, and
+    // rows and columns that are copied lie inside the result.
+    unsafe {
+        if t.from.is_null() {
+            T::zero::<0>();
+            T::zero::<1>();
+            T::zero::<2>();
+            T::zero::<3>();
+        } else {
+            let (from, from_stride) = if whole && t.from_stride > 0 {
+                (t.from, t.from_stride)
+            } else {
+                for row in 0..t.rows {
+                    let from = t.from.add(row * t.from_stride);
+                    std::ptr::copy_nonoverlapping(from, scratch.as_mut_ptr().add(row * PANEL), t.columns);
+                }
+                (scratch.as_ptr(), PANEL)
+            };
+            let from = from.cast::<u32>();
+            T::load::<0>(from, 4 * from_stride);
+            T::load::<1>(from.add(16), 4 * from_stride);
+            T::load::<2>(from.add(16 * from_stride), 4 * from_stride);
+            T::load::<3>(from.add(16 * from_stride + 16), 4 * from_stride);
+        }
+        let (mut left, mut right) = (t.left, t.right);
+        for _ in 0..t.groups / 16 {
+            T::load::<4>(right, 4 * PANEL);
+            T::load::<6>(left, 64);
+            T::dot::<0, 6, 4>();
+            T::load::<5>(right.add(16), 4 * PANEL);
+            T::dot::<1, 6, 5>();
+            if two {
+                T::load::<7>(left.add(TILE_WORDS), 64);
+                T::dot::<2, 7, 4>();
+                T::dot::<3, 7, 5>();
+            }
+            left = left.add(2 * TILE_WORDS);
+            right = right.add(16 * PANEL);
+        }
+        T::store::<0>(sums, 4 * stride);
+        T::store::<1>(sums.add(16), 4 * stride);
+        T::store::<2>(sums.add(16 * stride), 4 * stride);
+        T::store::<3>(sums.add(16 * stride + 16), 4 * stride);
+        if !whole {
+            for row in 0..t.rows {
+                let to = t.out.add(row * t.stride);
+                std::ptr::copy_nonoverlapping(scratch.as_ptr().add(row * PANEL), to, t.columns);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::kernels::pack::round;
+
+    thread_local! {
+        static REGISTERS: RefCell<[[u32; TILE_WORDS]; 8]> = const { RefCell::new([[0; TILE_WORDS]; 8]) };
+    }
+
+    /// The unit as its definition has it: even and odd products of a pair are summed apart and then together.
+    struct Model;
+
+    impl Tiles for Model {
+        unsafe fn zero<const TILE: usize>() {
+            REGISTERS.with_borrow_mut(|r| r[TILE].fill(0));
+        }
+        unsafe fn load<const TILE: usize>(from: *const u32, stride: usize) {
+            REGISTERS.with_borrow_mut(|r| {
+                for row in 0..16 {
+                    // SAFETY: the caller vouches for the rows.
+                    let words = unsafe { std::slice::from_raw_parts(from.byte_add(row * stride), 16) };
+                    r[TILE][16 * row..][..16].copy_from_slice(words);
+                }
+            });
+        }
+        unsafe fn store<const TILE: usize>(to: *mut f32, stride: usize) {
+            REGISTERS.with_borrow(|r| {
+                for row in 0..16 {
+                    // SAFETY: the caller vouches for the rows.
+                    let words = unsafe { std::slice::from_raw_parts_mut(to.byte_add(row * stride), 16) };
+                    for (to, word) in words.iter_mut().zip(&r[TILE][16 * row..]) {
+                        *to = f32::from_bits(*word);
+                    }
+                }
+            });
+        }
+        unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
+            let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
+            REGISTERS.with_borrow_mut(|r| {
+                for m in 0..16 {
+                    for n in 0..16 {
+                        let (mut even, mut odd) = (0f32, 0f32);
+                        for k in 0..16 {
+                            let (a, b) = (r[LEFT][16 * m + k], r[RIGHT][16 * k + n]);
+                            even = low(a).mul_add(low(b), even);
+                            odd = high(a).mul_add(high(b), odd);
+                        }
+                        let sum = f32::from_bits(r[SUM][16 * m + n]) + (even + odd);
+                        r[SUM][16 * m + n] = sum.to_bits();
+                    }
+                }
+            });
+        }
+    }
+
+    /// The product of a strip and a panel, by the tile loop on the model, for every number of rows and columns.
+    #[test]
+    fn the_tile_loop_computes_the_product_at_every_edge() {
+        let value = |i: usize| ((i * 37 + 11) % 64) as f32 / 8.0 - 4.0; // exact in bf16
+        for k in [32, 64, 96] {
+            let groups = k / 2;
+            for (rows, columns) in [(1, 1), (15, 32), (16, 7), (17, 16), (31, 33 - 1), (32, 31), (32, 32)] {
+                let (mut left, mut right) = (vec![0u32; 32 * groups], vec![0u32; groups * PANEL]);
+                let pair = |x: f32, y: f32| round(x) | (round(y) << 16);
+                for group in 0..groups {
+                    for row in 0..rows {
+                        let at = row * k + 2 * group;
+                        left[group / 16 * 512 + row * 16 + group % 16] = pair(value(at), value(at + 1));
+                    }
+                    for column in 0..columns {
+                        let at = 1000 + column * k + 2 * group;
+                        right[group * PANEL + column] = pair(value(at), value(at + 1));
+                    }
+                }
+                let stride = columns + 3;
+                let begin: Vec<f32> = (0..rows * stride).map(|i| i as f32).collect();
+                let exact = |row: usize, column: usize| -> f32 {
+                    (0..k).map(|i| value(row * k + i) * value(1000 + column * k + i)).sum()
+                };
+                for start in 0..3 {
+                    let mut out = begin.clone();
+                    let bias: Vec<f32> = (0..columns).map(|c| 100.0 * c as f32).collect();
+                    let (from, from_stride) = match start {
+                        0 => (std::ptr::null(), 0),
+                        1 => (out.as_ptr(), stride),
+                        _ => (bias.as_ptr(), 0),
+                    };
+                    let tile_of = Tile {
+                        groups,
+                        left: left.as_ptr(),
+                        right: right.as_ptr(),
+                        from,
+                        from_stride,
+                        out: out.as_mut_ptr(),
+                        stride,
+                        rows,
+                        columns,
+                    };
+                    // SAFETY: the vectors have the sizes that the tile claims, with 32 rows in the strip.
+                    unsafe { tile::<Model>(&tile_of) };
+                    for row in 0..rows {
+                        for column in 0..stride.min(columns + 3) {
+                            let place = row * stride + column;
+                            let wanted = match start {
+                                _ if column >= columns => begin[place],
+                                0 => exact(row, column),
+                                1 => begin[place] + exact(row, column),
+                                _ => bias[column] + exact(row, column),
+                            };
+                            assert_eq!(out[place], wanted, "{rows} × {columns} × {k}, {row}, {column}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

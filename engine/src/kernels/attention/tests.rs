@@ -1,0 +1,143 @@
+use super::*;
+use crate::kernels::Path;
+
+fn kernels() -> impl Iterator<Item = Kernel> {
+    Path::ALL.into_iter().filter_map(Kernel::new)
+}
+
+fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+}
+
+const SHAPE: Shape = Shape { heads: 6, kv_heads: 2, head_dim: 10 };
+
+fn whole(kernel: Kernel, lengths: &[usize], q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    let mut first = 0;
+    let segments: Vec<Segment<'_>> = lengths
+        .iter()
+        .map(|count| {
+            let (k, v) = (&k[first * narrow..], &v[first * narrow..]);
+            let keys = Keys::Rows { k, k_stride: narrow, v, v_stride: narrow };
+            first += count;
+            Segment { first: first - count, count: *count, base: 0, keys }
+        })
+        .collect();
+    let mut out = vec![0f32; first * wide];
+    attend(kernel, SHAPE, q, wide, &segments, &mut out, wide);
+    out
+}
+
+/// Softmax attention in f64.
+fn exact(lengths: &[usize], q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
+    let (d, shared) = (SHAPE.head_dim, SHAPE.heads / SHAPE.kv_heads);
+    let (wide, narrow) = (SHAPE.heads * d, SHAPE.kv_heads * d);
+    let (mut out, mut first) = (Vec::new(), 0);
+    for length in lengths {
+        for i in 0..*length {
+            for head in 0..SHAPE.heads {
+                let at = |x: &[f32], row: usize, c: usize| f64::from(x[(first + row) * narrow + head / shared * d + c]);
+                let scores: Vec<f64> = (0..=i)
+                    .map(|j| {
+                        let q = |c: usize| f64::from(q[(first + i) * wide + head * d + c]);
+                        (0..d).map(|c| q(c) * at(k, j, c)).sum::<f64>() / (d as f64).sqrt()
+                    })
+                    .collect();
+                let total: f64 = scores.iter().map(|s| s.exp()).sum();
+                out.extend((0..d).map(|c| {
+                    scores.iter().enumerate().map(|(j, s)| s.exp() / total * at(v, j, c)).sum::<f64>()
+                }));
+            }
+        }
+        first += length;
+    }
+    out
+}
+
+fn inputs(tokens: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    (numbers(tokens * wide, 1), numbers(tokens * narrow, 2), numbers(tokens * narrow, 3))
+}
+
+#[test]
+fn whole_sequences_are_attended_as_the_formula_says() {
+    let lengths = [1, 70, 0, 5, 129];
+    let (q, k, v) = inputs(lengths.iter().sum());
+    let wanted = exact(&lengths, &q, &k, &v);
+    for kernel in kernels() {
+        let bound = if kernel.path().is_bf16() { 2e-2 } else { 1e-6 };
+        let found = whole(kernel, &lengths, &q, &k, &v);
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!((f64::from(*found) - wanted).abs() < bound, "{kernel:?}: {found} is not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn cached_keys_in_any_portions_give_the_same_bits_as_whole_sequences() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    let length = 101;
+    let (q, k, v) = inputs(length);
+    for kernel in kernels() {
+        let wanted = whole(kernel, &[length], &q, &k, &v);
+        let layout = KvLayout::new(kernel, SHAPE, length);
+        for portions in [vec![length], vec![1; length], vec![40, 1, 1, 33, 26]] {
+            let mut slab = vec![0f32; layout.words()];
+            let mut out = vec![0f32; length * wide];
+            let mut base = 0;
+            for count in portions {
+                let (k, v) = (&k[base * narrow..], &v[base * narrow..]);
+                layout.write(&mut slab, base, count, k, narrow, v, narrow);
+                let segment = Segment { first: base, count, base, keys: Keys::Slab(&layout, &slab) };
+                attend(kernel, SHAPE, &q, wide, &[segment], &mut out, wide);
+                base += count;
+            }
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&out) == bits(&wanted), "{kernel:?}");
+        }
+    }
+}
+
+#[test]
+fn the_backward_agrees_with_differences_of_the_forward() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    let lengths = [3, 45];
+    let tokens = 48;
+    let (q, k, v) = inputs(tokens);
+    let d_out = numbers(tokens * wide, 4);
+    for kernel in kernels() {
+        let out = whole(kernel, &lengths, &q, &k, &v);
+        let (mut dq, mut dk, mut dv) =
+            (vec![0f32; tokens * wide], vec![0f32; tokens * narrow], vec![0f32; tokens * narrow]);
+        attend_backward(
+            kernel,
+            SHAPE,
+            &lengths,
+            (&q, wide),
+            (&k, narrow),
+            (&v, narrow),
+            &out,
+            &d_out,
+            wide,
+            Gradient { data: &mut dq, stride: wide },
+            Gradient { data: &mut dk, stride: narrow },
+            Gradient { data: &mut dv, stride: narrow },
+        );
+        let value = |q: &[f32], k: &[f32], v: &[f32]| -> f64 {
+            exact(&lengths, q, k, v).iter().zip(&d_out).map(|(y, d)| y * f64::from(*d)).sum()
+        };
+        let bound = if kernel.path().is_bf16() { 5e-2 } else { 2e-3 };
+        for (which, grad) in [(0, &dq), (1, &dk), (2, &dv)] {
+            for place in (0..grad.len()).step_by(grad.len() / 23) {
+                let at = |h: f32| {
+                    let (mut q, mut k, mut v) = (q.clone(), k.clone(), v.clone());
+                    [&mut q, &mut k, &mut v][which][place] += h;
+                    value(&q, &k, &v)
+                };
+                let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
+                let error = (f64::from(grad[place]) - slope).abs();
+                assert!(error < bound, "{kernel:?} input {which} at {place}: {} is not {slope}", grad[place]);
+            }
+        }
+    }
+}

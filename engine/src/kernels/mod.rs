@@ -1,0 +1,36 @@
+//! Products and fused operations on plain slices of f32, as fast as the processor allows.
+//!
+//! Before: [`crate::model`] holds weights and activations. After: the same slices, multiplied, normalised, attended.
+//! Nothing here knows of models or of reinforcement learning, and nothing else of this crate is imported.
+//!
+//! What holds for all of it: **row i of a result depends on row i alone, to the bit**. Every element of a product is
+//! one chain of multiply-adds in the order of k, whatever the number of rows, columns and threads; sums along a row are
+//! kept in [`LANES`] interleaved parts that are added in a fixed order. So a row sampled alone and the same row trained
+//! among thousands get the same numbers. The f32 paths (`portable`, `avx2`, `avx512`) agree with each other to the bit
+//! as well; the two bf16 paths agree with each other up to rounding.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod buffer;
+mod kernel;
+mod math;
+mod optimizer;
+mod pack;
+mod portable;
+mod product;
+mod rows;
+
+pub use buffer::{Buffer, trim};
+pub use kernel::{Kernel, Path, UnknownPath};
+pub use math::{LANES, exp};
+pub use optimizer::{AdamStep, adam, axpy, squared_norm};
+pub use pack::{Packed, View};
+pub use product::{Right, Start, product};
+pub use rows::{
+    Heads, RowStats, add_rows, rms_norm, rms_norm_backward, rotate, rotate_back, softmax_stats, swiglu, swiglu_backward,
+};

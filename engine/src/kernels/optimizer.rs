@@ -1,0 +1,77 @@
+//! One pass over weights, gradients and moments; and sums over all of a gradient.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::math::{dot, wide};
+
+/// Numbers that one thread takes at a time; sums over them are added in order.
+const CHUNK: usize = 1 << 14;
+
+/// One update of Adam with decoupled weight decay, its numbers settled.
+///
+/// # Source
+/// Kingma & Ba, arXiv:1412.6980, algorithm 1; Loshchilov & Hutter, arXiv:1711.05101.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// Gradients are multiplied by it first: the clip.
+    pub scale: f32,
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f32,
+    /// 1 / (1 − β₁ᵗ).
+    pub correct1: f32,
+    /// 1 / (1 − β₂ᵗ).
+    pub correct2: f32,
+    /// η.
+    pub learning_rate: f32,
+    /// λ: a step takes η λ w away.
+    pub decay: f32,
+}
+
+/// m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η (m̂ / (√v̂ + ε) + λ w), in one pass.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn adam(step: &AdamStep, weights: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
+    assert!(weights.len() == grads.len() && grads.len() == m.len() && m.len() == v.len());
+    let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
+    let (a1, a2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+    let one = |(((w, g), m), v): (((&mut [f32], &[f32]), &mut [f32]), &mut [f32])| {
+        wide(|| {
+            for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                let g = g * step.scale;
+                *m = *m * b1 + g * a1;
+                *v = *v * b2 + g * g * a2;
+                let change = *m * step.correct1 / ((*v * step.correct2).sqrt() + step.epsilon);
+                *w -= step.learning_rate * (change + step.decay * *w);
+            }
+        });
+    };
+    weights
+        .par_chunks_mut(CHUNK)
+        .zip(grads.par_chunks(CHUNK))
+        .zip(m.par_chunks_mut(CHUNK))
+        .zip(v.par_chunks_mut(CHUNK))
+        .for_each(one);
+}
+
+/// Σ x², chunk by chunk in order.
+pub fn squared_norm(x: &[f32]) -> f64 {
+    let parts: Vec<f64> = x.par_chunks(CHUNK).map(|x| f64::from(wide(|| dot(x, x)))).collect();
+    parts.iter().sum()
+}
+
+/// `to[i] += factor · from[i]`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn axpy(factor: f32, from: &[f32], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| {
+        wide(|| to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from));
+    });
+}

@@ -1,0 +1,243 @@
+//! Operands in the order in which the inner loops read them.
+//!
+//! A strip holds `width` rows of the left operand, or a panel [`PANEL`] columns of the right one, group by group along
+//! k: word `[group][lane]`. A group is one f32, or two neighbouring bf16 with the first in the low half. AMX reads the
+//! left operand as 32 rows of 16 groups each, `[k / 32][row][group]`.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::kernel::{Kernel, Path};
+
+/// Columns of a panel of the right operand.
+pub(super) const PANEL: usize = 32;
+
+/// A matrix of f32 that lies somewhere else: element (i, j) at `data[i · row + j · column]`.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    data: &'a [f32],
+    row: usize,
+    column: usize,
+}
+
+impl<'a> View<'a> {
+    /// Rows that begin every `stride` numbers.
+    pub fn rows(data: &'a [f32], stride: usize) -> Self {
+        Self { data, row: stride, column: 1 }
+    }
+
+    /// The transpose.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+
+    /// Whether rows and columns of this number lie within the data.
+    pub(super) fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+
+    /// What lies to the right of and below an element.
+    pub(super) fn part(&self, row: usize, column: usize) -> Self {
+        Self { data: &self.data[row * self.row + column * self.column..], ..*self }
+    }
+}
+
+/// A right operand in panels, once for many products: the weights of a layer, `(outputs, inputs)`, packed so that
+/// `x · Wᵀ` reads them in order.
+#[derive(Clone)]
+pub struct Packed {
+    kernel: Kernel,
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    panels: Buffer,
+}
+
+impl Packed {
+    /// Room for a weight matrix; products with it are undefined numbers until [`Self::fill`] was called for all rows.
+    pub fn new(kernel: Kernel, outputs: usize, inputs: usize) -> Self {
+        let groups = kernel.groups(inputs);
+        let panels = Buffer::zeros(outputs.div_ceil(PANEL) * groups * PANEL);
+        Self { kernel, inputs, outputs, groups, panels }
+    }
+
+    /// A weight matrix, `(outputs, inputs)` row by row.
+    ///
+    /// # Panics
+    /// If the length is not `outputs · inputs`.
+    pub fn from_rows(kernel: Kernel, weight: &[f32], outputs: usize, inputs: usize) -> Self {
+        let mut packed = Self::new(kernel, outputs, inputs);
+        packed.fill(&[weight]);
+        packed
+    }
+
+    /// Takes new numbers from matrices that lie one under another, each `(some outputs, inputs)`.
+    ///
+    /// # Panics
+    /// If they do not have as many rows together as there are outputs.
+    pub fn fill(&mut self, parts: &[&[f32]]) {
+        let (kernel, inputs, groups) = (self.kernel, self.inputs, self.groups);
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        assert_eq!(total, self.outputs * inputs, "wanted {} rows of {inputs}", self.outputs);
+        if inputs == 0 {
+            return;
+        }
+        self.panels.words_mut().par_chunks_mut((groups * PANEL).max(1)).enumerate().for_each(|(panel, words)| {
+            let (mut first, last) = (panel * PANEL, ((panel + 1) * PANEL).min(total / inputs));
+            let mut start = 0;
+            for part in parts {
+                let end = start + part.len() / inputs;
+                while first < last && first < end {
+                    let count = (end - first).min(last - first);
+                    let view = View::rows(&part[(first - start) * inputs..], inputs);
+                    pack(kernel, view, count, inputs, &mut words[first % PANEL..], PANEL);
+                    first += count;
+                }
+                start = end;
+            }
+        });
+    }
+
+    /// Outputs: columns of a product with it.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Inputs: terms of each sum.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        4 * self.panels.len()
+    }
+
+    pub(super) fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    pub(super) fn words(&self) -> &[u32] {
+        self.panels.words()
+    }
+}
+
+/// Packs a right operand `(k, n)` into panels.
+pub(super) fn pack_panels(kernel: Kernel, b: View<'_>, k: usize, n: usize, words: &mut [u32], parallel: bool) {
+    let size = kernel.groups(k) * PANEL;
+    let columns = b.t();
+    let one = |(panel, words): (usize, &mut [u32])| {
+        let first = panel * PANEL;
+        let count = PANEL.min(n - first);
+        if count < PANEL {
+            words.fill(0);
+        }
+        pack(kernel, columns.part(first, 0), count, k, words, PANEL);
+    };
+    if parallel {
+        words.par_chunks_mut(size.max(1)).enumerate().for_each(one);
+    } else {
+        words.chunks_mut(size.max(1)).enumerate().for_each(one);
+    }
+}
+
+/// Packs rows of a left operand `(m, k)` into strips. A strip has as many lanes as it has rows, but for AMX always 32.
+pub(super) fn pack_strips(kernel: Kernel, a: View<'_>, m: usize, k: usize, words: &mut [u32], parallel: bool) {
+    let (width, groups) = (kernel.strip(), kernel.groups(k));
+    let one = |(strip, words): (usize, &mut [u32])| {
+        let first = strip * width;
+        let count = width.min(m - first);
+        if kernel.path() == Path::Amx {
+            pack_amx(a.part(first, 0), count, k, words);
+        } else {
+            pack(kernel, a.part(first, 0), count, k, words, count);
+        }
+    };
+    let size = (width * groups).max(1);
+    if parallel {
+        words.par_chunks_mut(size).enumerate().for_each(one);
+    } else {
+        words.chunks_mut(size).enumerate().for_each(one);
+    }
+}
+
+/// Words that [`pack_strips`] writes.
+pub(super) fn strip_words(kernel: Kernel, m: usize, k: usize) -> usize {
+    let rows = if kernel.path() == Path::Amx { m.next_multiple_of(32) } else { m };
+    rows * kernel.groups(k)
+}
+
+/// f32 → bf16 in the low half, to nearest, ties to even; NaN stays NaN.
+pub(super) fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if x.is_nan() { (bits >> 16) | 0x40 } else { (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 }
+}
+
+/// `count` rows of `k` terms to `words[group · width + lane]`. Groups beyond `k` become zero.
+fn pack(kernel: Kernel, rows: View<'_>, count: usize, k: usize, words: &mut [u32], width: usize) {
+    assert!(rows.holds(count, k), "a view must hold what is packed from it");
+    let groups = kernel.groups(k);
+    assert!(groups == 0 || count == 0 || words.len() >= (groups - 1) * width + count);
+    #[cfg(target_arch = "x86_64")]
+    if kernel.path() >= Path::Avx512 {
+        // SAFETY: holding such a kernel proves AVX-512 F and BW; the two assertions bound reads and writes.
+        unsafe {
+            super::avx512::pack(
+                kernel.path().is_bf16(),
+                rows.data.as_ptr(),
+                rows.row,
+                rows.column,
+                count,
+                k,
+                words.as_mut_ptr(),
+                width,
+            );
+        }
+        zero_groups(kernel, k, count, words, width);
+        return;
+    }
+    for group in 0..k {
+        for lane in 0..count {
+            words[group * width + lane] = rows.data[lane * rows.row + group * rows.column].to_bits();
+        }
+    }
+    zero_groups(kernel, k, count, words, width);
+}
+
+fn zero_groups(kernel: Kernel, k: usize, count: usize, words: &mut [u32], width: usize) {
+    let filled = if kernel.path().is_bf16() { k.div_ceil(2) } else { k };
+    for group in filled..kernel.groups(k) {
+        words[group * width..group * width + count].fill(0);
+    }
+}
+
+/// 32 rows, `[k / 32][row][16 groups]`; missing rows and terms are zero.
+fn pack_amx(rows: View<'_>, count: usize, k: usize, words: &mut [u32]) {
+    assert!(rows.holds(count, k), "a view must hold what is packed from it");
+    let at = |row: usize, term: usize| {
+        if term < k { round(rows.data[row * rows.row + term * rows.column]) } else { 0 }
+    };
+    for (block, words) in words.chunks_mut(32 * 16).enumerate() {
+        for (row, words) in words.chunks_mut(16).enumerate() {
+            if row >= count {
+                words.fill(0);
+            } else if rows.column == 1 && (block + 1) * 32 <= k {
+                let from = &rows.data[row * rows.row + block * 32..][..32];
+                for (word, pair) in words.iter_mut().zip(from.chunks_exact(2)) {
+                    *word = round(pair[0]) | (round(pair[1]) << 16);
+                }
+            } else {
+                for (group, word) in words.iter_mut().enumerate() {
+                    let term = block * 32 + 2 * group;
+                    *word = at(row, term) | (at(row, term + 1) << 16);
+                }
+            }
+        }
+    }
+}

@@ -2,17 +2,13 @@
 //!
 //! Before: [`crate::batch`] or a supervised example names prompts and completions. After: [`crate::optimizer`] turns
 //! the gradient into a change of the weights. Rows are cut into micro-batches of bounded size; their gradients are
-//! added in a fixed order, so that the number of threads changes nothing.
+//! added one after another into one sum.
 
-use candle_core::{DType, Device, Tensor, Var};
-use rayon::prelude::*;
+use candle_core::{Device, Tensor, Var};
 
-use crate::model::{Policy, Sequences};
+use crate::Result;
+use crate::model::{Grads, Policy, Scores, Sequences};
 use crate::objective::Loss;
-use crate::{Result, Tensors};
-
-/// Gradients that fit in this many bytes together may be computed side by side.
-const SIDE_BY_SIDE: usize = 256 << 20;
 
 /// One prompt, at least a token long, and one completion of it, at least a token long.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +38,8 @@ pub struct TokenStats {
 /// The gradient of a loss, and what was seen on the way.
 #[derive(Default)]
 pub struct Gradients {
-    /// ∂loss/∂weight under the weight's name; empty if the loss depends on no log-prob.
-    pub grads: Tensors,
+    /// ∂loss/∂weight; empty if the loss depends on no log-prob.
+    pub grads: Grads,
     /// The loss.
     pub loss: f64,
     /// Tokens whose gradient a clip bound cut off.
@@ -96,20 +92,12 @@ pub fn log_probs(
     micro_batch_tokens: usize,
     temperature: f64,
 ) -> Result<TokenStats> {
-    let batches = micro_batches(sequences, micro_batch_tokens);
     let mut stats = empty_stats(sequences.len());
-    for wave in batches.chunks(at_once(policy)) {
-        let parts = wave
-            .par_iter()
-            .map(|rows| {
-                let packed = Packed::new(policy, sequences, rows)?;
-                let hidden = policy.hidden(&packed.sequences)?.index_select(&packed.places, 0)?;
-                packed.stats(policy.log_probs(&hidden, &packed.targets, temperature)?)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        for (rows, part) in wave.iter().zip(parts) {
-            scatter(&mut stats, rows, part);
-        }
+    for rows in micro_batches(sequences, micro_batch_tokens) {
+        let packed = Packed::new(sequences, &rows);
+        let (hidden, _) = policy.forward(&packed.sequences, false)?;
+        let scores = policy.score(&hidden, &packed.places, &packed.targets, temperature)?;
+        scatter(&mut stats, &rows, packed.stats(&scores));
     }
     Ok(stats)
 }
@@ -125,48 +113,33 @@ pub fn gradients(
     temperature: f64,
     loss: &LossOf<'_>,
 ) -> Result<Gradients> {
-    let batches = micro_batches(sequences, micro_batch_tokens);
-    let mut total = Gradients { stats: empty_stats(sequences.len()), ..Gradients::default() };
-    for wave in batches.chunks(at_once(policy)) {
-        let parts = wave
-            .par_iter()
-            .map(|rows| micro_batch(policy, &Packed::new(policy, sequences, rows)?, rows, temperature, loss))
-            .collect::<Result<Vec<_>>>()?;
-        for (rows, part) in wave.iter().zip(parts) {
-            total.loss += part.loss;
-            total.clipped += part.clipped;
-            total.kl += part.kl;
-            scatter(&mut total.stats, rows, part.stats);
-            for (name, grad) in part.grads {
-                let sum = match total.grads.remove(&name) {
-                    Some(sum) => (sum + grad)?,
-                    None => grad,
-                };
-                total.grads.insert(name, sum);
-            }
-        }
+    let stats = empty_stats(sequences.len());
+    let mut total = Gradients { stats, grads: policy.zero_grads(), ..Gradients::default() };
+    for rows in micro_batches(sequences, micro_batch_tokens) {
+        let packed = Packed::new(sequences, &rows);
+        micro_batch(policy, &packed, &rows, temperature, loss, &mut total)?;
     }
     Ok(total)
 }
 
+/// Adds the share of some rows.
 fn micro_batch(
     policy: &Policy,
     packed: &Packed,
     rows: &[usize],
     temperature: f64,
     loss: &LossOf<'_>,
-) -> Result<Gradients> {
-    let (trace, hidden) = policy.trace(&packed.sequences)?;
-    let chosen = hidden.index_select(&packed.places, 0)?;
-    let stats = packed.stats(policy.log_probs(&chosen, &packed.targets, temperature)?)?;
+    total: &mut Gradients,
+) -> Result<()> {
+    let (hidden, trace) = policy.forward(&packed.sequences, true)?;
+    let stats = packed.stats(&policy.score(&hidden, &packed.places, &packed.targets, temperature)?);
 
     let time = packed.completions.iter().copied().max().unwrap_or(0);
     let within: Vec<usize> = (0..rows.len()).collect();
     let log_probs = Var::from_tensor(&pad(&within, time, |row| &stats.log_probs[row])?)?;
     let padded = Padded { rows, time, log_probs };
     let loss = loss(&padded)?;
-    let mut grads = Tensors::new();
-    if let Some(d_grid) = loss.loss.backward()?.get(&padded.log_probs) {
+    if let (Some(d_grid), Some(trace)) = (loss.loss.backward()?.get(&padded.log_probs), trace) {
         let d_grid = d_grid.to_vec2::<f32>()?;
         let d_log_probs: Vec<f32> = d_grid
             .iter()
@@ -174,66 +147,54 @@ fn micro_batch(
             .flat_map(|(row, length)| row[..*length].iter().copied())
             .collect();
         if d_log_probs.iter().any(|d| *d != 0.0) {
-            let count = d_log_probs.len();
-            let d_log_probs = Tensor::from_vec(d_log_probs, count, policy.device())?;
-            let d_chosen =
-                policy.log_probs_backward(&chosen, &packed.targets, temperature, &d_log_probs, &mut grads)?;
-            let d_hidden = hidden.zeros_like()?.index_add(&packed.places, &d_chosen, 0)?;
-            policy.backward(trace, &d_hidden, &mut grads)?;
+            let (places, targets) = (&packed.places, &packed.targets);
+            policy.backward(trace, &hidden, places, targets, temperature, &d_log_probs, &mut total.grads)?;
         }
     }
-    let value = f64::from(loss.loss.to_scalar::<f32>()?);
-    Ok(Gradients { grads, loss: value, clipped: loss.clipped, kl: loss.kl, stats })
+    total.loss += f64::from(loss.loss.to_scalar::<f32>()?);
+    total.clipped += loss.clipped;
+    total.kl += loss.kl;
+    scatter(&mut total.stats, rows, stats);
+    Ok(())
 }
 
 /// The rows of one micro-batch, ready for the policy.
 struct Packed {
     sequences: Sequences,
-    /// Positions among all tokens whose next token is scored, `(completion tokens,)`.
-    places: Tensor,
-    /// The tokens that come next there, `(completion tokens,)`.
-    targets: Tensor,
+    /// Positions among all tokens whose next token is scored, one for each completion token.
+    places: Vec<u32>,
+    /// The tokens that come next there.
+    targets: Vec<u32>,
     completions: Vec<usize>,
 }
 
 impl Packed {
-    fn new(policy: &Policy, all: &[Sequence<'_>], rows: &[usize]) -> Result<Self> {
-        let mut sequences = Sequences::default();
-        let (mut places, mut targets, mut completions) = (Vec::new(), Vec::new(), Vec::new());
+    fn new(all: &[Sequence<'_>], rows: &[usize]) -> Self {
+        let mut packed =
+            Self { sequences: Sequences::default(), places: Vec::new(), targets: Vec::new(), completions: Vec::new() };
         for row in rows {
             let Sequence { prompt, completion } = all[*row];
-            let start = (sequences.tokens().len() + prompt.len() - 1) as u32;
-            places.extend(start..start + completion.len() as u32);
-            targets.extend_from_slice(completion);
-            completions.push(completion.len());
+            let start = (packed.sequences.tokens().len() + prompt.len() - 1) as u32;
+            packed.places.extend(start..start + completion.len() as u32);
+            packed.targets.extend_from_slice(completion);
+            packed.completions.push(completion.len());
             let read: Vec<u32> = prompt.iter().chain(&completion[..completion.len() - 1]).copied().collect();
-            sequences.push(&read);
+            packed.sequences.push(&read);
         }
-        let device = policy.device();
-        Ok(Self {
-            sequences,
-            places: Tensor::new(places, device)?,
-            targets: Tensor::new(targets, device)?,
-            completions,
-        })
+        packed
     }
 
     /// Values for all tokens in a line, cut into rows.
-    fn stats(&self, (log_probs, entropy): (Tensor, Tensor)) -> Result<TokenStats> {
-        let cut = |x: Tensor| -> Result<Vec<Vec<f32>>> {
-            let flat = x.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            let mut rest = flat.as_slice();
-            Ok(self
-                .completions
-                .iter()
-                .map(|length| {
-                    let (row, tail) = rest.split_at(*length);
-                    rest = tail;
-                    row.to_vec()
-                })
-                .collect())
+    fn stats(&self, scores: &Scores) -> TokenStats {
+        let cut = |mut rest: &[f32]| -> Vec<Vec<f32>> {
+            let rows = self.completions.iter().map(|length| {
+                let (row, tail) = rest.split_at(*length);
+                rest = tail;
+                row.to_vec()
+            });
+            rows.collect()
         };
-        Ok(TokenStats { log_probs: cut(log_probs)?, entropy: cut(entropy)? })
+        TokenStats { log_probs: cut(&scores.log_probs), entropy: cut(&scores.entropy) }
     }
 }
 
@@ -274,12 +235,6 @@ fn micro_batches(sequences: &[Sequence<'_>], budget: usize) -> Vec<Vec<usize>> {
         }
     }
     batches
-}
-
-/// How many micro-batches to compute side by side.
-fn at_once(policy: &Policy) -> usize {
-    let bytes = 4 * policy.config().parameter_count();
-    rayon::current_num_threads().min(SIDE_BY_SIDE / bytes.max(1)).max(1)
 }
 
 #[cfg(test)]

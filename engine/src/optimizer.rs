@@ -1,21 +1,35 @@
 //! One update of the weights from one gradient.
 //!
-//! Before: [`crate::gradient`]. After: the policy has changed. Holds what outlives an update, as a map of tensors.
+//! Before: [`crate::gradient`]. After: the policy has changed. Holds what outlives an update. Where gradients lie in one
+//! line, the recipe's AdamW goes over weights, gradients and moments in one pass; otherwise they go through the
+//! [`Chain`], tensor by tensor. Both save the same names.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use crate::model::Policy;
+use crate::kernels::{AdamStep, adam};
+use crate::model::weights::Source;
+use crate::model::{Flat, Grads, Policy};
 use crate::schedule::Schedule;
-use crate::transform::{Chain, Context, OptimizerConfig, global_norm};
+use crate::transform::{AdamW, Chain, Context, OptimizerConfig, spared};
 use crate::{EngineError, Result, Tensors};
 
 /// An optimizer at some point of a run.
 pub struct Optimizer {
     chain: Chain,
     state: Vec<Tensors>,
+    /// The settings of the chain if it is AdamW, for the pass over all in one.
+    adamw: Option<AdamW>,
+    moments: Option<Moments>,
     schedule: Schedule,
     updates: u64,
     total: u64,
+}
+
+/// Both moments of every weight.
+struct Moments {
+    step: u32,
+    m: Flat,
+    v: Flat,
 }
 
 /// What an update did.
@@ -30,13 +44,14 @@ pub struct UpdateStats {
 impl Optimizer {
     /// An optimizer at the start of a run of `total` updates.
     pub fn new(config: &OptimizerConfig, schedule: &Schedule, total: u64) -> Self {
-        Self::with_chain(config.build(), schedule, total)
+        let OptimizerConfig::Adamw(adamw) = config;
+        Self { adamw: Some(adamw.clone()), ..Self::with_chain(config.build(), schedule, total) }
     }
 
     /// The same with transforms of the caller's choice.
     pub fn with_chain(chain: Chain, schedule: &Schedule, total: u64) -> Self {
         let state = chain.state();
-        Self { chain, state, schedule: schedule.clone(), updates: 0, total }
+        Self { chain, state, adamw: None, moments: None, schedule: schedule.clone(), updates: 0, total }
     }
 
     /// Updates made.
@@ -48,33 +63,92 @@ impl Optimizer {
     /// counts as an update of the schedule.
     ///
     /// # Errors
-    /// If a gradient is not finite: nothing has changed then.
-    pub fn update(&mut self, policy: &mut Policy, grads: Tensors) -> Result<UpdateStats> {
-        let (grad_norm, bad) = global_norm(&grads)?;
+    /// If a gradient is not finite, or restored state does not fit the policy: nothing has changed then.
+    pub fn update(&mut self, policy: &mut Policy, grads: &Grads) -> Result<UpdateStats> {
+        let (grad_norm, bad) = grads.global_norm()?;
         if let Some(name) = bad {
             return Err(EngineError::NonFinite { name, norm: grad_norm });
         }
         let learning_rate = self.schedule.at(self.updates, self.total);
-        if !grads.is_empty() {
-            let context = Context { weights: policy.weights(), learning_rate };
-            let changes = self.chain.apply(grads, &mut self.state, &context)?;
-            for (name, change) in changes {
-                if let Some(var) = policy.weights().get(&name) {
-                    var.set(&(var.as_detached_tensor() + change)?)?;
+        match (self.adamw.clone(), grads.flat()) {
+            _ if grads.is_empty() => {}
+            (Some(adamw), Some(flat)) => self.update_in_one(&adamw, policy, flat, grad_norm, learning_rate)?,
+            _ => {
+                let weights = policy.tensors()?;
+                let context = Context { weights: &weights, learning_rate };
+                let mut changed = self.chain.apply(grads.tensors()?, &mut self.state, &context)?;
+                for (name, change) in &mut changed {
+                    *change = (&weights[name] + &*change)?;
                 }
+                policy.set(&changed)?;
             }
         }
         self.updates += 1;
         Ok(UpdateStats { grad_norm, learning_rate })
     }
 
-    /// Everything that outlives an update but the count: named by the transform's place in the chain.
-    pub fn state(&self) -> Tensors {
-        self.state
-            .iter()
-            .enumerate()
-            .flat_map(|(place, state)| state.iter().map(move |(n, t)| (format!("{place}.{n}"), t.clone())))
-            .collect()
+    /// The chain of AdamW in one pass.
+    fn update_in_one(
+        &mut self,
+        adamw: &AdamW,
+        policy: &mut Policy,
+        grads: &Flat,
+        grad_norm: f64,
+        learning_rate: f64,
+    ) -> Result<()> {
+        let mut moments = match self.moments.take() {
+            Some(moments) => moments,
+            None => Moments::from_tensors(&self.state[adamw.place()], grads)?,
+        };
+        self.state[adamw.place()].clear();
+        moments.step += 1;
+        let correct = |beta: f64| (1.0 / (1.0 - beta.powi(moments.step as i32))) as f32;
+        let max = adamw.max_grad_norm;
+        let step = AdamStep {
+            scale: if max > 0.0 { (max / (grad_norm + 1e-6)).min(1.0) as f32 } else { 1.0 },
+            beta1: adamw.beta1.into(),
+            beta2: adamw.beta2.into(),
+            epsilon: adamw.epsilon as f32,
+            correct1: correct(adamw.beta1.into()),
+            correct2: correct(adamw.beta2.into()),
+            learning_rate: learning_rate as f32,
+            decay: 0.0,
+        };
+        policy.update_flat(|weights| {
+            for (name, _) in grads.layout().parameters() {
+                let decay = if spared(name) { 0.0 } else { adamw.weight_decay as f32 };
+                let step = AdamStep { decay, ..step };
+                let (m, v) = (moments.m.get_mut(name), moments.v.get_mut(name));
+                adam(&step, weights.get_mut(name), grads.get(name), m, v);
+            }
+        });
+        self.moments = Some(moments);
+        Ok(())
+    }
+
+    /// The tensors that outlive an update, under the transform's place in the chain: names and shapes.
+    fn entries(&self) -> Vec<(String, Vec<usize>)> {
+        let chain = self.state.iter().enumerate().flat_map(|(place, state)| {
+            state.iter().map(move |(name, tensor)| (format!("{place}.{name}"), tensor.dims().to_vec()))
+        });
+        let mut all: Vec<_> = chain.collect();
+        if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw) {
+            let place = adamw.place();
+            all.push((format!("{place}.step"), vec![1]));
+            for kind in ["m", "v"] {
+                let parameters = moments.m.layout().parameters().iter();
+                all.extend(parameters.map(|(name, shape)| (format!("{place}.{kind}.{name}"), shape.clone())));
+            }
+        }
+        all
+    }
+
+    /// A copy of everything that outlives an update but the count.
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn state(&self) -> Result<Tensors> {
+        self.names().into_iter().map(|name| Ok((name.clone(), self.tensor(&name)?))).collect()
     }
 
     /// Puts a saved state back.
@@ -95,7 +169,60 @@ impl Optimizer {
                 }
             }
         }
+        self.moments = None;
         self.updates = updates;
         Ok(())
+    }
+}
+
+impl Source for Optimizer {
+    fn names(&self) -> Vec<String> {
+        self.entries().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.entries().into_iter().find(|(known, _)| known == name).map(|(_, shape)| shape)
+    }
+
+    fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
+        let missing = || candle_core::Error::CannotFindTensor { path: name.to_owned() };
+        let (place, rest) = name.split_once('.').ok_or_else(missing)?;
+        let place: usize = place.parse().map_err(|_| missing())?;
+        if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw)
+            && place == adamw.place()
+        {
+            if rest == "step" {
+                return Tensor::new(&[moments.step], &Device::Cpu);
+            }
+            let (kind, parameter) = rest.split_once('.').ok_or_else(missing)?;
+            let flat = if kind == "m" { &moments.m } else { &moments.v };
+            return flat.tensor(parameter, &self.shape(name).ok_or_else(missing)?);
+        }
+        self.state.get(place).and_then(|state| state.get(rest)).cloned().ok_or_else(missing)
+    }
+}
+
+impl Moments {
+    /// Those that a chain of tensors saved; zeros where it saved none.
+    fn from_tensors(state: &Tensors, like: &Flat) -> Result<Self> {
+        let step = match state.get("step") {
+            Some(step) => step.to_vec1::<u32>()?.first().copied().unwrap_or(0),
+            None => 0,
+        };
+        let mut moments = Self { step, m: Flat::zeros(like.layout()), v: Flat::zeros(like.layout()) };
+        for (kind, flat) in [("m", &mut moments.m), ("v", &mut moments.v)] {
+            for (name, shape) in like.layout().parameters() {
+                let key = format!("{kind}.{name}");
+                match state.get(&key) {
+                    Some(saved) if saved.dims() != shape => {
+                        let problem = format!("has shape {:?}; wanted {shape:?}", saved.dims());
+                        return Err(EngineError::State { name: key, problem });
+                    }
+                    Some(saved) => flat.get_mut(name).copy_from_slice(&saved.flatten_all()?.to_vec1::<f32>()?),
+                    None => {}
+                }
+            }
+        }
+        Ok(moments)
     }
 }

@@ -172,7 +172,7 @@ impl Trainer {
                 update.trained_tokens +=
                     sequences.iter().map(|s| s.prompt.len() + s.completion.len()).sum::<usize>();
                 update.kl = objective.kl().map(|_| update.kl.unwrap_or(0.0) + result.kl);
-                let stats = self.optimizer.update(policy, result.grads)?;
+                let stats = self.optimizer.update(policy, &result.grads)?;
                 update.grad_norm += stats.grad_norm;
                 update.learning_rate = stats.learning_rate;
                 updates += 1.0;

@@ -11,7 +11,7 @@ use data::{Body, PolicyVersion, Prompt, Rollout, Score, ScoredRollout, StopReaso
 use engine::baseline::{BaselineConfig, Scale};
 use engine::batch::{Batch, Row, Truncated};
 use engine::gradient::{self, Gradients, Sequence};
-use engine::model::Policy;
+use engine::model::{Grads, Policy};
 use engine::objective::{Aggregate, Grpo, Kl, KlEstimator, Loss, ObjectiveConfig, Tokens};
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
@@ -47,35 +47,35 @@ fn value(policy: &Policy, sequences: &[Sequence<'_>]) -> f64 {
 #[test]
 fn every_parameter_has_a_gradient_that_finite_differences_confirm() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(11);
-    for f in MODELS.map(Fixture::load) {
+    for mut f in Fixture::both_ways() {
         let batch = f.completions();
         let sequences = batch.sequences();
-        let grads = weighted(&f.policy, &sequences, &ADVANTAGES, 1 << 20).grads;
-        assert!(grads.keys().eq(f.policy.weights().keys()), "{}: a parameter has no gradient", f.name);
-        for (name, var) in f.policy.weights() {
+        let grads = weighted(&f.policy, &sequences, &ADVANTAGES, 1 << 20).grads.tensors().expect("tensors");
+        let weights = f.policy.tensors().expect("tensors");
+        assert!(grads.keys().eq(weights.keys()), "{}: a parameter has no gradient", f.name);
+        for (name, weight) in &weights {
             let gradient = flat(&grads[name]);
             let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
             assert!(length.is_finite() && length > 1e-3, "{} {name}: {length}", f.name);
-            let weight = var.as_detached_tensor().copy().expect("copy");
             for _ in 0..2 {
                 // Along random signs a slope is about as large as the gradient is long.
                 let signs: Vec<f32> =
                     gradient.iter().map(|_| if rng.random() { 1.0 } else { -1.0 }).collect();
                 let slope: f64 = gradient.iter().zip(&signs).map(|(g, s)| f64::from(g * s)).sum();
                 let signs = Tensor::from_vec(signs, weight.shape(), f.policy.device()).expect("signs");
-                let at = |step: f64| {
-                    let moved = (&signs * step).and_then(|change| &weight + change).expect("moved");
-                    var.set(&moved).expect("set");
+                let mut at = |step: f64| {
+                    let moved = (&signs * step).and_then(|change| weight + change).expect("moved");
+                    f.policy.set(&BTreeMap::from([(name.clone(), moved)])).expect("set");
                     value(&f.policy, &sequences)
                 };
-                let difference = |h: f64| (at(h) - at(-h)) / (2.0 * h);
+                let mut difference = |h: f64| (at(h) - at(-h)) / (2.0 * h);
                 // Richardson: the error of order h² cancels
                 let h = 0.05 / (gradient.len() as f64).sqrt();
                 let found = (4.0 * difference(h) - difference(2.0 * h)) / 3.0;
                 let error = (found - slope).abs() / length;
                 assert!(error < 3e-3, "{} {name}: {found} is not {slope}, off by {error:e}", f.name);
             }
-            var.set(&weight).expect("set");
+            f.policy.set(&BTreeMap::from([(name.clone(), weight.clone())])).expect("set");
         }
     }
 }
@@ -93,8 +93,9 @@ fn micro_batches_change_a_gradient_by_rounding_only() {
             for (row, (found, wanted)) in some.stats.log_probs.iter().zip(&all.stats.log_probs).enumerate() {
                 near(&format!("micro log-probs of row {row}"), found, wanted, 1e-5);
             }
-            for (name, wanted) in &all.grads {
-                near_tensor(&format!("{} micro-batch {name}", f.name), &some.grads[name], wanted, 5e-6);
+            let some = some.grads.tensors().expect("tensors");
+            for (name, wanted) in &all.grads.tensors().expect("tensors") {
+                near_tensor(&format!("{} micro-batch {name}", f.name), &some[name], wanted, 5e-6);
             }
         }
     }
@@ -194,10 +195,10 @@ fn rows_without_advantage_are_still_pulled_to_the_reference() {
     let update = trainer.step(&mut policy, &batch).expect("step");
     // the policy is its own reference: no divergence, and no gradient but rounding
     assert!(update.skipped_rows == 0 && update.kl.expect("kl").abs() < 1e-9, "{update:?}");
-    let other = Fixture::load("qwen2-tiny").policy;
-    for var in other.weights().values() {
-        var.set(&(var.as_detached_tensor() * 1.01).expect("scaled")).expect("set");
-    }
+    let mut other = Fixture::load("qwen2-tiny").policy;
+    let mut weights = other.tensors().expect("tensors");
+    weights.values_mut().for_each(|weight| *weight = (&*weight * 1.01).expect("scaled"));
+    other.set(&weights).expect("set");
     let mut policy = other;
     let update = trainer.step(&mut policy, &batch).expect("step");
     assert!(update.kl.expect("kl") > 1e-4 && update.grad_norm > 1e-3, "{update:?}");
@@ -235,7 +236,7 @@ fn equal_rewards_leave_every_weight_as_it_was() {
     assert_eq!((update.skipped_rows, update.trained_tokens), (8, 0));
     assert_eq!((update.loss, update.grad_norm), (0.0, 0.0));
     assert!(bits(&policy) == bits(&f.policy), "weight decay included");
-    assert!(trainer.optimizer().state().is_empty());
+    assert!(trainer.optimizer().state().expect("state").is_empty());
     assert_eq!(trainer.optimizer().updates(), 1);
 }
 
@@ -266,10 +267,10 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
         .expect("gradients");
         let mut wanted = f.policy.copy().expect("copy");
         Optimizer::new(&config.optimizer, &config.schedule, 4)
-            .update(&mut wanted, explicit.grads)
+            .update(&mut wanted, &explicit.grads)
             .expect("update");
-        let before = f.policy.tensors();
-        let change = |policy: &Policy, name: &str| (&policy.tensors()[name] - &before[name]).expect("change");
+        let before = f.policy.tensors().expect("tensors");
+        let change = |policy: &Policy, name: &str| (&policy.tensors().expect("tensors")[name] - &before[name]).expect("change");
         for name in before.keys() {
             // weights are of order 0.1 and rounded to 1e-8, changes of order 1e-5
             let (found, wanted) = (change(&found, name), change(&wanted, name));
@@ -284,7 +285,7 @@ fn adamw() -> Optimizer {
     Optimizer::new(&config, &Schedule { learning_rate: 1e-3, warmup: 3, ..Schedule::default() }, 10)
 }
 
-fn grads_of(f: &Fixture, policy: &Policy) -> Tensors {
+fn grads_of(f: &Fixture, policy: &Policy) -> Grads {
     weighted(policy, &f.completions().sequences(), &ADVANTAGES, 64).grads
 }
 
@@ -295,24 +296,24 @@ fn a_restored_optimizer_continues_to_the_bit() {
     let mut optimizer = adamw();
     for _ in 0..2 {
         let grads = grads_of(&f, &policy);
-        optimizer.update(&mut policy, grads).expect("update");
+        optimizer.update(&mut policy, &grads).expect("update");
     }
     let mut resumed = policy.copy().expect("copy");
     let mut forgetful = policy.copy().expect("copy");
     let mut restored = adamw();
-    restored.restore(optimizer.updates(), optimizer.state()).expect("restored");
+    restored.restore(optimizer.updates(), optimizer.state().expect("state")).expect("restored");
     let grads = grads_of(&f, &policy);
-    let stats = optimizer.update(&mut policy, grads.clone()).expect("update");
-    assert_eq!(restored.update(&mut resumed, grads.clone()).expect("update"), stats);
+    let stats = optimizer.update(&mut policy, &grads).expect("update");
+    assert_eq!(restored.update(&mut resumed, &grads).expect("update"), stats);
     assert!(bits(&resumed) == bits(&policy));
     let values = |optimizer: &Optimizer| -> BTreeMap<String, Vec<f64>> {
         let value = |x: &Tensor| x.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1();
-        optimizer.state().iter().map(|(name, x)| (name.clone(), value(x).expect("values"))).collect()
+        optimizer.state().expect("state").iter().map(|(name, x)| (name.clone(), value(x).expect("values"))).collect()
     };
     assert!(values(&restored) == values(&optimizer));
     let mut fresh = adamw();
     fresh.restore(2, Tensors::new()).expect("restored");
-    fresh.update(&mut forgetful, grads).expect("update");
+    fresh.update(&mut forgetful, &grads).expect("update");
     assert!(bits(&forgetful) != bits(&policy), "moments matter");
 }
 
@@ -327,7 +328,7 @@ fn a_state_of_another_optimizer_is_refused() {
     let mut policy = f.policy.copy().expect("copy");
     let mut optimizer = adamw();
     optimizer.restore(1, [("1.m.model.norm.weight".to_owned(), stray)]).expect("a known place");
-    let error = optimizer.update(&mut policy, grads_of(&f, &f.policy)).expect_err("refused");
+    let error = optimizer.update(&mut policy, &grads_of(&f, &f.policy)).expect_err("refused");
     assert!(error.to_string().contains("has shape [1]; wanted [64]"), "{error}");
     assert!(bits(&policy) == bits(&f.policy));
 }
@@ -338,23 +339,22 @@ fn a_gradient_that_is_not_finite_is_refused_and_changes_nothing() {
     for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut policy = f.policy.copy().expect("copy");
         let mut optimizer = adamw();
-        let mut grads = grads_of(&f, &policy);
-        let name = "model.layers.1.self_attn.k_norm.weight";
-        let mut values = flat(&grads[name]);
-        values[7] = broken;
-        grads.insert(
-            name.into(),
-            Tensor::from_vec(values, grads[name].shape(), policy.device()).expect("tensor"),
-        );
-        match optimizer.update(&mut policy, grads) {
+        // an infinite or undefined derivative of one log-prob reaches every parameter; the first is named
+        let batch = f.completions();
+        let result = gradient::gradients(&policy, &batch.sequences(), 64, 1.0, &|padded| {
+            let loss = (padded.log_probs.sum_all()? * f64::from(broken))?;
+            Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+        });
+        let grads = result.expect("gradients").grads;
+        match optimizer.update(&mut policy, &grads) {
             Err(EngineError::NonFinite { name: found, norm }) => {
-                assert_eq!(found, name);
+                assert!(policy.tensors().expect("tensors").contains_key(&found), "{found}");
                 assert!(!norm.is_finite());
             }
             other => panic!("{:?}", other.map(|_| ())),
         }
         assert!(bits(&policy) == bits(&f.policy));
-        assert_eq!((optimizer.updates(), optimizer.state().len()), (0, 0));
+        assert_eq!((optimizer.updates(), optimizer.state().expect("state").len()), (0, 0));
     }
 }
 
@@ -374,16 +374,21 @@ fn a_broken_weight_or_advantage_stops_a_step_before_the_weights_change() {
     trainer.step(&mut policy, &good).expect("step");
     assert!(bits(&policy) == bits(&stepped(config(Grpo::default()), &f.policy, &good)));
 
-    let broken = f.policy.copy().expect("copy");
-    let var = &broken.weights()["model.layers.0.mlp.up_proj.weight"];
-    let mut values = flat(var.as_tensor());
-    values[100] = f32::NAN;
-    var.set(&Tensor::from_vec(values, var.shape(), broken.device()).expect("tensor")).expect("set");
-    let mut policy = broken.copy().expect("copy");
-    let mut trainer = Trainer::new(config(Grpo::default()), &policy).expect("trainer");
-    let error = trainer.step(&mut policy, &good).expect_err("refused");
-    assert!(matches!(error, EngineError::NonFinite { .. }), "{error}");
-    assert!(bits(&policy) == bits(&broken));
+    for (layer, value) in [(0, f32::NAN), (1, f32::INFINITY)] {
+        let mut broken = f.policy.copy().expect("copy");
+        let name = format!("model.layers.{layer}.mlp.up_proj.weight");
+        let weight = &f.policy.tensors().expect("tensors")[&name];
+        let mut values = flat(weight);
+        values[100] = value;
+        let weight = Tensor::from_vec(values, weight.shape(), broken.device()).expect("tensor");
+        broken.set(&BTreeMap::from([(name, weight)])).expect("set");
+        let mut policy = broken.copy().expect("copy");
+        let mut trainer = Trainer::new(config(Grpo::default()), &policy).expect("trainer");
+        let error = trainer.step(&mut policy, &good).expect_err("refused");
+        let wanted = format!("layer {layer} is the first whose output is not finite");
+        assert!(error.to_string().contains(&wanted), "{error}");
+        assert!(bits(&policy) == bits(&broken));
+    }
 }
 
 #[test]

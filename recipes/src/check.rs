@@ -22,7 +22,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "parameters": plan.config.parameter_count(),
             "context": plan.config.max_position_embeddings,
             "stop_tokens": plan.stop_tokens,
-            "compute": "f32 on the CPU",
+            "compute": plan.choice.reason,
         },
         "prompts": plan.tasks.len(),
         "held_out_prompts": plan.held_out.len(),
@@ -67,7 +67,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
     writeln!(out, "{}", toml::to_string(&plan.recipe)?)?;
     writeln!(
         out,
-        "policy    {} from {}: {} parameters, {} layers × {}, context {}, f32 on the CPU",
+        "policy    {} from {}: {} parameters, {} layers × {}, context {}",
         c.family.model_type(),
         plan.checkpoint.source(),
         count(c.parameter_count()),
@@ -75,6 +75,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
         c.hidden_size,
         c.max_position_embeddings
     )?;
+    writeln!(out, "compute   {}", plan.choice.reason)?;
     let stops: Vec<String> = plan
         .stop_tokens
         .iter()

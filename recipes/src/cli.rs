@@ -11,8 +11,8 @@ use crate::app::CustomRewards;
 use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
-use crate::recipe::{Recipe, RecipeError};
-use crate::{builtin, check, run, sample};
+use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
+use crate::{bench, builtin, check, run, sample};
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
@@ -39,6 +39,11 @@ enum Command {
     Check(CheckArgs),
     /// Let a checkpoint complete a prompt.
     Sample(SampleArgs),
+    /// Measure this machine, and how near training and sampling come to its limits.
+    ///
+    /// First the peak of multiply-adds and the memory's bandwidth, then matrix products, decoding and training steps at the
+    /// shapes of real models, with arbitrary weights. Takes some minutes and, at 0.6B, about 12 GB of memory.
+    Bench(BenchArgs),
     /// List the built-in recipes, or print one.
     Recipes {
         /// Print this one, to start your own from.
@@ -121,9 +126,89 @@ pub(crate) struct SampleArgs {
     /// Branch, tag or commit on the hub.
     #[arg(long)]
     pub(crate) revision: Option<String>,
+    /// How products are computed: auto, f32 or bf16.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) compute: ComputeRecipe,
     /// Print rollouts as JSON lines, with tokens and log-probs.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `evenkeel bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure; by default everything.
+    #[arg(value_enum)]
+    pub(crate) parts: Vec<BenchPart>,
+    /// Models: qwen2.5-0.5b, qwen3-0.6b, 512x8, 256x6, or a checkpoint.
+    #[arg(long, value_delimiter = ',', default_values = ["512x8", "qwen2.5-0.5b"])]
+    pub(crate) shape: Vec<String>,
+    /// Only f32 or only bf16; by default both.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) compute: ComputeRecipe,
+    /// Threads; by default one a core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Rows of a training step.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) batch: usize,
+    /// Tokens of each.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) length: usize,
+    /// Tokens of a forward pass in training.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) micro_batch: usize,
+    /// Measured training steps.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) steps: usize,
+    /// Rows decoded side by side.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+    pub(crate) rows: Vec<usize>,
+    /// Tokens before the first decoded one.
+    #[arg(long, value_delimiter = ',', default_values_t = [64])]
+    pub(crate) context: Vec<usize>,
+    /// Decoded tokens of each row.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) tokens: usize,
+    /// Seconds for each of the shorter measurements.
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) seconds: f64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A part of `evenkeel bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchPart {
+    /// Matrix products.
+    Products,
+    /// Training steps.
+    Train,
+    /// Decoding steps.
+    Decode,
+}
+
+impl BenchArgs {
+    /// What makes no sense, if anything.
+    fn problem(&self) -> Option<String> {
+        let counts = [
+            ("batch", self.batch),
+            ("length", self.length),
+            ("micro-batch", self.micro_batch),
+            ("steps", self.steps),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Some(format!("--{name} is 0; wanted at least 1"));
+        }
+        if self.rows.contains(&0) || self.context.contains(&0) || self.tokens < 2 {
+            return Some("--rows and --context must be at least 1 and --tokens at least 2".into());
+        }
+        if !(self.seconds > 0.0 && self.seconds <= 60.0) {
+            return Some(format!("--seconds is {}; wanted more than 0 and at most 60", self.seconds));
+        }
+        None
+    }
 }
 
 /// A mistake of the caller: exit code 2.
@@ -181,6 +266,10 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
             check::print(&plan, args.rows, args.json, out)
         }
         Command::Sample(args) => sample::sample(args, out),
+        Command::Bench(args) => match args.problem() {
+            Some(problem) => Err(Usage::error(problem)),
+            None => bench::bench(args, out),
+        },
         Command::Recipes { name: Some(name) } => {
             let (_, text) = builtin::recipe_text(name)?;
             Ok(write!(out, "{text}")?)

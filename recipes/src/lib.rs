@@ -12,9 +12,11 @@
 //! ```
 
 mod app;
+mod bench;
 mod builtin;
 mod check;
 mod cli;
+mod compute;
 mod folder;
 mod plan;
 mod progress;

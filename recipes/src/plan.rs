@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use data::{Body, Dataset, Prompt, Seed, Split};
-use engine::model::{ChatTemplate, Checkpoint, ModelConfig, Policy, Tokenizer};
+use engine::Tensors;
+use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
 use rewards::{ExactMatch, Extract, Format, NumericMatch, Rewards};
@@ -15,13 +16,15 @@ use rollout::{Sampling, Task};
 
 use crate::app::{CustomRewards, Shared};
 use crate::cli::Usage;
-use crate::recipe::{Count, DataRecipe, Recipe, RlRecipe, did_you_mean};
+use crate::compute::{self, Choice};
+use crate::recipe::{DataRecipe, Recipe, RlRecipe, did_you_mean};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
     pub(crate) recipe: Recipe,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) config: ModelConfig,
+    pub(crate) choice: Choice,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) stop_tokens: Vec<u32>,
     pub(crate) tasks: Vec<Task>,
@@ -48,6 +51,7 @@ impl Plan {
             None => checkpoint.config()?,
         };
         tokenizer.check(&config)?;
+        let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &Device::Cpu)?;
         let mut stop_tokens = config.eos_token_ids.clone();
         stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
         let reader = Reader {
@@ -96,7 +100,7 @@ impl Plan {
                 "[eval] needs a reward function to decide what is right: name one under [rewards]",
             ));
         }
-        Ok(Self { recipe, checkpoint, config, tokenizer, stop_tokens, tasks, held_out, rewards, deciding })
+        Ok(Self { recipe, checkpoint, config, choice, tokenizer, stop_tokens, tasks, held_out, rewards, deciding })
     }
 
     /// The run's seed.
@@ -106,12 +110,18 @@ impl Plan {
 
     /// The policy that the run begins with.
     pub(crate) fn policy(&self) -> Result<Policy> {
-        let device = Device::Cpu;
         if self.recipe.policy.new.is_some() {
             let mut rng = self.seed().named("init").at(0).rng();
-            return Ok(Policy::random(self.config.clone(), &mut rng, &device)?);
+            return self.build(Policy::random_tensors(&self.config, &mut rng)?);
         }
-        Ok(Policy::new(self.config.clone(), self.checkpoint.weights(&device)?, &device)?)
+        self.build(self.checkpoint.weights(&Device::Cpu)?)
+    }
+
+    /// A policy with these weights that computes as the plan says.
+    pub(crate) fn build(&self, weights: Tensors) -> Result<Policy> {
+        let mut policy = Policy::with_compute(self.config.clone(), weights, &Device::Cpu, self.choice.compute)?;
+        policy.set_recompute(self.recipe.policy.recompute);
+        Ok(policy)
     }
 
     /// For every prompt its reference answer in each of the recipe's forms, as tokens, for the supervised stage.
@@ -161,38 +171,40 @@ impl Plan {
         sampling
     }
 
-    /// Peak memory in bytes, an estimate: weights, gradients, moments, reference, caches and activations, all f32.
+    /// Peak memory in bytes, an estimate.
     pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
         let c = &self.config;
         let weights = 4 * c.parameter_count();
+        let bf16 = matches!(self.choice.compute, Compute::Fused(kernel) if kernel.path().is_bf16());
+        let packed = if bf16 { weights / 2 } else { weights };
         let mut parts = vec![
             ("weights", weights),
-            ("gradients, summed and of one micro-batch", 2 * weights),
+            ("the same in panels for products", packed),
+            ("gradients", weights),
             ("moments of AdamW", 2 * weights),
         ];
-        let layer_width =
-            2 * c.query_size() + 2 * c.key_value_size() + 3 * c.intermediate_size + 6 * c.hidden_size;
-        let activations =
-            |tokens: usize| 4 * tokens * (c.hidden_size * (c.num_hidden_layers + 1) + 3 * layer_width);
+        // of a token: the residual stream before each layer; and what is inside one layer, forwards and backwards
+        let stream = c.hidden_size * (c.num_hidden_layers + 3);
+        let kept = 2 * c.query_size() + 3 * c.key_value_size() + 2 * c.intermediate_size + 2 * c.hidden_size;
+        let layers = match self.recipe.policy.recompute {
+            Recompute::Layer => 1,
+            Recompute::None => c.num_hidden_layers,
+        };
+        let inside = kept * layers + 2 * c.query_size() + 4 * c.key_value_size() + c.intermediate_size;
+        let activations = |tokens: usize| 4 * tokens * (stream + inside);
+        let mut micro_batch = self.recipe.sft.as_ref().map_or(0, |sft| sft.micro_batch_tokens.get());
         if let Some(rl) = &self.recipe.rl {
             if rl.objective.build().kl().is_some() {
-                parts.push(("frozen reference", weights));
+                parts.push(("frozen reference", weights + packed));
             }
             let longest = self.longest_prompt() + rl.sampling.max_tokens;
             let rows = rl.max_rows.get().min(rl.prompts_per_step.get() * rl.group_size.get());
-            parts.push((
-                "keys and values while sampling",
-                4 * rows * longest * 2 * c.num_hidden_layers * c.key_value_size(),
-            ));
-            parts.push(("activations of a micro-batch", activations(rl.micro_batch_tokens.get())));
-        } else if let Some(sft) = &self.recipe.sft {
-            parts.push(("activations of a micro-batch", activations(sft.micro_batch_tokens.get())));
+            let numbers = rows * longest * 2 * c.num_hidden_layers * c.key_value_size();
+            parts.push(("keys and values while sampling", if bf16 { 2 * numbers } else { 4 * numbers }));
+            micro_batch = micro_batch.max(rl.micro_batch_tokens.get());
         }
-        let tokens = self.recipe.rl.as_ref().map(|rl| rl.micro_batch_tokens);
-        let tokens =
-            tokens.or(self.recipe.sft.as_ref().map(|sft| sft.micro_batch_tokens)).map_or(0, Count::get);
-        // logits, their exponentials, gradient and one copy
-        parts.push(("a chunk of logits and its softmax", 4 * 4 * (1 << 24).min(tokens * c.vocab_size)));
+        parts.push(("activations of a micro-batch", activations(micro_batch)));
+        parts.push(("a part of the logits", 4 * micro_batch * c.vocab_size.min(4096)));
         parts
     }
 

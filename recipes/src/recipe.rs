@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use data::{Arithmetic, Columns, Layout, PromptTemplate};
 use engine::baseline::{BaselineConfig, Scale};
 use engine::batch::Truncated;
-use engine::model::{NewModel, WeightDtype};
+use engine::model::{NewModel, Recompute, WeightDtype};
 use engine::objective::ObjectiveConfig;
 use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
@@ -64,9 +64,30 @@ pub struct PolicyRecipe {
     /// Given to the chat template: whether the model may think before it answers. By default the template decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_thinking: Option<bool>,
+    /// How products are computed on the CPU: `"f32"`, `"bf16"` (inputs rounded to bf16, everything else f32), or
+    /// `"auto"`: bf16 where the processor multiplies it faster and the model is large enough to gain.
+    #[serde(default)]
+    pub compute: ComputeRecipe,
+    /// What a backward pass does about the values inside a layer: `"layer"` computes them again and takes least memory,
+    /// `"none"` keeps them and is faster.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// Start from random weights of this shape instead, with the checkpoint's tokenizer and template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<NewModel>,
+}
+
+/// `compute` of `[policy]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeRecipe {
+    /// The program chooses and says what and why.
+    #[default]
+    Auto,
+    /// Everything in f32.
+    F32,
+    /// Inputs of products in bf16.
+    Bf16,
 }
 
 /// `[data.arithmetic]` or `[data.jsonl]`

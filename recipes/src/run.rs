@@ -59,6 +59,7 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
             folder = RunFolder::create(out)?;
         }
     }
+    line(&format!("computing in {}", plan.choice.reason));
     folder.trim_metrics(at)?;
     write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
     write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
@@ -133,8 +134,7 @@ fn rl_stage(
         display.step(step + 1, &progress_line(&metrics, outcome.after));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Rl, step: step + 1 };
-            let state = trainer.optimizer().state();
-            save::write(plan, folder, at, policy, trainer.optimizer().updates(), state)?;
+            save::write(plan, folder, at, policy, trainer.optimizer())?;
         }
     }
     if outcome.after.is_none() {
@@ -247,7 +247,7 @@ fn supervised_stage(
         display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Sft, step: step + 1 };
-            save::write(plan, folder, at, policy, optimizer.updates(), optimizer.state())?;
+            save::write(plan, folder, at, policy, &optimizer)?;
         }
     }
     if outcome.after.is_none() {
@@ -267,7 +267,7 @@ fn save_failed(
 ) -> anyhow::Error {
     let stage = done.stage.name();
     let step = done.step + 1;
-    match save::write(plan, folder, done, policy, optimizer.updates(), optimizer.state()) {
+    match save::write(plan, folder, done, policy, optimizer) {
         Ok(place) => error
             .context(format!("{stage} step {step} failed; the run up to there is in `{}`", place.display())),
         Err(second) => {

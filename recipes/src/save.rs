@@ -4,14 +4,17 @@
 //! and, where the model is not saved as f32, the exact weights, and `state.json`. It is written as `.part`, flushed
 //! and renamed; `latest` names the newest complete one.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device};
 use engine::Tensors;
+use engine::model::weights::Source;
 use engine::model::{Policy, WeightDtype};
+use engine::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{Progress, RunFolder, write_aside};
@@ -41,8 +44,7 @@ pub(crate) fn write(
     folder: &RunFolder,
     progress: Progress,
     policy: &Policy,
-    updates: u64,
-    optimizer: Tensors,
+    optimizer: &Optimizer,
 ) -> Result<PathBuf> {
     let prefix = match progress.stage {
         crate::folder::Stage::Sft => "sft",
@@ -59,15 +61,13 @@ pub(crate) fn write(
     }
     fs::create_dir_all(&aside).with_context(cannot)?;
     let dtype = plan.recipe.save.dtype;
-    let weights = policy.tensors();
-    plan.checkpoint.save(&aside, &plan.config, &weights, dtype)?;
-    let mut tensors: HashMap<String, Tensor> =
-        optimizer.into_iter().map(|(name, tensor)| (format!("optimizer.{name}"), tensor)).collect();
+    plan.checkpoint.save(&aside, &plan.config, policy, dtype)?;
+    let mut parts: Vec<(&str, &dyn Source)> = vec![("optimizer", optimizer)];
     if dtype != WeightDtype::F32 {
-        tensors.extend(weights.into_iter().map(|(name, tensor)| (format!("weights.{name}"), tensor)));
+        parts.push(("weights", policy));
     }
-    candle_core::safetensors::save(&tensors, aside.join(TRAINER)).with_context(cannot)?;
-    fs::File::open(aside.join(TRAINER)).and_then(|file| file.sync_all()).with_context(cannot)?;
+    write_tensors(&aside.join(TRAINER), &parts).with_context(cannot)?;
+    let updates = optimizer.updates();
     write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(&State { progress, updates })?)?;
     fs::rename(&aside, &place).with_context(cannot)?;
     write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
@@ -108,7 +108,7 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
     if weights.is_empty() {
         weights = engine::model::weights::load(place, &plan.config, &Device::Cpu)?;
     }
-    let policy = Policy::new(plan.config.clone(), weights, &Device::Cpu)?;
+    let policy = plan.build(weights)?;
     Ok(Saved { progress: state.progress, updates: state.updates, policy, optimizer })
 }
 
@@ -116,13 +116,78 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
 pub(crate) fn write_reference(folder: &RunFolder, policy: &Policy) -> Result<()> {
     let place = folder.path().join("reference.safetensors");
     let aside = place.with_extension("part");
-    let tensors: HashMap<String, Tensor> = policy.tensors().into_iter().collect();
     let write = || -> Result<()> {
-        candle_core::safetensors::save(&tensors, &aside)?;
-        fs::File::open(&aside)?.sync_all()?;
+        write_tensors(&aside, &[("", policy)])?;
         Ok(fs::rename(&aside, &place)?)
     };
     write().with_context(|| format!("could not write `{}`", place.display()))
+}
+
+/// Writes the tensors of some sources, each name behind that of its source, one tensor after another, and syncs.
+fn write_tensors(file: &Path, parts: &[(&str, &dyn Source)]) -> Result<()> {
+    let failure = RefCell::new(None);
+    let mut entries = Vec::new();
+    for (part, source) in parts {
+        for name in source.names() {
+            let full = if part.is_empty() { name.clone() } else { format!("{part}.{name}") };
+            entries.push((full, Entry::new(*source, name, &failure)?));
+        }
+    }
+    safetensors::serialize_to_file(entries, None, file)?;
+    if let Some(error) = failure.take() {
+        return Err(error.into());
+    }
+    Ok(fs::File::open(file)?.sync_all()?)
+}
+
+/// A tensor that is made when it is written.
+struct Entry<'a> {
+    source: &'a dyn Source,
+    name: String,
+    shape: Vec<usize>,
+    whole: bool,
+    failure: &'a RefCell<Option<candle_core::Error>>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(
+        source: &'a dyn Source,
+        name: String,
+        failure: &'a RefCell<Option<candle_core::Error>>,
+    ) -> candle_core::Result<Self> {
+        let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
+        let shape = source.shape(&name).ok_or_else(missing)?;
+        // counters are whole numbers and a number long; everything else is f32
+        let whole = shape == [1] && source.tensor(&name)?.dtype() == DType::U32;
+        Ok(Self { source, name, shape, whole, failure })
+    }
+
+    fn bytes(&self) -> candle_core::Result<Vec<u8>> {
+        let tensor = self.source.tensor(&self.name)?.flatten_all()?;
+        Ok(if self.whole {
+            tensor.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect()
+        } else {
+            tensor.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()
+        })
+    }
+}
+
+impl safetensors::View for Entry<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        if self.whole { safetensors::Dtype::U32 } else { safetensors::Dtype::F32 }
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.bytes().unwrap_or_else(|error| {
+            self.failure.borrow_mut().get_or_insert(error);
+            vec![0; self.data_len()]
+        }))
+    }
+    fn data_len(&self) -> usize {
+        4 * self.shape.iter().product::<usize>()
+    }
 }
 
 /// The policy that KL is taken to.
@@ -130,7 +195,7 @@ pub(crate) fn read_reference(plan: &Plan, folder: &RunFolder) -> Result<Policy> 
     let place = folder.path().join("reference.safetensors");
     let tensors = candle_core::safetensors::load(&place, &Device::Cpu)
         .with_context(|| format!("could not read `{}`", place.display()))?;
-    Ok(Policy::new(plan.config.clone(), tensors.into_iter().collect(), &Device::Cpu)?)
+    plan.build(tensors.into_iter().collect())
 }
 
 fn forget(checkpoints: &Path, keep: usize) -> Result<()> {

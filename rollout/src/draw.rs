@@ -4,6 +4,7 @@
 //! distribution the token was drawn from: after temperature, then top-k, then top-p, then min-p, each on what the one
 //! before left, renormalised.
 
+use engine::kernels::{RowStats, exp, softmax_weights};
 use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.
@@ -66,46 +67,71 @@ pub struct Draw {
     pub log_prob: f32,
 }
 
-/// Draws a token with a uniform number in [0, 1). `None` if no logit is finite.
+/// Numbers that are summed before their sum is compared with the target.
+const BLOCK: usize = 1024;
+
+/// Draws a token with a uniform number in [0, 1). `None` if the logits give no distribution.
+///
+/// Without truncation the log-prob is computed as the trainer computes it, to the bit.
 pub fn draw(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Draw> {
-    let (best, max) = logits
-        .iter()
-        .enumerate()
-        .filter(|(_, z)| !z.is_nan())
-        .fold((0, f32::NEG_INFINITY), |(i, max), (j, z)| if *z > max { (j, *z) } else { (i, max) });
-    if !max.is_finite() || logits.iter().any(|z| z.is_nan()) {
+    let inverse = if sampling.temperature == 0.0 { 1.0 } else { (1.0 / sampling.temperature) as f32 };
+    let stats = RowStats::of(logits, inverse);
+    if !(stats.max.is_finite() && stats.sum.is_finite()) {
         return None;
     }
     if sampling.temperature == 0.0 {
-        return Some(Draw { token: best as u32, log_prob: 0.0 });
+        return Some(Draw { token: stats.best, log_prob: 0.0 });
     }
-    let inverse = (1.0 / sampling.temperature) as f32;
-    let scaled = |z: f32| (z - max) * inverse;
-    let kept: Option<Vec<u32>> = sampling.truncates().then(|| keep(logits, sampling, scaled));
-    let id = |place: usize| kept.as_ref().map_or(place, |kept| kept[place] as usize);
-    let count = kept.as_ref().map_or(logits.len(), Vec::len);
-    let weights: Vec<f32> = (0..count).map(|place| scaled(logits[id(place)]).exp()).collect();
+    let scaled = |z: f32| z * inverse - stats.max;
+    if !sampling.truncates() {
+        let mut weights = vec![0f32; logits.len()];
+        softmax_weights(logits, inverse, stats.max, &mut weights);
+        let token = pick(&weights, uniform)?;
+        return Some(Draw { token: token as u32, log_prob: stats.log_prob(logits[token], inverse) });
+    }
+    let kept = keep(logits, sampling, scaled);
+    let weights: Vec<f32> = kept.iter().map(|id| exp(scaled(logits[*id as usize]))).collect();
+    let token = kept[pick(&weights, uniform)?];
     let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let (target, mut sum, mut chosen) = (uniform * total, 0.0, None);
-    for (place, weight) in weights.iter().enumerate() {
+    let log_prob = f64::from(scaled(logits[token as usize])) - total.ln();
+    Some(Draw { token, log_prob: log_prob as f32 })
+}
+
+/// The first place where the running sum of the weights exceeds `uniform` of the whole.
+fn pick(weights: &[f32], uniform: f64) -> Option<usize> {
+    let sum = |block: &[f32]| block.iter().map(|w| f64::from(*w)).sum::<f64>();
+    let sums: Vec<f64> = weights.chunks(BLOCK).map(sum).collect();
+    let target = uniform * sums.iter().sum::<f64>();
+    let (mut before, mut chosen) = (0.0, None);
+    for (block, total) in sums.iter().enumerate() {
+        if *total > 0.0 {
+            // the last possible one if rounding leaves the target beyond the sum
+            chosen = Some((block, before));
+            if before + total > target {
+                break;
+            }
+        }
+        before += total;
+    }
+    let (block, mut sum) = chosen?;
+    let mut chosen = None;
+    for (place, weight) in weights[block * BLOCK..].iter().take(BLOCK).enumerate() {
         if *weight > 0.0 {
             sum += f64::from(*weight);
-            chosen = Some(place); // the last possible one if rounding leaves the target beyond the sum
+            chosen = Some(block * BLOCK + place);
             if sum > target {
                 break;
             }
         }
     }
-    let token = id(chosen?);
-    let log_prob = f64::from(scaled(logits[token])) - total.ln();
-    Some(Draw { token: token as u32, log_prob: log_prob as f32 })
+    chosen
 }
 
 /// The tokens that top-k, top-p and min-p leave, likeliest first; ties by id.
 fn keep(logits: &[f32], sampling: &Sampling, scaled: impl Fn(f32) -> f32) -> Vec<u32> {
     let by_falling = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    let weight = |id: u32| f64::from(scaled(logits[id as usize]).exp());
+    let weight = |id: u32| f64::from(exp(scaled(logits[id as usize])));
     if sampling.top_k > 0 && sampling.top_k < ids.len() {
         ids.select_nth_unstable_by(sampling.top_k - 1, by_falling);
         ids.truncate(sampling.top_k);

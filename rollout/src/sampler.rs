@@ -175,10 +175,10 @@ impl Sampler<'_> {
                 Some(*end - 1)
             })
             .collect();
-        let last = hidden.index_select(&candle_core::Tensor::new(ends, hidden.device())?, 0)?;
-        let logits = self.policy.logits(&last)?.to_vec2::<f32>()?;
+        let logits = self.policy.logits(&hidden, &ends)?;
+        let logits = logits.chunks_exact(self.policy.config().vocab_size);
         let mut rows = Vec::new();
-        for ((cache, group), logits) in caches.into_iter().zip(groups).zip(&logits) {
+        for ((cache, group), logits) in caches.into_iter().zip(groups).zip(logits) {
             let task = &tasks[*group];
             let mut cache = Some(cache);
             for place in 0..group_size {
@@ -216,9 +216,10 @@ impl Sampler<'_> {
             let mut inputs: Vec<(&mut KvRow, &[u32])> =
                 rows.iter_mut().zip(&lasts).map(|(row, last)| (&mut row.cache, last.as_slice())).collect();
             let hidden = self.policy.extend(&mut inputs)?;
-            let logits = self.policy.logits(&hidden)?.to_vec2::<f32>()?;
+            let places: Vec<u32> = (0..rows.len() as u32).collect();
+            let logits = self.policy.logits(&hidden, &places)?;
             rows.par_iter_mut()
-                .zip(&logits)
+                .zip(logits.par_chunks_exact(self.policy.config().vocab_size))
                 .try_for_each(|(row, logits)| self.push(&tasks[row.group], row, logits, stops))
         })
     }

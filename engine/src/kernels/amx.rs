@@ -180,6 +180,21 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
     }
 }
 
+/// Operations done in so many rounds of four products of tiles, in registers alone. Called with the kernel in hand.
+pub(super) fn peak(rounds: usize) -> f64 {
+    let _tiles = Configured::new();
+    // SAFETY: the unit is configured, and nothing touches memory.
+    unsafe {
+        for _ in 0..rounds {
+            Hardware::dot::<0, 6, 4>();
+            Hardware::dot::<1, 6, 5>();
+            Hardware::dot::<2, 7, 4>();
+            Hardware::dot::<3, 7, 5>();
+        }
+    }
+    (rounds * 4 * 2 * 16 * 16 * 32) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;

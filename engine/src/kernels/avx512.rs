@@ -235,3 +235,33 @@ fn transpose(x: &mut [__m512i; 16]) {
     }
     *x = y;
 }
+
+/// Sums in registers alone: 24 of them, so that none waits for itself.
+macro_rules! peak {
+    ($name:ident, $inner:ident, $features:literal, $sum:expr, $terms:literal, $about:literal) => {
+        #[doc = $about]
+        ///
+        /// Only for machines that have the instructions: called where a kernel proves it.
+        pub(super) fn $name(rounds: usize) -> f64 {
+            /// # Safety
+            /// The machine has the instructions.
+            #[target_feature(enable = $features)]
+            unsafe fn $inner(rounds: usize) -> f32 {
+                let (a, b) = (_mm512_set1_ps(std::hint::black_box(0.5)), _mm512_set1_ps(std::hint::black_box(1e-3)));
+                let mut sums = [_mm512_setzero_ps(); 24];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = $sum(*sum, a, b);
+                    }
+                }
+                sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+            }
+            // SAFETY: `super::peak` calls it with a kernel of this path in hand.
+            std::hint::black_box(unsafe { $inner(rounds) });
+            (rounds * 24 * 16 * 2 * $terms) as f64
+        }
+    };
+}
+
+peak!(peak_f32, run_f32, "avx512f", add_f32, 1, "Operations done in so many rounds of f32 multiply-adds.");
+peak!(peak_bf16, run_bf16, "avx512f,avx512bf16", add_bf16, 2, "The same of bf16 pairs.");

@@ -21,6 +21,7 @@ mod kernel;
 mod math;
 mod optimizer;
 mod pack;
+mod peak;
 mod portable;
 mod product;
 mod rows;
@@ -30,7 +31,9 @@ pub use kernel::{Kernel, Path, UnknownPath};
 pub use math::{LANES, exp};
 pub use optimizer::{AdamStep, adam, axpy, squared_norm};
 pub use pack::{Packed, View};
+pub use peak::{bandwidth, peak_flops};
 pub use product::{Right, Start, product};
 pub use rows::{
-    Heads, RowStats, add_rows, rms_norm, rms_norm_backward, rotate, rotate_back, softmax_stats, swiglu, swiglu_backward,
+    Heads, RowStats, add_columns, add_rows, all_finite, rms_norm, rms_norm_backward, rotate, rotate_back,
+    softmax_backward, softmax_stats, softmax_weights, swiglu, swiglu_backward,
 };

@@ -29,6 +29,8 @@ pub enum Right<'a> {
     View(View<'a>),
     /// Packed before.
     Packed(&'a Packed),
+    /// Packed before, from this column on, which begins a panel: a multiple of 32.
+    Columns(&'a Packed, usize),
 }
 
 impl<'a> From<View<'a>> for Right<'a> {
@@ -78,12 +80,29 @@ pub fn product<'a>(
             assert!(m == 0 || view.holds(k, n), "the right operand is shorter than {k} × {n}");
             multiply(kernel, (m, n, k), a, Source::View(view), out, stride, start);
         }
-        Right::Packed(packed) => {
-            assert!(packed.kernel() == kernel, "packed for {:?}, not {kernel:?}", packed.kernel());
-            assert!(packed.inputs() == k && packed.outputs() >= n, "packed for other sizes than {k} × {n}");
-            let panels = Panels { words: packed.words(), distance: packed.groups() * PANEL };
-            multiply(kernel, (m, n, k), a, Source::Panels(panels), out, stride, start);
-        }
+        Right::Packed(packed) => columns(kernel, (m, n, k), a, packed, 0, out, stride, start),
+        Right::Columns(packed, first) => columns(kernel, (m, n, k), a, packed, first, out, stride, start),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "as above")]
+fn columns(
+    kernel: Kernel,
+    (m, n, k): (usize, usize, usize),
+    a: View<'_>,
+    packed: &Packed,
+    first: usize,
+    out: &mut [f32],
+    stride: usize,
+    start: Start<'_>,
+) {
+    assert!(packed.kernel() == kernel, "packed for {:?}, not {kernel:?}", packed.kernel());
+    assert!(packed.inputs() == k && packed.outputs() >= first + n, "packed for other sizes than {k} × {first} + {n}");
+    assert!(first.is_multiple_of(PANEL), "column {first} does not begin a panel of {PANEL}");
+    let panels = Panels { words: packed.words(), distance: packed.groups() * PANEL };
+    if n > 0 {
+        let panels = panels.part(first / PANEL, 0);
+        multiply(kernel, (m, n, k), a, Source::Panels(panels), out, stride, start);
     }
 }
 

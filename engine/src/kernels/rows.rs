@@ -429,3 +429,73 @@ pub fn softmax_stats(
         stats.par_iter_mut().enumerate().with_min_len(8).for_each(one);
     }
 }
+
+/// Backward of ln π at each row's target: logits `(rows, width)`, which begin with token `first`, become their own
+/// gradient `d (onehot(target) − p) / temperature`, with `p` from the row's statistics over all tokens.
+///
+/// # Panics
+/// If rows, statistics, targets and derivatives differ in number.
+pub fn softmax_backward(
+    logits: &mut [f32],
+    width: usize,
+    first: usize,
+    inverse_temperature: f32,
+    stats: &[RowStats],
+    targets: &[u32],
+    d_log_probs: &[f32],
+) {
+    assert!(logits.len() == stats.len() * width && stats.len() == targets.len() && stats.len() == d_log_probs.len());
+    let one = |(row, logits): (usize, &mut [f32])| {
+        let (stats, d) = (&stats[row], d_log_probs[row] * inverse_temperature);
+        let factor = -d / stats.sum;
+        wide(|| {
+            for z in logits.iter_mut() {
+                *z = factor * exp(*z * inverse_temperature - stats.max);
+            }
+        });
+        let target = targets[row] as usize;
+        if (first..first + width).contains(&target) {
+            logits[target - first] += d;
+        }
+    };
+    if logits.len() < SMALL {
+        logits.chunks_exact_mut(width.max(1)).enumerate().for_each(one);
+    } else {
+        logits.par_chunks_exact_mut(width.max(1)).enumerate().with_min_len(8).for_each(one);
+    }
+}
+
+/// Adds the sum over rows of `out.len()` columns, from column `first` on, to `out`. Rows of `x` begin every `stride`.
+///
+/// # Panics
+/// If a row does not have these columns.
+pub fn add_columns(x: &[f32], stride: usize, first: usize, out: &mut [f32]) {
+    let width = out.len();
+    let rows = x.len() / stride.max(1);
+    let mut parts = Buffer::zeros(rows.div_ceil(BLOCK) * width);
+    let sums = Rows::new(&mut parts);
+    blocks(rows, x.len(), |rows| {
+        // SAFETY: each block has sums of its own.
+        let sums = unsafe { sums.part(rows.start / BLOCK * width, width) };
+        for row in rows {
+            add_rows(&x[row * stride + first..][..width], sums);
+        }
+    });
+    for part in parts.chunks_exact(width.max(1)) {
+        add_rows(part, out);
+    }
+}
+
+/// Whether no number is NaN or infinite.
+pub fn all_finite(x: &[f32]) -> bool {
+    wide(|| x.chunks(4096).all(|x| x.iter().fold(true, |all, x| all & x.is_finite())))
+}
+
+/// `out[i] = e^(z_i / temperature − max)`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn softmax_weights(logits: &[f32], inverse_temperature: f32, max: f32, out: &mut [f32]) {
+    assert_eq!(logits.len(), out.len());
+    wide(|| out.iter_mut().zip(logits).for_each(|(out, z)| *out = exp(*z * inverse_temperature - max)));
+}

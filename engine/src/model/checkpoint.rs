@@ -8,7 +8,7 @@ use super::error::{ModelError, Result};
 use super::hub::Hub;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
-use super::weights::{self, MAX_SHARD_BYTES, SINGLE_FILE, WeightDtype};
+use super::weights::{self, MAX_SHARD_BYTES, SINGLE_FILE, Source, WeightDtype};
 use candle_core::{Device, Tensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -173,7 +173,7 @@ impl Checkpoint {
         &self,
         dir: &Path,
         config: &ModelConfig,
-        weights: &BTreeMap<String, Tensor>,
+        weights: &dyn Source,
         dtype: WeightDtype,
     ) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(ModelError::io("create", dir))?;

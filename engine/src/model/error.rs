@@ -333,6 +333,27 @@ pub enum ModelError {
         vocab_size: usize,
     },
 
+    /// The environment asks for kernels that do not exist.
+    #[error(transparent)]
+    Kernels(#[from] crate::kernels::UnknownPath),
+
+    /// Own kernels run on the CPU alone.
+    #[error("own kernels compute on the CPU; on another device candle does")]
+    FusedElsewhere,
+
+    /// Keys, hidden states or gradients of a policy that computes in another way.
+    #[error("the row, trace or gradient belongs to a policy that computes in another way")]
+    ForeignRow,
+
+    /// A layer gave a number that no later layer can use.
+    #[error("layer {layer} is the first whose output is not finite ({value}): its weights or its input are broken")]
+    NonFiniteLayer {
+        /// The layer, counted from 0.
+        layer: usize,
+        /// The value found.
+        value: f32,
+    },
+
     /// A sequence grew beyond the room that was made for its keys and values.
     #[error("a sequence of {wanted} tokens does not fit in a cache row of {capacity}")]
     CacheFull {

@@ -1,22 +1,27 @@
 //! The decoder: one struct for Qwen2, Qwen2.5 and Qwen3, for sampling and for training.
 //!
-//! Before: a checkpoint's tensors. After: [`Policy::extend`] serves the sampler, [`Policy::log_probs`] and
-//! [`Policy::trace`] with [`Policy::backward`] serve the trainer. All read the same weights, f32. The layer loop is
-//! here and not in autograd: the forward keeps each layer's input, the backward recomputes a layer at a time, so
-//! that memory holds one layer's intermediate values.
+//! Before: a checkpoint's tensors. After: [`Policy::extend`] serves the sampler, [`Policy::forward`], [`Policy::score`]
+//! and [`Policy::backward`] serve the trainer. There are two bodies: [`super::fused`] on the CPU, where sampler and
+//! trainer get the same bits, and [`super::composed`] of candle ops on any other device.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use rand::{Rng, RngExt};
-use rayon::prelude::*;
 
-use super::layers::{self, Grid, Layer, Rope, Sizes};
-use super::{KvRow, ModelConfig, ModelError, head};
+use super::cache::{RowBody, SlabRow, TensorRow};
+use super::composed::{Composed, ComposedTrace};
+use super::error::Result;
+use super::flat::{Flat, Layout};
+use super::fused::{Fused, FusedTrace};
+use super::weights::Source;
+use super::{KvRow, ModelConfig, ModelError};
+use crate::kernels::{Buffer, Kernel};
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const NORM: &str = "model.norm.weight";
-const HEAD: &str = "lm_head.weight";
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(super) const NORM: &str = "model.norm.weight";
+pub(super) const HEAD: &str = "lm_head.weight";
 
 /// Token ids of several rows, end to end and without padding.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,62 +53,182 @@ impl Sequences {
         &self.tokens
     }
 
+    /// Position of every token.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
     /// Tokens of each row.
     pub fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 }
 
-/// What a forward pass keeps for its backward: each layer's input.
-pub struct Trace {
-    tokens: Tensor,
-    grid: Grid,
-    rope: Rope,
-    /// Inputs of the layers, then of the final norm, all `(tokens, hidden)`.
-    inputs: Vec<Tensor>,
+/// How a policy computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compute {
+    /// Own kernels on the CPU.
+    Fused(Kernel),
+    /// Candle's operations, on any device.
+    Composed,
+}
+
+/// What a backward pass does about the values inside a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Compute them once more from the layer's input: least memory.
+    #[default]
+    Layer,
+    /// Keep them from the forward: about a quarter faster.
+    None,
+}
+
+/// Final hidden states of some tokens, after the last norm.
+pub struct Hidden(HiddenBody);
+
+enum HiddenBody {
+    Rows(Buffer),
+    Tensor(Tensor),
+}
+
+/// What a forward pass keeps for its backward.
+pub struct Trace(TraceBody);
+
+enum TraceBody {
+    Fused(FusedTrace),
+    Composed(ComposedTrace),
+}
+
+/// What a policy says of given tokens, all `(tokens,)`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scores {
+    /// ln π(target) in nats.
+    pub log_probs: Vec<f32>,
+    /// Entropy of the distribution that the target was scored under, in nats.
+    pub entropy: Vec<f32>,
+    /// Σ p² of that distribution; empty where the composed body does not compute it.
+    pub sum_of_squares: Vec<f32>,
+    /// Its likeliest token; empty likewise.
+    pub best: Vec<u32>,
+    /// Its probability; empty likewise.
+    pub best_probability: Vec<f32>,
+}
+
+/// A gradient, by parameter: sums that [`Policy::backward`] adds to.
+#[derive(Clone)]
+pub struct Grads {
+    body: GradsBody,
+    any: bool,
+}
+
+#[derive(Clone)]
+enum GradsBody {
+    Flat(Flat),
+    Tensors(BTreeMap<String, Tensor>),
+}
+
+impl Default for Grads {
+    fn default() -> Self {
+        Self { body: GradsBody::Tensors(BTreeMap::new()), any: false }
+    }
+}
+
+impl Grads {
+    /// Whether nothing was ever added: exactly zero.
+    pub fn is_empty(&self) -> bool {
+        !self.any
+    }
+
+    /// All of them in one line, if the policy computes so and there are any.
+    pub fn flat(&self) -> Option<&Flat> {
+        match &self.body {
+            GradsBody::Flat(flat) if self.any => Some(flat),
+            _ => None,
+        }
+    }
+
+    /// A copy under the weights' names; empty if nothing was ever added.
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        match &self.body {
+            _ if !self.any => Ok(BTreeMap::new()),
+            GradsBody::Flat(flat) => flat.tensors(),
+            GradsBody::Tensors(tensors) => Ok(tensors.clone()),
+        }
+    }
+
+    /// Square root of the sum of squares over all gradients, and the first that is not finite, if any.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn global_norm(&self) -> candle_core::Result<(f64, Option<String>)> {
+        let squares: Vec<(String, f64)> = match &self.body {
+            _ if !self.any => Vec::new(),
+            GradsBody::Flat(flat) => flat.squared_norms().into_iter().map(|(n, x)| (n.to_owned(), x)).collect(),
+            GradsBody::Tensors(tensors) => tensors
+                .iter()
+                .map(|(name, x)| Ok((name.clone(), f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?))))
+                .collect::<candle_core::Result<_>>()?,
+        };
+        let bad = squares.iter().find(|(_, square)| !square.is_finite()).map(|(name, _)| name.clone());
+        Ok((squares.iter().map(|(_, square)| square).sum::<f64>().sqrt(), bad))
+    }
 }
 
 /// A language model whose weights can be trained: f32, each under its name in the checkpoint.
 pub struct Policy {
     config: ModelConfig,
     device: Device,
-    weights: BTreeMap<String, Var>,
+    recompute: Recompute,
+    body: Body,
+}
+
+enum Body {
+    Fused(Fused),
+    Composed(Composed),
 }
 
 impl Policy {
-    /// A policy with these weights, which must be the very ones that the configuration asks for.
+    /// A policy with these weights, which must be the very ones that the configuration asks for. On the CPU it computes
+    /// in f32 by the fastest path there, elsewhere by candle.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape (names it and both shapes).
-    pub fn new(
-        config: ModelConfig,
-        mut tensors: BTreeMap<String, Tensor>,
-        device: &Device,
-    ) -> std::result::Result<Self, ModelError> {
-        let mut weights = BTreeMap::new();
-        for (name, shape) in config.parameters() {
-            let place = || "the weights in memory".to_owned();
-            let Some(tensor) = tensors.remove(&name) else {
-                return Err(ModelError::MissingTensor { name, place: place(), expected: shape });
-            };
-            if tensor.dims() != shape {
-                let found = tensor.dims().to_vec();
-                return Err(ModelError::Shape { name, place: place(), found, expected: shape });
-            }
-            weights.insert(name, Var::from_tensor(&tensor)?);
-        }
-        Ok(Self { config, device: device.clone(), weights })
+    /// If a tensor is missing or has another shape (names it and both shapes), or `EVENKEEL_KERNELS` names no path.
+    pub fn new(config: ModelConfig, tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+        let compute = match device {
+            Device::Cpu => Compute::Fused(Kernel::f32()?),
+            _ => Compute::Composed,
+        };
+        Self::with_compute(config, tensors, device, compute)
     }
 
-    /// A policy with random weights: matrices from N(0, 0.02²), norms 1, biases 0.
+    /// The same with a choice of how to compute.
     ///
     /// # Errors
-    /// If the device has no memory for it.
-    pub fn random(
+    /// As [`Self::new`], or if own kernels are asked for on a device other than the CPU.
+    pub fn with_compute(
         config: ModelConfig,
-        rng: &mut impl Rng,
+        tensors: BTreeMap<String, Tensor>,
         device: &Device,
-    ) -> std::result::Result<Self, ModelError> {
+        compute: Compute,
+    ) -> Result<Self> {
+        check(&config, &tensors)?;
+        let body = match compute {
+            Compute::Fused(_) if !device.is_cpu() => return Err(ModelError::FusedElsewhere),
+            Compute::Fused(kernel) => Body::Fused(Fused::new(&config, &tensors, kernel)?),
+            Compute::Composed => Body::Composed(Composed::new(config.clone(), tensors, device)?),
+        };
+        Ok(Self { config, device: device.clone(), recompute: Recompute::default(), body })
+    }
+
+    /// Random weights on the CPU: matrices from N(0, 0.02²), norms 1, biases 0.
+    ///
+    /// # Errors
+    /// If a tensor cannot be made.
+    pub fn random_tensors(config: &ModelConfig, rng: &mut impl Rng) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         for (name, shape) in config.parameters() {
             let count = shape.iter().product();
@@ -114,8 +239,17 @@ impl Policy {
             } else {
                 (0..count).map(|_| 0.02 * normal(rng)).collect()
             };
-            tensors.insert(name, Tensor::from_vec(values, shape, device)?);
+            tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
         }
+        Ok(tensors)
+    }
+
+    /// A policy with [`Self::random_tensors`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn random(config: ModelConfig, rng: &mut impl Rng, device: &Device) -> Result<Self> {
+        let tensors = Self::random_tensors(&config, rng)?;
         Self::new(config, tensors, device)
     }
 
@@ -124,12 +258,9 @@ impl Policy {
     /// # Errors
     /// If the device has no memory for it.
     pub fn copy(&self) -> Result<Self> {
-        let weights = self
-            .weights
-            .iter()
-            .map(|(name, var)| Ok((name.clone(), Var::from_tensor(&var.as_detached_tensor())?)))
-            .collect::<Result<_>>()?;
-        Ok(Self { config: self.config.clone(), device: self.device.clone(), weights })
+        let mut copy = Self::with_compute(self.config.clone(), self.tensors()?, &self.device, self.compute())?;
+        copy.recompute = self.recompute;
+        Ok(copy)
     }
 
     /// Its shape.
@@ -142,261 +273,292 @@ impl Policy {
         &self.device
     }
 
-    /// Every weight under its name in the checkpoint, f32. Setting one changes the policy.
-    pub fn weights(&self) -> &BTreeMap<String, Var> {
-        &self.weights
+    /// How it computes.
+    pub fn compute(&self) -> Compute {
+        match &self.body {
+            Body::Fused(fused) => Compute::Fused(fused.kernel()),
+            Body::Composed(_) => Compute::Composed,
+        }
     }
 
-    /// The weights as tensors without gradient, for saving.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        self.weights.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
+    /// What its backward passes do about the values inside a layer. The composed body always recomputes.
+    pub fn set_recompute(&mut self, recompute: Recompute) {
+        self.recompute = recompute;
     }
 
-    /// Final hidden states of new tokens, `(new tokens of all rows, hidden)`, row by row. Keys and values are added
-    /// to the rows. A row's result depends on that row alone, to the bit.
+    /// A copy of the weights under their names in the checkpoint, f32.
     ///
     /// # Errors
-    /// If a row has no room for its tokens, or a token is outside the vocabulary.
-    pub fn extend(&self, rows: &mut [(&mut KvRow, &[u32])]) -> std::result::Result<Tensor, ModelError> {
-        let (mut tokens, mut positions, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+    /// If a tensor cannot be made.
+    pub fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
+        match &self.body {
+            Body::Fused(fused) => fused.weights().tensors(),
+            Body::Composed(composed) => {
+                let weights = composed.weights().iter();
+                weights.map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?))).collect()
+            }
+        }
+    }
+
+    /// Gives some weights new values, of the same shapes.
+    ///
+    /// # Errors
+    /// If there is no weight of a name, or it has another shape.
+    pub fn set(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let parameters: BTreeMap<String, Vec<usize>> = self.config.parameters().into_iter().collect();
+        for (name, tensor) in tensors {
+            let Some(expected) = parameters.get(name) else {
+                return Err(ModelError::UnknownTensor { name: name.clone() });
+            };
+            if tensor.dims() != expected {
+                let (found, expected) = (tensor.dims().to_vec(), expected.clone());
+                return Err(ModelError::Shape { name: name.clone(), place: IN_MEMORY.into(), found, expected });
+            }
+        }
+        match &mut self.body {
+            Body::Fused(fused) => fused.set(tensors)?,
+            Body::Composed(composed) => {
+                for (name, tensor) in tensors {
+                    composed.weights()[name].set(&tensor.to_device(&self.device)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All weights in one line, to be changed by `f`, if the policy computes with own kernels.
+    pub fn update_flat<R>(&mut self, f: impl FnOnce(&mut Flat) -> R) -> Option<R> {
+        match &mut self.body {
+            Body::Fused(fused) => Some(fused.update(f)),
+            Body::Composed(_) => None,
+        }
+    }
+
+    /// A gradient of zeros for this policy.
+    pub fn zero_grads(&self) -> Grads {
+        let body = match &self.body {
+            Body::Fused(fused) => GradsBody::Flat(Flat::zeros(fused.weights().layout())),
+            Body::Composed(_) => GradsBody::Tensors(BTreeMap::new()),
+        };
+        Grads { body, any: false }
+    }
+
+    pub(super) fn row(&self, capacity: usize) -> candle_core::Result<RowBody> {
+        Ok(match &self.body {
+            Body::Fused(fused) => {
+                RowBody::Slab(SlabRow::new(fused.kv_layout(capacity), self.config.num_hidden_layers))
+            }
+            Body::Composed(_) => RowBody::Tensors(TensorRow::new(&self.config, capacity, &self.device)?),
+        })
+    }
+
+    /// Final hidden states of new tokens, row by row. Keys and values are added to the rows. A row's result depends on
+    /// that row alone; with own kernels to the bit.
+    ///
+    /// # Errors
+    /// If a row has no room for its tokens or is another policy's, a token is outside the vocabulary, or a layer gives
+    /// numbers that are not finite (names the first).
+    pub fn extend(&self, rows: &mut [(&mut KvRow, &[u32])]) -> Result<Hidden> {
         for (row, new) in rows.iter() {
             let wanted = row.len() + new.len();
             if wanted > row.capacity() {
                 return Err(ModelError::CacheFull { capacity: row.capacity(), wanted });
             }
-            starts.push(tokens.len());
-            positions.extend(row.len() as u32..wanted as u32);
-            tokens.extend_from_slice(new);
+            self.check_tokens(new)?;
         }
-        self.check(&tokens)?;
-        let sizes = self.sizes();
-        let rope = self.rope(&positions)?;
-        let mut x = self.embed(&Tensor::new(tokens, &self.device)?, false)?;
-        for index in 0..self.config.num_hidden_layers {
-            let layer = self.layer(index, false);
-            let (q, k, v) = layer.query_key_value(&x, &rope, &sizes)?;
-            let attended = rows
-                .par_iter_mut()
-                .zip(&starts)
-                .map(|((row, new), start)| {
-                    let part = |x: &Tensor| x.narrow(0, *start, new.len());
-                    row.write(index, &part(&k)?, &part(&v)?)?;
-                    let (keys, values) = row.upto(index, row.length + new.len())?;
-                    layers::cached_attention(&part(&q)?, &keys, &values, &sizes)
-                })
-                .collect::<Result<Vec<_>>>()?;
-            x = layer.finish(&x, &Tensor::cat(&attended, 0)?, &sizes)?;
+        match &self.body {
+            Body::Fused(fused) => {
+                let mut slabs = Vec::with_capacity(rows.len());
+                for (row, new) in rows.iter_mut() {
+                    match &mut row.body {
+                        RowBody::Slab(slab) => slabs.push((slab, *new)),
+                        RowBody::Tensors(_) => return Err(ModelError::ForeignRow),
+                    }
+                }
+                Ok(Hidden(HiddenBody::Rows(fused.extend(&mut slabs)?)))
+            }
+            Body::Composed(composed) => {
+                let mut tensors = Vec::with_capacity(rows.len());
+                for (row, new) in rows.iter_mut() {
+                    match &mut row.body {
+                        RowBody::Tensors(row) => tensors.push((row, *new)),
+                        RowBody::Slab(_) => return Err(ModelError::ForeignRow),
+                    }
+                }
+                Ok(Hidden(HiddenBody::Tensor(composed.extend(&mut tensors)?)))
+            }
         }
-        for (row, new) in rows.iter_mut() {
-            row.length += new.len();
+    }
+
+    /// Logits of the token after each of the hidden states at `places`, `(places, vocab)` row by row.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    ///
+    /// # Panics
+    /// If a place is beyond the hidden states.
+    pub fn logits(&self, hidden: &Hidden, places: &[u32]) -> Result<Buffer> {
+        match (&self.body, &hidden.0) {
+            (Body::Fused(fused), HiddenBody::Rows(rows)) => Ok(fused.logits(rows, places)),
+            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
+                let places = Tensor::new(places, &self.device)?;
+                let logits = composed.logits(&tensor.index_select(&places, 0)?)?;
+                Ok(Buffer::from_slice(&logits.flatten_all()?.to_vec1::<f32>()?))
+            }
+            _ => Err(ModelError::ForeignRow),
         }
-        Ok(layers::rms_norm(&x, self.weights[NORM].as_tensor(), sizes.eps)?.detach())
     }
 
-    /// Logits of the next token, f32. Shapes `(rows, hidden)` → `(rows, vocab)`.
+    /// Final hidden states of whole sequences, and what a backward needs if `keep`.
     ///
     /// # Errors
-    /// If the shapes differ.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        layers::linear(hidden, &self.head(), None)
+    /// If a token is outside the vocabulary, or a layer gives numbers that are not finite (names the first).
+    pub fn forward(&self, sequences: &Sequences, keep: bool) -> Result<(Hidden, Option<Trace>)> {
+        self.check_tokens(&sequences.tokens)?;
+        Ok(match &self.body {
+            Body::Fused(fused) => {
+                let (hidden, trace) = fused.forward(sequences, keep.then_some(self.recompute))?;
+                (Hidden(HiddenBody::Rows(hidden)), trace.map(|trace| Trace(TraceBody::Fused(trace))))
+            }
+            Body::Composed(composed) if keep => {
+                let (trace, hidden) = composed.trace(sequences)?;
+                (Hidden(HiddenBody::Tensor(hidden)), Some(Trace(TraceBody::Composed(trace))))
+            }
+            Body::Composed(composed) => (Hidden(HiddenBody::Tensor(composed.hidden(sequences)?)), None),
+        })
     }
 
-    /// Final hidden states of whole sequences, `(tokens, hidden)`; nothing is kept for a backward.
+    /// What the policy says of `targets`, each the token after the hidden state at the same entry of `places`; logits
+    /// are divided by `temperature` first. Nothing of shape `(tokens, vocab)` exists at any time.
     ///
     /// # Errors
-    /// If a token is outside the vocabulary.
-    pub fn hidden(&self, sequences: &Sequences) -> std::result::Result<Tensor, ModelError> {
-        self.forward(sequences, |_| ()).map(|(_, _, _, hidden)| hidden)
+    /// If a target is outside the vocabulary or a tensor operation fails.
+    ///
+    /// # Panics
+    /// If there are not as many places as targets, or a place is beyond the hidden states.
+    pub fn score(&self, hidden: &Hidden, places: &[u32], targets: &[u32], temperature: f64) -> Result<Scores> {
+        assert_eq!(places.len(), targets.len(), "a target needs one place");
+        self.check_tokens(targets)?;
+        match (&self.body, &hidden.0) {
+            (Body::Fused(fused), HiddenBody::Rows(rows)) => Ok(fused.score(rows, places, targets, temperature)),
+            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
+                let chosen = tensor.index_select(&Tensor::new(places, &self.device)?, 0)?;
+                let targets = Tensor::new(targets, &self.device)?;
+                let (log_probs, entropy) = composed.log_probs(&chosen, &targets, temperature)?;
+                let numbers = |x: Tensor| x.to_dtype(DType::F32)?.to_vec1::<f32>();
+                Ok(Scores { log_probs: numbers(log_probs)?, entropy: numbers(entropy)?, ..Scores::default() })
+            }
+            _ => Err(ModelError::ForeignRow),
+        }
     }
 
-    /// The same, with what [`Self::backward`] needs.
+    /// Backward of [`Self::forward`] and [`Self::score`]: takes ∂L/∂ln π(target), one for each target, and adds the
+    /// gradient of every parameter to `grads`.
     ///
     /// # Errors
-    /// If a token is outside the vocabulary.
-    pub fn trace(&self, sequences: &Sequences) -> std::result::Result<(Trace, Tensor), ModelError> {
-        let mut inputs = Vec::with_capacity(self.config.num_hidden_layers + 1);
-        let (tokens, grid, rope, hidden) = self.forward(sequences, |x| inputs.push(x.clone()))?;
-        Ok((Trace { tokens, grid, rope, inputs }, hidden))
-    }
-
-    /// ln π(target) and the entropy at each position, in nats, `(tokens,)` both, from final hidden states
-    /// `(tokens, hidden)` and `targets` `(tokens,)` u32; logits are divided by `temperature` first. No gradient is
-    /// recorded.
+    /// If a tensor operation fails, or trace, hidden states and gradient are another policy's.
     ///
-    /// # Errors
-    /// If the shapes differ.
-    pub fn log_probs(&self, hidden: &Tensor, targets: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
-        head::log_probs(hidden, &self.head(), targets, temperature)
-    }
-
-    /// Backward of [`Self::log_probs`]: takes ∂L/∂log π `(tokens,)`, gives ∂L/∂hidden `(tokens, hidden)` and adds the
-    /// head's gradient to `grads`.
-    ///
-    /// # Errors
-    /// If the shapes differ.
-    pub fn log_probs_backward(
-        &self,
-        hidden: &Tensor,
-        targets: &Tensor,
-        temperature: f64,
-        d_log_probs: &Tensor,
-        grads: &mut BTreeMap<String, Tensor>,
-    ) -> Result<Tensor> {
-        let (d_hidden, d_head) =
-            head::log_probs_backward(hidden, &self.head(), targets, temperature, d_log_probs)?;
-        let name = if self.config.tie_word_embeddings { EMBEDDING } else { HEAD };
-        add(grads, name, d_head)?;
-        Ok(d_hidden)
-    }
-
-    /// Backward of [`Self::trace`]: takes ∂L/∂hidden `(tokens, hidden)` and adds the gradient of every parameter but
-    /// an untied head to `grads`. Each layer is computed once more, then forgotten.
-    ///
-    /// # Errors
-    /// If the shapes differ.
+    /// # Panics
+    /// If there are not as many derivatives as targets and places.
+    #[expect(clippy::too_many_arguments, reason = "what the two forward calls took and gave")]
     pub fn backward(
         &self,
         trace: Trace,
-        d_hidden: &Tensor,
-        grads: &mut BTreeMap<String, Tensor>,
+        hidden: &Hidden,
+        places: &[u32],
+        targets: &[u32],
+        temperature: f64,
+        d_log_probs: &[f32],
+        grads: &mut Grads,
     ) -> Result<()> {
-        let Trace { tokens, grid, rope, mut inputs } = trace;
-        let sizes = self.sizes();
-        let last = inputs.pop().expect("a trace ends with the input of the final norm");
-        let mut d_output = self.pull(&last, d_hidden, grads, |x| {
-            layers::rms_norm(x, self.weights[NORM].as_tensor(), sizes.eps)
-        })?;
-        for index in (0..self.config.num_hidden_layers).rev() {
-            let input = inputs.pop().expect("a trace holds one input a layer");
-            let layer = self.layer(index, true);
-            d_output =
-                self.pull(&input, &d_output, grads, |x| forward_layer(&layer, x, &grid, &rope, &sizes))?;
+        assert!(places.len() == targets.len() && targets.len() == d_log_probs.len(), "one derivative a target");
+        grads.any = true;
+        match (&self.body, trace.0, &hidden.0, &mut grads.body) {
+            (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows), GradsBody::Flat(grads)) => {
+                fused.backward(trace, rows, places, targets, temperature, d_log_probs, grads);
+            }
+            (
+                Body::Composed(composed),
+                TraceBody::Composed(trace),
+                HiddenBody::Tensor(hidden),
+                GradsBody::Tensors(grads),
+            ) => {
+                let places = Tensor::new(places, &self.device)?;
+                let targets = Tensor::new(targets, &self.device)?;
+                let d_log_probs = Tensor::new(d_log_probs, &self.device)?;
+                let chosen = hidden.index_select(&places, 0)?;
+                let d_chosen =
+                    composed.log_probs_backward(&chosen, &targets, temperature, &d_log_probs, grads)?;
+                let d_hidden = hidden.zeros_like()?.index_add(&places, &d_chosen, 0)?;
+                composed.backward(trace, &d_hidden, grads)?;
+            }
+            _ => return Err(ModelError::ForeignRow),
         }
-        let embedding = match grads.remove(EMBEDDING) {
-            Some(grad) => grad,
-            None => self.weights[EMBEDDING].zeros_like()?.detach(),
-        };
-        grads.insert(EMBEDDING.into(), embedding.index_add(&tokens, &d_output.contiguous()?, 0)?);
         Ok(())
     }
 
-    /// ∂L/∂x of `y = f(x)` from ∂L/∂y; gradients of the weights that `f` uses go to `grads`.
-    fn pull(
-        &self,
-        x: &Tensor,
-        d_output: &Tensor,
-        grads: &mut BTreeMap<String, Tensor>,
-        f: impl Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let x = Var::from_tensor(x)?;
-        let store = (f(x.as_tensor())? * d_output.detach())?.sum_all()?.backward()?;
-        for (name, var) in &self.weights {
-            if let Some(grad) = store.get(var) {
-                add(grads, name, grad.detach())?;
-            }
-        }
-        Ok(store.get(&x).expect("every layer uses its input").detach())
-    }
-
-    fn forward(
-        &self,
-        sequences: &Sequences,
-        mut keep: impl FnMut(&Tensor),
-    ) -> std::result::Result<(Tensor, Grid, Rope, Tensor), ModelError> {
-        self.check(&sequences.tokens)?;
-        let sizes = self.sizes();
-        let tokens = Tensor::new(sequences.tokens.as_slice(), &self.device)?;
-        let grid = Grid::new(&sequences.lengths, &self.device)?;
-        let rope = self.rope(&sequences.positions)?;
-        let mut x = self.embed(&tokens, false)?;
-        for index in 0..self.config.num_hidden_layers {
-            keep(&x);
-            x = forward_layer(&self.layer(index, false), &x, &grid, &rope, &sizes)?;
-        }
-        keep(&x);
-        let norm = self.weights[NORM].as_detached_tensor();
-        Ok((tokens, grid, rope, layers::rms_norm(&x, &norm, sizes.eps)?))
-    }
-
-    fn embed(&self, tokens: &Tensor, tracked: bool) -> Result<Tensor> {
-        self.weight(EMBEDDING, tracked).index_select(tokens, 0)
-    }
-
-    fn head(&self) -> Tensor {
-        self.weight(if self.config.tie_word_embeddings { EMBEDDING } else { HEAD }, false)
-    }
-
-    fn weight(&self, name: &str, tracked: bool) -> Tensor {
-        let var = &self.weights[name];
-        if tracked { var.as_tensor().clone() } else { var.as_detached_tensor() }
-    }
-
-    fn layer(&self, index: usize, tracked: bool) -> Layer {
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let get = |part: &str| self.weight(&name(part), tracked);
-        let maybe = |part: &str| self.weights.contains_key(&name(part)).then(|| get(part));
-        Layer {
-            input_norm: get("input_layernorm.weight"),
-            query: get("self_attn.q_proj.weight"),
-            query_bias: maybe("self_attn.q_proj.bias"),
-            query_norm: maybe("self_attn.q_norm.weight"),
-            key: get("self_attn.k_proj.weight"),
-            key_bias: maybe("self_attn.k_proj.bias"),
-            key_norm: maybe("self_attn.k_norm.weight"),
-            value: get("self_attn.v_proj.weight"),
-            value_bias: maybe("self_attn.v_proj.bias"),
-            output: get("self_attn.o_proj.weight"),
-            output_bias: maybe("self_attn.o_proj.bias"),
-            post_norm: get("post_attention_layernorm.weight"),
-            gate: get("mlp.gate_proj.weight"),
-            up: get("mlp.up_proj.weight"),
-            down: get("mlp.down_proj.weight"),
-        }
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
-            heads: self.config.num_attention_heads,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            eps: self.config.rms_norm_eps,
-        }
-    }
-
-    fn rope(&self, positions: &[u32]) -> Result<Rope> {
-        let c = &self.config;
-        Rope::new(
-            positions,
-            c.rope_theta,
-            c.head_dim,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            &self.device,
-        )
-    }
-
-    fn check(&self, tokens: &[u32]) -> std::result::Result<(), ModelError> {
-        match tokens.iter().find(|token| **token as usize >= self.config.vocab_size) {
-            Some(token) => {
-                Err(ModelError::TokenOutside { token: *token, vocab_size: self.config.vocab_size })
-            }
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.config.vocab_size;
+        match tokens.iter().find(|token| **token as usize >= vocab_size) {
+            Some(token) => Err(ModelError::TokenOutside { token: *token, vocab_size }),
             None => Ok(()),
         }
     }
 }
 
-fn forward_layer(layer: &Layer, x: &Tensor, grid: &Grid, rope: &Rope, sizes: &Sizes) -> Result<Tensor> {
-    let (q, k, v) = layer.query_key_value(x, rope, sizes)?;
-    layer.finish(x, &grid.attention(&q, &k, &v, sizes)?, sizes)
+impl Source for Policy {
+    fn names(&self) -> Vec<String> {
+        self.config.parameters().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.config.parameters().into_iter().find(|(known, _)| known == name).map(|(_, shape)| shape)
+    }
+
+    fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
+        let missing = || candle_core::Error::CannotFindTensor { path: name.to_owned() };
+        match &self.body {
+            Body::Fused(fused) => fused.weights().tensor(name, &self.shape(name).ok_or_else(missing)?),
+            Body::Composed(composed) => composed.weights().get(name).ok_or_else(missing)?.as_detached_tensor().copy(),
+        }
+    }
 }
 
-fn add(grads: &mut BTreeMap<String, Tensor>, name: &str, grad: Tensor) -> Result<()> {
-    let sum = match grads.remove(name) {
-        Some(sum) => (sum + grad)?,
-        None => grad,
-    };
-    grads.insert(name.into(), sum);
-    Ok(())
+impl Hidden {
+    /// Hidden states as numbers, `(tokens, hidden)` row by row.
+    ///
+    /// # Errors
+    /// If they cannot be brought to the CPU.
+    pub fn numbers(&self) -> Result<Vec<f32>> {
+        Ok(match &self.0 {
+            HiddenBody::Rows(rows) => rows.to_vec(),
+            HiddenBody::Tensor(tensor) => tensor.flatten_all()?.to_vec1()?,
+        })
+    }
+}
+
+const IN_MEMORY: &str = "the weights in memory";
+
+/// Whether the tensors are the configuration's, neither more nor fewer.
+fn check(config: &ModelConfig, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let layout = Arc::new(Layout::new(config));
+    for (name, expected) in layout.parameters() {
+        match tensors.get(name) {
+            None => {
+                let (name, expected) = (name.clone(), expected.clone());
+                return Err(ModelError::MissingTensor { name, place: IN_MEMORY.into(), expected });
+            }
+            Some(tensor) if tensor.dims() != expected => {
+                let (name, found, expected) = (name.clone(), tensor.dims().to_vec(), expected.clone());
+                return Err(ModelError::Shape { name, place: IN_MEMORY.into(), found, expected });
+            }
+            Some(_) => {}
+        }
+    }
+    match tensors.keys().find(|name| layout.place(name).is_none()) {
+        Some(name) => Err(ModelError::UnknownTensor { name: name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// One draw from N(0, 1) by Box and Muller.

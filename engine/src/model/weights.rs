@@ -12,8 +12,10 @@ pub use load::{load, load_from_slice};
 pub use save::save;
 pub(crate) use save::write_synced;
 
+use candle_core::Tensor;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// The one file of an unsharded checkpoint.
 pub const SINGLE_FILE: &str = "model.safetensors";
@@ -26,6 +28,31 @@ pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 const BLOCK: usize = 1 << 20;
 /// Numbers that one thread converts in a row.
 const TASK: usize = 1 << 16;
+
+/// Named tensors that are asked for one at a time, so that a model need not exist twice to be saved.
+pub trait Source {
+    /// All names.
+    fn names(&self) -> Vec<String>;
+    /// The shape of a tensor, if there is one of that name.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+    /// The tensor.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be made.
+    fn tensor(&self, name: &str) -> candle_core::Result<Tensor>;
+}
+
+impl Source for BTreeMap<String, Tensor> {
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.get(name).map(|tensor| tensor.dims().to_vec())
+    }
+    fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
+        self.get(name).cloned().ok_or_else(|| candle_core::Error::CannotFindTensor { path: name.to_owned() })
+    }
+}
 
 /// A type in which weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

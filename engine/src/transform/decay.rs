@@ -1,6 +1,6 @@
 //! Pulls matrices towards zero.
 
-use super::{Context, Transform};
+use super::{Context, Transform, spared};
 use crate::{Result, Tensors};
 
 /// Adds `decay` × weight to each change, so that a step takes away learning rate × `decay` of the weight: decoupled
@@ -21,10 +21,9 @@ impl Transform for AddDecayedWeights {
         grads
             .into_iter()
             .map(|(name, grad)| {
-                let spared = name.ends_with("norm.weight") || name.ends_with(".bias");
                 let grad = match context.weights.get(&name) {
-                    Some(weight) if self.all || !spared => {
-                        (grad + (weight.as_detached_tensor() * self.decay)?)?
+                    Some(weight) if self.all || !spared(&name) => {
+                        (grad + (weight * self.decay)?)?
                     }
                     _ => grad,
                 };

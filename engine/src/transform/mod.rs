@@ -15,7 +15,7 @@ pub use learning_rate::ScaleByLearningRate;
 
 use std::collections::BTreeMap;
 
-use candle_core::Var;
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, Tensors};
@@ -23,7 +23,7 @@ use crate::{Result, Tensors};
 /// What a transform may know beside the gradients.
 pub struct Context<'a> {
     /// The weights before the update.
-    pub weights: &'a BTreeMap<String, Var>,
+    pub weights: &'a BTreeMap<String, Tensor>,
     /// The schedule's learning rate for this update.
     pub learning_rate: f64,
 }
@@ -97,6 +97,18 @@ impl Default for AdamW {
     fn default() -> Self {
         Self { beta1: Beta(0.9), beta2: Beta(0.95), epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 }
     }
+}
+
+impl AdamW {
+    /// Adam's place in the chain: behind the clip, if there is one.
+    pub(crate) fn place(&self) -> usize {
+        usize::from(self.max_grad_norm > 0.0)
+    }
+}
+
+/// Whether a parameter is a norm or a bias, which do not decay.
+pub(crate) fn spared(name: &str) -> bool {
+    name.ends_with("norm.weight") || name.ends_with(".bias")
 }
 
 /// A decay rate in [0, 1).

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Device, Tensor};
-use engine::model::{ModelConfig, Policy};
+use engine::kernels::Kernel;
+use engine::model::{Compute, ModelConfig, Policy};
 use serde_json::Value;
 
 pub(crate) const MODELS: [&str; 3] = ["qwen2-tiny", "qwen3-tiny", "qwen3-tiny-untied"];
@@ -20,10 +21,22 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn load(name: &'static str) -> Self {
+        Self::computing(name, Compute::Fused(Kernel::f32().expect("a path")))
+    }
+
+    /// The three models, each computed in f32 by own kernels and by candle.
+    pub(crate) fn both_ways() -> impl Iterator<Item = Self> {
+        let ways = [Compute::Fused(Kernel::f32().expect("a path")), Compute::Composed];
+        MODELS.into_iter().flat_map(move |name| ways.map(|way| Self::computing(name, way)))
+    }
+
+    /// A model that computes in a certain way.
+    pub(crate) fn computing(name: &'static str, compute: Compute) -> Self {
         let text = std::fs::read_to_string(path(name, "config.json")).expect("config");
         let config = ModelConfig::from_json(&text).expect("config");
         let text = std::fs::read_to_string(path(name, "golden.json")).expect("golden numbers");
-        let policy = Policy::new(config, tensors(name, "model.safetensors"), &Device::Cpu).expect("policy");
+        let weights = tensors(name, "model.safetensors");
+        let policy = Policy::with_compute(config, weights, &Device::Cpu, compute).expect("policy");
         let golden = tensors(name, "golden.safetensors").into_iter().collect();
         Self { name, policy, golden, json: serde_json::from_str(&text).expect("JSON") }
     }
@@ -123,6 +136,7 @@ pub(crate) fn flat(tensor: &Tensor) -> Vec<f32> {
 pub(crate) fn bits(policy: &Policy) -> BTreeMap<String, Vec<u32>> {
     policy
         .tensors()
+        .expect("tensors")
         .into_iter()
         .map(|(name, x)| (name, flat(&x).into_iter().map(f32::to_bits).collect()))
         .collect()

@@ -2,13 +2,13 @@
 //!
 //! Before: named tensors of a model in training. After: files that transformers, vLLM and [`super::load()`] read.
 
-use super::{BLOCK, INDEX_FILE, SINGLE_FILE, TASK, WeightDtype, first_where};
+use super::{BLOCK, INDEX_FILE, SINGLE_FILE, Source, TASK, WeightDtype, first_where};
 use crate::model::config::ModelConfig;
 use crate::model::error::{ModelError, Result};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ type Parameter = (String, Vec<usize>);
 /// `max_shard_bytes` of numbers, shards and their index. Files are synced to disk; naming the folder atomically is
 /// the caller's part. Gives the files written.
 ///
-/// `weights` are those of [`ModelConfig::parameters`], on any device; one tensor at a time is brought to the CPU.
+/// `weights` are those of [`ModelConfig::parameters`], on any device; one tensor at a time is asked for and brought to
+/// the CPU.
 ///
 /// # Errors
 /// If the folder already holds weights, a tensor is missing, unknown or of another shape, a value is not finite in
@@ -28,7 +29,7 @@ type Parameter = (String, Vec<usize>);
 pub fn save(
     dir: &Path,
     config: &ModelConfig,
-    weights: &BTreeMap<String, Tensor>,
+    weights: &dyn Source,
     dtype: WeightDtype,
     max_shard_bytes: u64,
 ) -> Result<Vec<PathBuf>> {
@@ -81,26 +82,22 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 fn check_complete(
     config: &ModelConfig,
     parameters: &[Parameter],
-    weights: &BTreeMap<String, Tensor>,
+    weights: &dyn Source,
 ) -> Result<()> {
     let place = "the weights to be saved".to_string();
     for (name, shape) in parameters {
         let (name, expected) = (name.clone(), shape.clone());
-        match weights.get(&name) {
+        match weights.shape(&name) {
             None => return Err(ModelError::MissingTensor { name, place, expected }),
-            Some(tensor) if tensor.dims() != shape => {
-                return Err(ModelError::Shape { name, place, found: tensor.dims().to_vec(), expected });
-            }
+            Some(found) if found != *shape => return Err(ModelError::Shape { name, place, found, expected }),
             Some(_) => {}
         }
     }
-    if weights.len() > parameters.len() {
-        let known: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
-        if let Some(name) = weights.keys().find(|name| !known.contains(*name)) {
-            return Err(ModelError::UnknownTensor { name: name.clone() });
-        }
+    let known: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
+    match weights.names().into_iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(ModelError::UnknownTensor { name }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn refuse_present(dir: &Path) -> Result<()> {
@@ -116,7 +113,7 @@ fn refuse_present(dir: &Path) -> Result<()> {
 fn write_file(
     path: &Path,
     tensors: &[Parameter],
-    weights: &BTreeMap<String, Tensor>,
+    weights: &dyn Source,
     dtype: WeightDtype,
 ) -> Result<()> {
     let mut header = Map::from_iter([("__metadata__".to_string(), json!({ "format": "pt" }))]);
@@ -137,7 +134,7 @@ fn write_file(
     file.write_all(header.as_bytes()).map_err(failed)?;
     let mut bytes = Vec::new();
     for (name, _) in tensors {
-        let tensor = weights.get(name).expect("check_complete saw every parameter");
+        let tensor = weights.tensor(name)?;
         let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         for (at, block) in numbers.chunks(BLOCK).enumerate() {
             if let Some(index) = first_where(block, |number| !dtype.holds(number)) {

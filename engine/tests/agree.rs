@@ -1,0 +1,100 @@
+//! Own kernels against the composed operations, and every path of this machine against itself.
+
+mod common;
+
+use common::{Fixture, MODELS, near, near_tensor};
+use engine::gradient::{self, Gradients};
+use engine::kernels::{Kernel, Path};
+use engine::model::{Compute, Policy, Recompute};
+use engine::objective::Loss;
+
+const ADVANTAGES: [f32; 8] = [0.5, -1.0, 0.0, 0.25, 0.0, 1.5, -0.75, 0.0];
+
+fn weighted(f: &Fixture, policy: &Policy, temperature: f64) -> Gradients {
+    gradient::gradients(policy, &f.completions().sequences(), 40, temperature, &|padded| {
+        let advantages = padded.column(|row| ADVANTAGES[row])?;
+        let loss = padded.log_probs.broadcast_mul(&advantages)?.sum_all()?.neg()?;
+        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+    })
+    .expect("gradients")
+}
+
+fn kernels() -> impl Iterator<Item = Kernel> {
+    Path::ALL.into_iter().filter_map(Kernel::new)
+}
+
+#[test]
+fn every_path_has_the_gradients_of_the_composed_operations() {
+    for name in MODELS {
+        let composed = Fixture::computing(name, Compute::Composed);
+        for temperature in [1.0, 0.7] {
+            let wanted = weighted(&composed, &composed.policy, temperature);
+            let wanted_grads = wanted.grads.tensors().expect("tensors");
+            for kernel in kernels() {
+                let f = Fixture::computing(name, Compute::Fused(kernel));
+                let found = weighted(&f, &f.policy, temperature);
+                let (gradient, log_prob) = if kernel.path().is_bf16() { (2e-2, 5e-2) } else { (1e-5, 2e-5) };
+                let found_grads = found.grads.tensors().expect("tensors");
+                assert!(found_grads.keys().eq(wanted_grads.keys()));
+                for (parameter, wanted) in &wanted_grads {
+                    let what = format!("{name} {} {parameter}", kernel.path().name());
+                    // a shift of all keys moves a softmax by nothing but the rotation: this gradient is what is left of
+                    // large numbers that cancel, so that rounding weighs twice in it
+                    let factor = if parameter.ends_with("k_proj.bias") { 2.0 } else { 1.0 };
+                    near_tensor(&what, &found_grads[parameter], wanted, factor * gradient);
+                }
+                for (found, wanted) in found.stats.log_probs.iter().zip(&wanted.stats.log_probs) {
+                    near(&format!("{name} {} log-probs", kernel.path().name()), found, wanted, log_prob);
+                }
+                for (found, wanted) in found.stats.entropy.iter().zip(&wanted.stats.entropy) {
+                    near(&format!("{name} {} entropy", kernel.path().name()), found, wanted, log_prob);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keeping_what_is_inside_a_layer_changes_no_bit() {
+    for name in MODELS {
+        for kernel in kernels() {
+            let mut f = Fixture::computing(name, Compute::Fused(kernel));
+            let bits = |g: &Gradients| -> Vec<u32> {
+                g.grads.flat().expect("in one line").numbers().iter().map(|x| x.to_bits()).collect()
+            };
+            let again = bits(&weighted(&f, &f.policy, 1.0));
+            f.policy.set_recompute(Recompute::None);
+            assert!(bits(&weighted(&f, &f.policy, 1.0)) == again, "{name} {}", kernel.path().name());
+        }
+    }
+}
+
+#[test]
+fn the_statistics_of_a_distribution_are_those_of_its_logits() {
+    let f = Fixture::load("qwen3-tiny");
+    let prompts = f.prompts();
+    let mut sequences = engine::model::Sequences::default();
+    prompts.iter().for_each(|p| sequences.push(p));
+    let (hidden, _) = f.policy.forward(&sequences, false).expect("hidden");
+    let places: Vec<u32> = (0..sequences.tokens().len() as u32).collect();
+    let targets: Vec<u32> = places.iter().map(|place| place * 7 % 128).collect();
+    let logits = f.policy.logits(&hidden, &places).expect("logits");
+    for temperature in [0.5, 1.0, 2.0] {
+        let scores = f.policy.score(&hidden, &places, &targets, temperature).expect("scores");
+        for (row, z) in logits.chunks(128).enumerate() {
+            let e: Vec<f64> = z.iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
+            let total: f64 = e.iter().sum();
+            let p: Vec<f64> = e.iter().map(|e| e / total).collect();
+            let (best, largest) =
+                p.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("a distribution");
+            let close = |what: &str, found: f32, wanted: f64| {
+                assert!((f64::from(found) - wanted).abs() < 1e-5, "{what} of row {row}: {found}, not {wanted}");
+            };
+            close("log-prob", scores.log_probs[row], p[targets[row] as usize].ln());
+            close("entropy", scores.entropy[row], -p.iter().map(|p| p * p.ln()).sum::<f64>());
+            close("sum of squares", scores.sum_of_squares[row], p.iter().map(|p| p * p).sum());
+            close("largest", scores.best_probability[row], *largest);
+            assert_eq!(scores.best[row] as usize, best);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! How a policy computes: the recipe's wish, the machine's abilities, and the reason for the choice.
+//!
+//! Before: `compute` of `[policy]`. After: [`crate::Plan`] builds policies so, and says so.
+
+use anyhow::Result;
+use candle_core::Device;
+use engine::kernels::Kernel;
+use engine::model::Compute;
+
+use crate::cli::Usage;
+use crate::recipe::ComputeRecipe;
+
+/// Parameters from which bf16 is worth its rounding: below, a step is short anyway.
+const LARGE: usize = 50_000_000;
+
+/// What was chosen, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    pub(crate) compute: Compute,
+    pub(crate) reason: String,
+}
+
+/// Decides for a model of so many parameters.
+pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device) -> Result<Choice> {
+    if !device.is_cpu() {
+        if wish == ComputeRecipe::Bf16 {
+            return Err(Usage::error("compute = \"bf16\" is for the CPU; on a GPU everything is f32, wanted \"auto\" or \"f32\""));
+        }
+        return Ok(Choice { compute: Compute::Composed, reason: "f32 by candle, on the GPU".into() });
+    }
+    let usage = |error: engine::kernels::UnknownPath| Usage::error(error.to_string());
+    let (f32, bf16) = (Kernel::f32().map_err(usage)?, Kernel::bf16().map_err(usage)?);
+    let name = |kernel: Kernel| kernel.path().name();
+    let (kernel, reason) = match (wish, bf16) {
+        (ComputeRecipe::F32, _) => (f32, format!("f32 by {}, as the recipe says", name(f32))),
+        (ComputeRecipe::Bf16, Some(bf16)) => (bf16, format!("bf16 by {}, as the recipe says", name(bf16))),
+        (ComputeRecipe::Bf16, None) => {
+            return Err(Usage::error(format!(
+                "compute = \"bf16\" needs AMX or AVX-512 BF16, which this machine lacks or EVENKEEL_KERNELS forbids (it would use {}); set compute = \"f32\" or \"auto\"",
+                name(f32)
+            )));
+        }
+        (ComputeRecipe::Auto, None) => {
+            (f32, format!("f32 by {}: the processor has neither AMX nor AVX-512 BF16", name(f32)))
+        }
+        (ComputeRecipe::Auto, Some(_)) if parameters < LARGE => {
+            (f32, format!("f32 by {}: with {parameters} parameters bf16 would gain little", name(f32)))
+        }
+        (ComputeRecipe::Auto, Some(bf16)) => (bf16, format!("bf16 by {}: the fastest here", name(bf16))),
+    };
+    Ok(Choice { compute: Compute::Fused(kernel), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_model_is_computed_in_f32_and_a_wish_is_granted_or_refused() {
+        let small = choose(ComputeRecipe::Auto, 1_000_000, &Device::Cpu).expect("a choice");
+        let Compute::Fused(kernel) = small.compute else { panic!("own kernels on the CPU") };
+        assert!(!kernel.path().is_bf16(), "{}", small.reason);
+        match choose(ComputeRecipe::Bf16, 1, &Device::Cpu) {
+            Ok(choice) => assert!(choice.reason.starts_with("bf16 by "), "{}", choice.reason),
+            Err(error) => assert!(error.to_string().contains("needs AMX or AVX-512 BF16"), "{error}"),
+        }
+        let f32 = choose(ComputeRecipe::F32, 1 << 30, &Device::Cpu).expect("a choice");
+        assert!(f32.reason.starts_with("f32 by "), "{}", f32.reason);
+    }
+}

@@ -26,7 +26,7 @@ sampling = { max_tokens = 4 }
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().expect("folder");
-    for command in ["train", "check", "sample", "recipes"] {
+    for command in ["train", "check", "sample", "bench", "recipes"] {
         let help = succeed(folder.path(), &[command, "--help"]);
         assert!(help.contains("Usage: evenkeel"), "{help}");
         assert!(succeed(folder.path(), &["--help"]).contains(command));
@@ -184,4 +184,61 @@ fn output_may_be_cut_off_by_its_reader() {
     let status = child.wait().expect("ends");
     assert!(status.code().is_some(), "no signal, no panic: {status}");
     assert!(run(folder.path(), &["--version"]).status.success());
+}
+
+#[test]
+fn a_device_or_a_way_to_compute_that_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let with = |set: &str| fail(folder.path(), &["check", "tiny", "--set", set], 2);
+    let error = with("policy.device=\"gpu\"");
+    assert!(error.contains("device `gpu` is not known; wanted"), "{error}");
+    if cfg!(not(feature = "cuda")) {
+        let error = with("policy.device=\"cuda:0\"");
+        assert!(error.contains("this build has no CUDA") && error.contains("--features cuda"), "{error}");
+    }
+    let error = with("policy.compute=\"fp8\"");
+    assert!(error.contains("fp8") && error.contains("bf16"), "{error}");
+    let plan = succeed(folder.path(), &["check", "tiny"]);
+    assert!(plan.contains("compute   f32 by "), "{plan}");
+}
+
+#[test]
+fn kernels_are_forced_by_the_environment() {
+    let folder = tempfile::tempdir().expect("folder");
+    let check = |path: &str, more: &[&str]| {
+        let arguments = [&["check", "tiny"], more].concat();
+        evenkeel(folder.path()).env("EVENKEEL_KERNELS", path).args(arguments).output().expect("it starts")
+    };
+    let found = check("portable", &[]);
+    assert!(String::from_utf8_lossy(&found.stdout).contains("f32 by portable"), "{found:?}");
+    let found = check("portable", &["--set", "policy.compute=\"bf16\""]);
+    let error = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(found.status.code() == Some(2) && error.contains("needs AMX or AVX-512 BF16"), "{error}");
+    let found = check("sse", &[]);
+    let error = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(
+        found.status.code() == Some(2) && error.contains("EVENKEEL_KERNELS is `sse`; wanted one of"),
+        "{error}"
+    );
+}
+
+#[test]
+fn bench_measures_a_small_model_and_prints_json() {
+    let folder = tempfile::tempdir().expect("folder");
+    let arguments = "bench train decode --shape tiny --compute f32 --threads 1 --batch 2 --length 8 --steps 1 --rows 1,3 \
+                     --context 5 --tokens 3 --seconds 0.01 --json";
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let json: serde_json::Value = serde_json::from_str(&succeed(folder.path(), &arguments)).expect("JSON");
+    assert_eq!(
+        (json["train"].as_array().map(Vec::len), json["decode"].as_array().map(Vec::len)),
+        (Some(2), Some(2))
+    );
+    for (part, field) in [("train", "tokens_per_second"), ("decode", "bandwidth_share"), ("peak", "flops")] {
+        for line in json[part].as_array().expect("lines") {
+            assert!(line[field].as_f64().expect("a number") > 0.0, "{line}");
+        }
+    }
+    let error = fail(folder.path(), &["bench", "decode", "--shape", "huge", "--seconds", "0.01"], 2);
+    assert!(error.contains("--shape `huge`: wanted one of qwen2.5-0.5b"), "{error}");
+    assert!(fail(folder.path(), &["bench", "--batch", "0"], 2).contains("--batch is 0; wanted at least 1"));
 }

@@ -27,15 +27,21 @@ fn products(c: &mut Criterion) {
         let mut out = vec![0f32; m * n];
         group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
         for kernel in Path::ALL.into_iter().filter(|path| *path > Path::Avx2).filter_map(Kernel::new) {
-            let name = |kind: &str| BenchmarkId::new(format!("{} {kind}", kernel.path().name()), format!("{m}x{k}x{n}"));
+            let name = |kind: &str| {
+                BenchmarkId::new(format!("{} {kind}", kernel.path().name()), format!("{m}x{k}x{n}"))
+            };
             let packed = Packed::from_rows(kernel, &b, n, k);
             group.bench_function(name("packed"), |bench| {
-                bench.iter(|| product(kernel, (m, n, k), View::rows(&a, k), &packed, &mut out, n, Start::Zero));
+                bench.iter(|| {
+                    product(kernel, (m, n, k), View::rows(&a, k), &packed, &mut out, n, Start::Zero)
+                });
             });
             if m >= 1024 {
                 let right = View::rows(&b, n);
                 group.bench_function(name("view"), |bench| {
-                    bench.iter(|| product(kernel, (m, n, k), View::rows(&a, k), right, &mut out, n, Start::Zero));
+                    bench.iter(|| {
+                        product(kernel, (m, n, k), View::rows(&a, k), right, &mut out, n, Start::Zero)
+                    });
                 });
                 let left = View::rows(&a, m).t();
                 group.bench_function(name("gradient"), |bench| {

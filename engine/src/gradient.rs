@@ -170,8 +170,12 @@ struct Packed {
 
 impl Packed {
     fn new(all: &[Sequence<'_>], rows: &[usize]) -> Self {
-        let mut packed =
-            Self { sequences: Sequences::default(), places: Vec::new(), targets: Vec::new(), completions: Vec::new() };
+        let mut packed = Self {
+            sequences: Sequences::default(),
+            places: Vec::new(),
+            targets: Vec::new(),
+            completions: Vec::new(),
+        };
         for row in rows {
             let Sequence { prompt, completion } = all[*row];
             let start = (packed.sequences.tokens().len() + prompt.len() - 1) as u32;

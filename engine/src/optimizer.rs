@@ -72,7 +72,9 @@ impl Optimizer {
         let learning_rate = self.schedule.at(self.updates, self.total);
         match (self.adamw.clone(), grads.flat()) {
             _ if grads.is_empty() => {}
-            (Some(adamw), Some(flat)) => self.update_in_one(&adamw, policy, flat, grad_norm, learning_rate)?,
+            (Some(adamw), Some(flat)) => {
+                self.update_in_one(&adamw, policy, flat, grad_norm, learning_rate)?
+            }
             _ => {
                 let weights = policy.tensors()?;
                 let context = Context { weights: &weights, learning_rate };
@@ -218,7 +220,9 @@ impl Moments {
                         let problem = format!("has shape {:?}; wanted {shape:?}", saved.dims());
                         return Err(EngineError::State { name: key, problem });
                     }
-                    Some(saved) => flat.get_mut(name).copy_from_slice(&saved.flatten_all()?.to_vec1::<f32>()?),
+                    Some(saved) => {
+                        flat.get_mut(name).copy_from_slice(&saved.flatten_all()?.to_vec1::<f32>()?)
+                    }
                     None => {}
                 }
             }

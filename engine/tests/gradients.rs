@@ -270,7 +270,9 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
             .update(&mut wanted, &explicit.grads)
             .expect("update");
         let before = f.policy.tensors().expect("tensors");
-        let change = |policy: &Policy, name: &str| (&policy.tensors().expect("tensors")[name] - &before[name]).expect("change");
+        let change = |policy: &Policy, name: &str| {
+            (&policy.tensors().expect("tensors")[name] - &before[name]).expect("change")
+        };
         for name in before.keys() {
             // weights are of order 0.1 and rounded to 1e-8, changes of order 1e-5
             let (found, wanted) = (change(&found, name), change(&wanted, name));
@@ -308,7 +310,12 @@ fn a_restored_optimizer_continues_to_the_bit() {
     assert!(bits(&resumed) == bits(&policy));
     let values = |optimizer: &Optimizer| -> BTreeMap<String, Vec<f64>> {
         let value = |x: &Tensor| x.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1();
-        optimizer.state().expect("state").iter().map(|(name, x)| (name.clone(), value(x).expect("values"))).collect()
+        optimizer
+            .state()
+            .expect("state")
+            .iter()
+            .map(|(name, x)| (name.clone(), value(x).expect("values")))
+            .collect()
     };
     assert!(values(&restored) == values(&optimizer));
     let mut fresh = adamw();

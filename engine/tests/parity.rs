@@ -13,9 +13,7 @@ use engine::objective::{
 };
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
-use engine::transform::{
-    AddDecayedWeights, Chain, ClipByGlobalNorm, ScaleByAdam, ScaleByLearningRate,
-};
+use engine::transform::{AddDecayedWeights, Chain, ClipByGlobalNorm, ScaleByAdam, ScaleByLearningRate};
 use serde_json::Value;
 
 /// Padded tokens of a pass where one pass should hold everything.
@@ -167,7 +165,8 @@ fn greedy_decoding_with_a_cache_matches() {
             for (found, next) in found.iter_mut().zip(&mut next) {
                 end += next.len() as u32;
                 let logits = f.policy.logits(&hidden, &[end - 1]).expect("logits");
-                let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("tokens");
+                let best =
+                    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("tokens");
                 found.push(best as u32);
                 *next = vec![best as u32];
             }
@@ -193,7 +192,9 @@ fn decoding_with_a_cache_and_one_plain_forward_give_the_same_hidden_states() {
             cuts.extend(prompt[5..].chunks(1));
             let cached: Vec<f32> = cuts
                 .iter()
-                .flat_map(|new| f.policy.extend(&mut [(&mut row, new)]).expect("extend").numbers().expect("numbers"))
+                .flat_map(|new| {
+                    f.policy.extend(&mut [(&mut row, new)]).expect("extend").numbers().expect("numbers")
+                })
                 .collect();
             assert_eq!(row.len(), prompt.len());
             let wanted = &plain[start * width..(start + prompt.len()) * width];

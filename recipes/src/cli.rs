@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::CustomRewards;
+use crate::device::DeviceRecipe;
 use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
@@ -126,7 +127,10 @@ pub(crate) struct SampleArgs {
     /// Branch, tag or commit on the hub.
     #[arg(long)]
     pub(crate) revision: Option<String>,
-    /// How products are computed: auto, f32 or bf16.
+    /// Where to compute: auto, cpu, cuda:0 …
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceRecipe,
+    /// How products are computed on the CPU: auto, f32 or bf16.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) compute: ComputeRecipe,
     /// Print rollouts as JSON lines, with tokens and log-probs.

@@ -20,13 +20,15 @@ pub(crate) struct Choice {
     pub(crate) reason: String,
 }
 
-/// Decides for a model of so many parameters.
-pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device) -> Result<Choice> {
+/// Decides for a model of so many parameters on a device, described by `place`.
+pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device, place: &str) -> Result<Choice> {
     if !device.is_cpu() {
         if wish == ComputeRecipe::Bf16 {
-            return Err(Usage::error("compute = \"bf16\" is for the CPU; on a GPU everything is f32, wanted \"auto\" or \"f32\""));
+            return Err(Usage::error(
+                "compute = \"bf16\" is for the CPU; on a GPU everything is f32, wanted \"auto\" or \"f32\"",
+            ));
         }
-        return Ok(Choice { compute: Compute::Composed, reason: "f32 by candle, on the GPU".into() });
+        return Ok(Choice { compute: Compute::Composed, reason: format!("f32 by candle, on {place}") });
     }
     let usage = |error: engine::kernels::UnknownPath| Usage::error(error.to_string());
     let (f32, bf16) = (Kernel::f32().map_err(usage)?, Kernel::bf16().map_err(usage)?);
@@ -48,7 +50,7 @@ pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device) ->
         }
         (ComputeRecipe::Auto, Some(bf16)) => (bf16, format!("bf16 by {}: the fastest here", name(bf16))),
     };
-    Ok(Choice { compute: Compute::Fused(kernel), reason })
+    Ok(Choice { compute: Compute::Fused(kernel), reason: format!("{reason}; on {place}") })
 }
 
 #[cfg(test)]
@@ -57,14 +59,14 @@ mod tests {
 
     #[test]
     fn a_small_model_is_computed_in_f32_and_a_wish_is_granted_or_refused() {
-        let small = choose(ComputeRecipe::Auto, 1_000_000, &Device::Cpu).expect("a choice");
+        let small = choose(ComputeRecipe::Auto, 1_000_000, &Device::Cpu, "the CPU").expect("a choice");
         let Compute::Fused(kernel) = small.compute else { panic!("own kernels on the CPU") };
         assert!(!kernel.path().is_bf16(), "{}", small.reason);
-        match choose(ComputeRecipe::Bf16, 1, &Device::Cpu) {
+        match choose(ComputeRecipe::Bf16, 1, &Device::Cpu, "the CPU") {
             Ok(choice) => assert!(choice.reason.starts_with("bf16 by "), "{}", choice.reason),
             Err(error) => assert!(error.to_string().contains("needs AMX or AVX-512 BF16"), "{error}"),
         }
-        let f32 = choose(ComputeRecipe::F32, 1 << 30, &Device::Cpu).expect("a choice");
+        let f32 = choose(ComputeRecipe::F32, 1 << 30, &Device::Cpu, "the CPU").expect("a choice");
         assert!(f32.reason.starts_with("f32 by "), "{}", f32.reason);
     }
 }

@@ -17,6 +17,7 @@ mod builtin;
 mod check;
 mod cli;
 mod compute;
+mod device;
 mod folder;
 mod plan;
 mod progress;

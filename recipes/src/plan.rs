@@ -17,6 +17,7 @@ use rollout::{Sampling, Task};
 use crate::app::{CustomRewards, Shared};
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
+use crate::device;
 use crate::recipe::{DataRecipe, Recipe, RlRecipe, did_you_mean};
 
 /// A recipe with everything that it names in hand.
@@ -24,6 +25,7 @@ pub struct Plan {
     pub(crate) recipe: Recipe,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) config: ModelConfig,
+    pub(crate) device: Device,
     pub(crate) choice: Choice,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) stop_tokens: Vec<u32>,
@@ -51,7 +53,8 @@ impl Plan {
             None => checkpoint.config()?,
         };
         tokenizer.check(&config)?;
-        let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &Device::Cpu)?;
+        let (device, place) = device::resolve(recipe.policy.device)?;
+        let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &device, &place)?;
         let mut stop_tokens = config.eos_token_ids.clone();
         stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
         let reader = Reader {
@@ -100,7 +103,19 @@ impl Plan {
                 "[eval] needs a reward function to decide what is right: name one under [rewards]",
             ));
         }
-        Ok(Self { recipe, checkpoint, config, choice, tokenizer, stop_tokens, tasks, held_out, rewards, deciding })
+        Ok(Self {
+            recipe,
+            checkpoint,
+            config,
+            device,
+            choice,
+            tokenizer,
+            stop_tokens,
+            tasks,
+            held_out,
+            rewards,
+            deciding,
+        })
     }
 
     /// The run's seed.
@@ -119,7 +134,8 @@ impl Plan {
 
     /// A policy with these weights that computes as the plan says.
     pub(crate) fn build(&self, weights: Tensors) -> Result<Policy> {
-        let mut policy = Policy::with_compute(self.config.clone(), weights, &Device::Cpu, self.choice.compute)?;
+        let mut policy =
+            Policy::with_compute(self.config.clone(), weights, &self.device, self.choice.compute)?;
         policy.set_recompute(self.recipe.policy.recompute);
         Ok(policy)
     }

@@ -17,6 +17,8 @@ use rewards::{Checks, Extract};
 use rollout::Sampling;
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceRecipe;
+
 /// A whole recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +66,9 @@ pub struct PolicyRecipe {
     /// Given to the chat template: whether the model may think before it answers. By default the template decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_thinking: Option<bool>,
+    /// Where the policy lives: `"cpu"`, `"cuda:0"`, or `"auto"`: the GPU if build and machine have one.
+    #[serde(default)]
+    pub device: DeviceRecipe,
     /// How products are computed on the CPU: `"f32"`, `"bf16"` (inputs rounded to bf16, everything else f32), or
     /// `"auto"`: bf16 where the processor multiplies it faster and the model is large enough to gain.
     #[serde(default)]

@@ -45,9 +45,9 @@ pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
     };
     let prompt = Prompt { id: "prompt".into(), body, answer: None, fields: Default::default() };
     let task = reader.task(&Arc::new(prompt))?;
-    let device = Device::Cpu;
-    let choice = crate::compute::choose(args.compute, config.parameter_count(), &device)?;
-    let policy = Policy::with_compute(config, checkpoint.weights(&device)?, &device, choice.compute)?;
+    let (device, place) = crate::device::resolve(args.device)?;
+    let choice = crate::compute::choose(args.compute, config.parameter_count(), &device, &place)?;
+    let policy = Policy::with_compute(config, checkpoint.weights(&Device::Cpu)?, &device, choice.compute)?;
     let sampler = Sampler {
         policy: &policy,
         version: PolicyVersion(0),

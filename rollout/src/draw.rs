@@ -4,7 +4,7 @@
 //! distribution the token was drawn from: after temperature, then top-k, then top-p, then min-p, each on what the one
 //! before left, renormalised.
 
-use engine::kernels::{RowStats, exp, softmax_weights};
+use engine::kernels::{RowStats, exp};
 use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.
@@ -67,58 +67,45 @@ pub struct Draw {
     pub log_prob: f32,
 }
 
-/// Numbers that are summed before their sum is compared with the target.
-const BLOCK: usize = 1024;
-
 /// Draws a token with a uniform number in [0, 1). `None` if the logits give no distribution.
 ///
 /// Without truncation the log-prob is computed as the trainer computes it, to the bit.
 pub fn draw(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Draw> {
     let inverse = if sampling.temperature == 0.0 { 1.0 } else { (1.0 / sampling.temperature) as f32 };
-    let stats = RowStats::of(logits, inverse);
+    let (stats, blocks) = RowStats::for_draw(logits, inverse);
     if !(stats.max.is_finite() && stats.sum.is_finite()) {
         return None;
     }
     if sampling.temperature == 0.0 {
         return Some(Draw { token: stats.best, log_prob: 0.0 });
     }
-    let scaled = |z: f32| z * inverse - stats.max;
+    let weight = |z: f32| f64::from(exp(z * inverse - stats.max));
     if !sampling.truncates() {
-        let mut weights = vec![0f32; logits.len()];
-        softmax_weights(logits, inverse, stats.max, &mut weights);
-        let token = pick(&weights, uniform)?;
+        // first the block, by sums that are known already, then the place in it
+        let sums = blocks.iter().map(|(max, sum)| f64::from(*sum) * f64::from(max - stats.max).exp());
+        let sums: Vec<f64> = sums.collect();
+        let target = uniform * sums.iter().sum::<f64>();
+        let (block, before) = pick(sums.into_iter(), 0.0, target)?;
+        let logits_of = logits[block * RowStats::BLOCK..].iter().take(RowStats::BLOCK);
+        let (place, _) = pick(logits_of.map(|z| weight(*z)), before, target)?;
+        let token = block * RowStats::BLOCK + place;
         return Some(Draw { token: token as u32, log_prob: stats.log_prob(logits[token], inverse) });
     }
-    let kept = keep(logits, sampling, scaled);
-    let weights: Vec<f32> = kept.iter().map(|id| exp(scaled(logits[*id as usize]))).collect();
-    let token = kept[pick(&weights, uniform)?];
-    let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let log_prob = f64::from(scaled(logits[token as usize])) - total.ln();
-    Some(Draw { token, log_prob: log_prob as f32 })
+    let kept = keep(logits, sampling, |z| z * inverse - stats.max);
+    let weights: Vec<f64> = kept.iter().map(|id| weight(logits[*id as usize])).collect();
+    let total: f64 = weights.iter().sum();
+    let (place, _) = pick(weights.iter().copied(), 0.0, uniform * total)?;
+    Some(Draw { token: kept[place], log_prob: (weights[place].ln() - total.ln()) as f32 })
 }
 
-/// The first place where the running sum of the weights exceeds `uniform` of the whole.
-fn pick(weights: &[f32], uniform: f64) -> Option<usize> {
-    let sum = |block: &[f32]| block.iter().map(|w| f64::from(*w)).sum::<f64>();
-    let sums: Vec<f64> = weights.chunks(BLOCK).map(sum).collect();
-    let target = uniform * sums.iter().sum::<f64>();
-    let (mut before, mut chosen) = (0.0, None);
-    for (block, total) in sums.iter().enumerate() {
-        if *total > 0.0 {
-            // the last possible one if rounding leaves the target beyond the sum
-            chosen = Some((block, before));
-            if before + total > target {
-                break;
-            }
-        }
-        before += total;
-    }
-    let (block, mut sum) = chosen?;
+/// The first place where the running sum of the weights, which begins at `sum`, exceeds the target, and the sum before
+/// it; the last place with a weight if rounding leaves the target beyond the sum.
+fn pick(weights: impl Iterator<Item = f64>, mut sum: f64, target: f64) -> Option<(usize, f64)> {
     let mut chosen = None;
-    for (place, weight) in weights[block * BLOCK..].iter().take(BLOCK).enumerate() {
-        if *weight > 0.0 {
-            sum += f64::from(*weight);
-            chosen = Some(block * BLOCK + place);
+    for (place, weight) in weights.enumerate() {
+        if weight > 0.0 {
+            chosen = Some((place, sum));
+            sum += weight;
             if sum > target {
                 break;
             }

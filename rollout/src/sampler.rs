@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use data::{PolicyVersion, Prompt, Rollout, StepSeed, StopReason, TokenSeed};
+use engine::kernels::awake;
 use engine::model::{KvRow, ModelError, Policy, Tokenizer};
 use rayon::prelude::*;
 
@@ -82,6 +83,11 @@ pub struct Sampler<'a> {
     pub max_rows: usize,
 }
 
+/// Runs `f` on a thread of the pool.
+fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::join(f, || ()).0
+}
+
 /// A rollout on its way.
 struct Row {
     group: usize,
@@ -143,7 +149,11 @@ impl Sampler<'_> {
             progress(finished, drawn);
             if !active.is_empty() {
                 drawn += active.len();
-                self.advance(tasks, &mut active, &stops)?;
+                if self.split_rows() {
+                    self.advance(tasks, &mut active, &stops)?;
+                } else {
+                    in_pool(|| awake(|| self.advance(tasks, &mut active, &stops)))?;
+                }
             }
         }
         Ok(done.into_iter().map(|rollout| rollout.expect("every row of every group has finished")).collect())
@@ -207,8 +217,7 @@ impl Sampler<'_> {
 
     /// Draws one more token for every row.
     fn advance(&self, tasks: &[Task], rows: &mut [Row], stops: &Stops<'_>) -> Result<(), RolloutError> {
-        let small = 4 * self.policy.config().parameter_count() < SPLIT_ROWS_BELOW;
-        let parts = if small { rayon::current_num_threads() } else { 1 };
+        let parts = if self.split_rows() { rayon::current_num_threads() } else { 1 };
         let size = rows.len().div_ceil(parts);
         rows.par_chunks_mut(size).try_for_each(|rows| {
             let lasts: Vec<[u32; 1]> =
@@ -222,6 +231,11 @@ impl Sampler<'_> {
                 .zip(logits.par_chunks_exact(self.policy.config().vocab_size))
                 .try_for_each(|(row, logits)| self.push(&tasks[row.group], row, logits, stops))
         })
+    }
+
+    /// Whether threads share the rows instead of each product.
+    fn split_rows(&self) -> bool {
+        4 * self.policy.config().parameter_count() < SPLIT_ROWS_BELOW
     }
 
     fn push(

@@ -190,7 +190,11 @@ fn recorded_log_probs_are_those_of_the_trainer_to_the_bit() {
                 let recomputed = gradient::log_probs(&f.policy, &sequences, 100, 0.8).expect("log-probs");
                 for (rollout, wanted) in rollouts.iter().zip(&recomputed.log_probs) {
                     let what = format!("{name} {}, {rows} rows, {threads} threads", kernel.path().name());
-                    assert!(rollout.log_probs == *wanted, "{what}: {:?} is not {wanted:?}", rollout.log_probs);
+                    assert!(
+                        rollout.log_probs == *wanted,
+                        "{what}: {:?} is not {wanted:?}",
+                        rollout.log_probs
+                    );
                 }
             }
         }

@@ -101,12 +101,16 @@ impl Tiles for Hardware {
     #[inline(always)]
     unsafe fn load<const TILE: usize>(from: *const u32, stride: usize) {
         // SAFETY: the caller vouches for the unit and the rows.
-        unsafe { asm!("tileloadd tmm{}, [{} + {}*1]", const TILE, in(reg) from, in(reg) stride, options(nostack)) };
+        unsafe {
+            asm!("tileloadd tmm{}, [{} + {}*1]", const TILE, in(reg) from, in(reg) stride, options(nostack))
+        };
     }
     #[inline(always)]
     unsafe fn store<const TILE: usize>(to: *mut f32, stride: usize) {
         // SAFETY: the caller vouches for the unit and the rows.
-        unsafe { asm!("tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack)) };
+        unsafe {
+            asm!("tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack))
+        };
     }
     #[inline(always)]
     unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
@@ -298,8 +302,8 @@ mod tests {
                     // SAFETY: the vectors have the sizes that the tile claims, with 32 rows in the strip.
                     unsafe { tile::<Model>(&tile_of) };
                     for row in 0..rows {
-                        for column in 0..stride.min(columns + 3) {
-                            let place = row * stride + column;
+                        for place in row * stride..(row + 1) * stride {
+                            let column = place - row * stride;
                             let wanted = match start {
                                 _ if column >= columns => begin[place],
                                 0 => exact(row, column),

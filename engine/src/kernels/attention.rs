@@ -17,6 +17,7 @@ use super::kernel::Kernel;
 use super::math::{dot, exp, sum, wide};
 use super::pack::{PANEL, View, round};
 use super::product::{Panels, Start, product, product_with_panels};
+use super::rows::Rows;
 
 /// Rows of queries, all heads of a group counted, that are computed together.
 const QUERY_ROWS: usize = 112;
@@ -101,7 +102,8 @@ impl KvLayout {
         let key_groups = self.kernel.groups(width);
         let value_distance = self.kernel.groups(self.capacity) * PANEL;
         for head in 0..self.shape.kv_heads {
-            let (keys, values) = slab[head * (self.key_words() + self.value_words())..].split_at_mut(self.key_words());
+            let (keys, values) =
+                slab[head * (self.key_words() + self.value_words())..].split_at_mut(self.key_words());
             for token in 0..count {
                 let place = length + token;
                 let k = &k[token * k_stride + head * width..][..width];
@@ -115,7 +117,8 @@ impl KvLayout {
                     }
                     for (at, v) in v.iter().enumerate() {
                         let word = &mut values[at / PANEL * value_distance + place / 2 * PANEL + at % PANEL];
-                        let (shift, kept) = if place.is_multiple_of(2) { (0, 0) } else { (16, word.to_bits() & 0xffff) };
+                        let (shift, kept) =
+                            if place.is_multiple_of(2) { (0, 0) } else { (16, word.to_bits() & 0xffff) };
                         *word = f32::from_bits((round(*v) << shift) | kept);
                     }
                 } else {
@@ -263,13 +266,6 @@ impl Block<'_, '_> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Out(*mut f32, usize);
-// SAFETY: blocks write the rows of their own queries and heads, which no other block has.
-unsafe impl Send for Out {}
-// SAFETY: as above.
-unsafe impl Sync for Out {}
-
 /// Attention of the queries of some segments. A token's queries begin every `q_stride` numbers of `q`, its result every
 /// `out_stride` numbers of `out`, heads side by side in both.
 ///
@@ -290,20 +286,23 @@ pub fn attend(
         .flat_map(|segment| {
             (0..segment.count).step_by(size).flat_map(move |start| {
                 let queries = start..(start + size).min(segment.count);
-                (0..shape.kv_heads).map(move |kv_head| Block { kernel, shape, segment, kv_head, queries: queries.clone() })
+                (0..shape.kv_heads).map(move |kv_head| Block {
+                    kernel,
+                    shape,
+                    segment,
+                    kv_head,
+                    queries: queries.clone(),
+                })
             })
         })
         .collect();
-    let target = Out(out.as_mut_ptr(), out.len());
+    let target = Rows::new(out);
     let one = |block: &Block<'_, '_>| {
-        let target = target;
         let (weights, inverse) = block.weights(q, q_stride);
         let means = block.means(&weights, &inverse);
         for (row, means) in means.chunks_exact(shape.head_dim).enumerate() {
-            let place = block.place(row, out_stride);
-            assert!(place + shape.head_dim <= target.1, "a result beyond its slice");
-            // SAFETY: inside the slice, and this head of this token belongs to this block alone.
-            unsafe { std::ptr::copy_nonoverlapping(means.as_ptr(), target.0.add(place), shape.head_dim) };
+            // SAFETY: this head of this token belongs to this block alone.
+            unsafe { target.part(block.place(row, out_stride), shape.head_dim) }.copy_from_slice(means);
         }
     };
     let work: usize = blocks.iter().map(|block| block.rows() * block.keys() * shape.head_dim).sum();
@@ -328,7 +327,10 @@ pub struct Gradient<'a> {
 ///
 /// # Panics
 /// If a slice is shorter than its tokens.
-#[expect(clippy::too_many_arguments, reason = "three inputs, the result and four gradients, each with its place")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three inputs, the result and four gradients, each with its place"
+)]
 pub fn attend_backward(
     kernel: Kernel,
     shape: Shape,
@@ -348,7 +350,8 @@ pub fn attend_backward(
     let segments: Vec<Segment<'_>> = lengths
         .iter()
         .map(|length| {
-            let keys = Keys::Rows { k: &k[first * k_stride..], k_stride, v: &v[first * v_stride..], v_stride };
+            let keys =
+                Keys::Rows { k: &k[first * k_stride..], k_stride, v: &v[first * v_stride..], v_stride };
             let segment = Segment { first, count: *length, base: 0, keys };
             first += length;
             segment
@@ -359,22 +362,17 @@ pub fn attend_backward(
         .filter(|segment| segment.count > 0)
         .flat_map(|segment| (0..shape.kv_heads).map(move |head| (segment, head)))
         .collect();
-    let targets = [
-        (Out(dq.data.as_mut_ptr(), dq.data.len()), dq.stride),
-        (Out(dk.data.as_mut_ptr(), dk.data.len()), dk.stride),
-        (Out(dv.data.as_mut_ptr(), dv.data.len()), dv.stride),
-    ];
-    let put = |(target, _): (Out, usize), place: usize, row: &[f32]| {
-        assert!(place + row.len() <= target.1, "a gradient beyond its slice");
-        // SAFETY: inside the slice, and this head of this token belongs to one task alone.
-        unsafe { std::ptr::copy_nonoverlapping(row.as_ptr(), target.0.add(place), row.len()) };
+    let targets =
+        [(Rows::new(dq.data), dq.stride), (Rows::new(dk.data), dk.stride), (Rows::new(dv.data), dv.stride)];
+    let put = |(target, _): (Rows, usize), place: usize, row: &[f32]| {
+        // SAFETY: this head of this token belongs to one task alone.
+        unsafe { target.part(place, row.len()) }.copy_from_slice(row);
     };
-    let put = &put;
     tasks.par_iter().for_each(|(segment, kv_head)| {
-        let targets = targets;
         let (mut dk, mut dv) = (Buffer::zeros(segment.count * width), Buffer::zeros(segment.count * width));
         let Keys::Rows { k, v, .. } = segment.keys else { unreachable!("built above") };
-        let (k, v) = (View::rows(&k[kv_head * width..], k_stride), View::rows(&v[kv_head * width..], v_stride));
+        let (k, v) =
+            (View::rows(&k[kv_head * width..], k_stride), View::rows(&v[kv_head * width..], v_stride));
         for start in (0..segment.count).step_by(shape.queries()) {
             let queries = start..(start + shape.queries()).min(segment.count);
             let block = Block { kernel, shape, segment, kv_head: *kv_head, queries };
@@ -382,7 +380,15 @@ pub fn attend_backward(
             let (mut p, inverse) = block.weights(q, q_stride);
             let (means, d_means) = (block.gather(out, out_stride, 1.0), block.gather(d_out, out_stride, 1.0));
             let mut ds = Buffer::new(rows * keys);
-            product(kernel, (rows, keys, width), View::rows(&d_means, width), v.t(), &mut ds, keys, Start::Zero);
+            product(
+                kernel,
+                (rows, keys, width),
+                View::rows(&d_means, width),
+                v.t(),
+                &mut ds,
+                keys,
+                Start::Zero,
+            );
             wide(|| {
                 let pairs = p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys));
                 for (row, (p, ds)) in pairs.enumerate() {

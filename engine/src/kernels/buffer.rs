@@ -5,10 +5,13 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Mutex;
+
+use memmap2::MmapMut;
 
 /// Cache lines and AMX rows have 64 bytes.
 const ALIGN: usize = 64;
@@ -22,6 +25,8 @@ pub struct Buffer {
 struct Block {
     start: NonNull<f32>,
     capacity: usize,
+    /// What holds the memory of a large block; a small one is the allocator's.
+    map: Option<MmapMut>,
 }
 
 // SAFETY: a block owns its memory alone, as a Vec does.
@@ -31,6 +36,28 @@ unsafe impl Sync for Block {}
 
 static POOL: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
+/// Numbers up to which a block stays with the thread that used it.
+const SMALL: usize = 1 << 16;
+/// Numbers from which a block has pages of its own.
+const LARGE: usize = 1 << 20;
+/// Small blocks that a thread keeps.
+const KEPT: usize = 16;
+
+thread_local! {
+    static OWN: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The smallest block that fits and is not mostly waste.
+fn take(blocks: &mut Vec<Block>, capacity: usize) -> Option<Block> {
+    let fitting = blocks
+        .iter()
+        .enumerate()
+        .filter(|(_, block)| block.capacity >= capacity && block.capacity <= 2 * capacity + 4096)
+        .min_by_key(|(_, block)| block.capacity)
+        .map(|(index, _)| index);
+    fitting.map(|index| blocks.swap_remove(index))
+}
+
 impl Block {
     fn layout(capacity: usize) -> Layout {
         Layout::array::<f32>(capacity)
@@ -39,20 +66,37 @@ impl Block {
     }
 
     fn new(capacity: usize) -> Self {
+        if capacity >= LARGE {
+            return Self::mapped(capacity);
+        }
         let layout = Self::layout(capacity);
         // SAFETY: the layout is not empty, as `Buffer::new` asks for at least one cache line.
         let start = unsafe { alloc_zeroed(layout) };
         match NonNull::new(start.cast::<f32>()) {
-            Some(start) => Self { start, capacity },
+            Some(start) => Self { start, capacity, map: None },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// Pages of zeros from the system, large ones where it has them: far fewer to be fetched and to be looked up.
+    fn mapped(capacity: usize) -> Self {
+        let Ok(mut map) = MmapMut::map_anon(4 * capacity) else { handle_alloc_error(Self::layout(capacity)) };
+        #[cfg(target_os = "linux")]
+        {
+            // only a hint: a system without large pages gives small ones
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        let start = NonNull::new(map.as_mut_ptr().cast::<f32>()).expect("a map has a place");
+        Self { start, capacity, map: Some(map) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: it was allocated by `new` with the same layout, and nothing refers to it any more.
-        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.capacity)) }
+        if self.map.is_none() {
+            // SAFETY: `new` allocated it with the same layout, and nothing refers to it any more.
+            unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.capacity)) }
+        }
     }
 }
 
@@ -60,16 +104,16 @@ impl Buffer {
     /// `length` numbers of any value.
     pub fn new(length: usize) -> Self {
         let capacity = length.max(16).next_multiple_of(16);
-        let mut pool = POOL.lock().expect("no one panics while holding the pool");
-        // the smallest that fits and is not mostly waste
-        let fitting = pool
-            .iter()
-            .enumerate()
-            .filter(|(_, block)| block.capacity >= capacity && block.capacity <= 2 * capacity + 4096)
-            .min_by_key(|(_, block)| block.capacity)
-            .map(|(index, _)| index);
-        let block = fitting.map(|index| pool.swap_remove(index));
-        drop(pool);
+        let own = if capacity <= SMALL { OWN.with_borrow_mut(|own| take(own, capacity)) } else { None };
+        let block = own.or_else(|| {
+            let mut pool = POOL.lock().expect("no one panics while holding the pool");
+            let found = take(&mut pool, capacity);
+            if found.is_none() && capacity >= LARGE {
+                // what is too small for the new shapes would only take up memory
+                pool.retain(|block| block.capacity < LARGE || block.capacity > capacity);
+            }
+            found
+        });
         Self { block: ManuallyDrop::new(block.unwrap_or_else(|| Block::new(capacity))), length }
     }
 
@@ -125,7 +169,17 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: the block is taken once, here, and the buffer is not used afterwards.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
-        if let Ok(mut pool) = POOL.lock() {
+        let mut block = Some(block);
+        if block.as_ref().is_some_and(|block| block.capacity <= SMALL) {
+            // a thread that is ending has no list of its own any more
+            let _ = OWN.try_with(|own| {
+                let mut own = own.borrow_mut();
+                if own.len() < KEPT {
+                    own.extend(block.take());
+                }
+            });
+        }
+        if let (Some(block), Ok(mut pool)) = (block, POOL.lock()) {
             pool.push(block);
         }
     }

@@ -67,7 +67,11 @@ impl Kernel {
     pub fn f32() -> Result<Self, UnknownPath> {
         let limit = limit()?.unwrap_or(Path::Amx);
         let paths = [Path::Avx512, Path::Avx2];
-        Ok(paths.into_iter().filter(|path| *path <= limit).find_map(Self::new).unwrap_or(Self(Path::Portable)))
+        Ok(paths
+            .into_iter()
+            .filter(|path| *path <= limit)
+            .find_map(Self::new)
+            .unwrap_or(Self(Path::Portable)))
     }
 
     /// The fastest bf16 path that the machine has and `EVENKEEL_KERNELS` allows, if there is one.

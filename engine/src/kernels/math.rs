@@ -63,8 +63,8 @@ pub(super) fn sum(length: usize, f: impl Fn(usize) -> f32) -> f32 {
         }
         i += LANES;
     }
-    for lane in 0..length - whole {
-        parts[lane] += f(whole + lane);
+    for (lane, part) in parts.iter_mut().enumerate().take(length - whole) {
+        *part += f(whole + lane);
     }
     total(parts)
 }
@@ -96,7 +96,11 @@ pub fn exp(x: f32) -> f32 {
     let y = p * r * r + r + 1.0;
     // 2ⁿ in two factors, since 2¹²⁸ alone is no number
     let half = (n * 0.5 + MAGIC) - MAGIC;
-    let power = |n: f32| f32::from_bits((((n + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32) + 127) as u32 * (1 << 23));
+    let power = |n: f32| {
+        f32::from_bits(
+            (((n + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32) + 127) as u32 * (1 << 23),
+        )
+    };
     let value = y * power(half) * power(n - half);
     if x < -87.3 {
         0.0

@@ -16,6 +16,7 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod awake;
 mod buffer;
 mod kernel;
 mod math;
@@ -26,6 +27,7 @@ mod portable;
 mod product;
 mod rows;
 
+pub use awake::awake;
 pub use buffer::{Buffer, trim};
 pub use kernel::{Kernel, Path, UnknownPath};
 pub use math::{LANES, exp};
@@ -35,5 +37,5 @@ pub use peak::{bandwidth, peak_flops};
 pub use product::{Right, Start, product};
 pub use rows::{
     Heads, RowStats, add_columns, add_rows, all_finite, rms_norm, rms_norm_backward, rotate, rotate_back,
-    softmax_backward, softmax_stats, softmax_weights, swiglu, swiglu_backward,
+    softmax_backward, softmax_stats, swiglu, swiglu_backward,
 };

@@ -40,23 +40,22 @@ pub fn adam(step: &AdamStep, weights: &mut [f32], grads: &[f32], m: &mut [f32], 
     assert!(weights.len() == grads.len() && grads.len() == m.len() && m.len() == v.len());
     let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
     let (a1, a2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
-    let one = |(((w, g), m), v): (((&mut [f32], &[f32]), &mut [f32]), &mut [f32])| {
-        wide(|| {
-            for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                let g = g * step.scale;
-                *m = *m * b1 + g * a1;
-                *v = *v * b2 + g * g * a2;
-                let change = *m * step.correct1 / ((*v * step.correct2).sqrt() + step.epsilon);
-                *w -= step.learning_rate * (change + step.decay * *w);
-            }
-        });
-    };
     weights
         .par_chunks_mut(CHUNK)
         .zip(grads.par_chunks(CHUNK))
         .zip(m.par_chunks_mut(CHUNK))
         .zip(v.par_chunks_mut(CHUNK))
-        .for_each(one);
+        .for_each(|(((w, g), m), v)| {
+            wide(|| {
+                for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                    let g = g * step.scale;
+                    *m = *m * b1 + g * a1;
+                    *v = *v * b2 + g * g * a2;
+                    let change = *m * step.correct1 / ((*v * step.correct2).sqrt() + step.epsilon);
+                    *w -= step.learning_rate * (change + step.decay * *w);
+                }
+            });
+        });
 }
 
 /// Σ x², chunk by chunk in order.

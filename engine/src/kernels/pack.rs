@@ -84,20 +84,22 @@ impl Packed {
         if inputs == 0 {
             return;
         }
-        self.panels.words_mut().par_chunks_mut((groups * PANEL).max(1)).enumerate().for_each(|(panel, words)| {
-            let (mut first, last) = (panel * PANEL, ((panel + 1) * PANEL).min(total / inputs));
-            let mut start = 0;
-            for part in parts {
-                let end = start + part.len() / inputs;
-                while first < last && first < end {
-                    let count = (end - first).min(last - first);
-                    let view = View::rows(&part[(first - start) * inputs..], inputs);
-                    pack(kernel, view, count, inputs, &mut words[first % PANEL..], PANEL);
-                    first += count;
+        self.panels.words_mut().par_chunks_mut((groups * PANEL).max(1)).enumerate().for_each(
+            |(panel, words)| {
+                let (mut first, last) = (panel * PANEL, ((panel + 1) * PANEL).min(total / inputs));
+                let mut start = 0;
+                for part in parts {
+                    let end = start + part.len() / inputs;
+                    while first < last && first < end {
+                        let count = (end - first).min(last - first);
+                        let view = View::rows(&part[(first - start) * inputs..], inputs);
+                        pack(kernel, view, count, inputs, &mut words[first % PANEL..], PANEL);
+                        first += count;
+                    }
+                    start = end;
                 }
-                start = end;
-            }
-        });
+            },
+        );
     }
 
     /// Outputs: columns of a product with it.
@@ -129,7 +131,14 @@ impl Packed {
 }
 
 /// Packs a right operand `(k, n)` into panels.
-pub(super) fn pack_panels(kernel: Kernel, b: View<'_>, k: usize, n: usize, words: &mut [u32], parallel: bool) {
+pub(super) fn pack_panels(
+    kernel: Kernel,
+    b: View<'_>,
+    k: usize,
+    n: usize,
+    words: &mut [u32],
+    parallel: bool,
+) {
     let size = kernel.groups(k) * PANEL;
     let columns = b.t();
     let one = |(panel, words): (usize, &mut [u32])| {
@@ -148,7 +157,14 @@ pub(super) fn pack_panels(kernel: Kernel, b: View<'_>, k: usize, n: usize, words
 }
 
 /// Packs rows of a left operand `(m, k)` into strips. A strip has as many lanes as it has rows, but for AMX always 32.
-pub(super) fn pack_strips(kernel: Kernel, a: View<'_>, m: usize, k: usize, words: &mut [u32], parallel: bool) {
+pub(super) fn pack_strips(
+    kernel: Kernel,
+    a: View<'_>,
+    m: usize,
+    k: usize,
+    words: &mut [u32],
+    parallel: bool,
+) {
     let (width, groups) = (kernel.strip(), kernel.groups(k));
     let one = |(strip, words): (usize, &mut [u32])| {
         let first = strip * width;

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::kernel::{Kernel, Path};
-use super::math::{sum, wide};
-use super::product::{Start, product};
+use super::math::{LANES, total, wide};
 use super::pack::View;
+use super::product::{Start, product};
 
 /// Floating-point operations a second on all threads of the pool, a multiply-add counted twice, over about `seconds`.
 /// With AVX-512 and AMX nothing but registers is involved; other paths multiply matrices that lie in the first cache.
@@ -46,7 +46,7 @@ fn burst(kernel: Kernel) -> f64 {
     }
 }
 
-/// Bytes a second that all threads together read from memory, in the best of three passes over 1 GiB.
+/// Bytes a second that all threads together read from memory, in the best of five passes over 1 GiB.
 pub fn bandwidth() -> f64 {
     let numbers = Buffer::zeros(1 << 28);
     let pass = || {
@@ -55,12 +55,19 @@ pub fn bandwidth() -> f64 {
         std::hint::black_box(total);
         (4 * numbers.len()) as f64 / begun.elapsed().as_secs_f64()
     };
-    (0..3).map(|_| pass()).fold(0.0, f64::max)
+    (0..5).map(|_| pass()).fold(0.0, f64::max)
 }
 
-/// Eight sums at once, so that additions do not wait for each other.
+/// Four vectors of sums side by side, so that additions do not wait for each other.
 #[inline(always)]
 fn sums(x: &[f32]) -> f32 {
-    let part = x.len() / 8;
-    (0..8).map(|i| &x[i * part..(i + 1) * part]).map(|x| sum(x.len(), |i| x[i])).sum()
+    let mut parts = [[0f32; LANES]; 4];
+    for x in x.chunks_exact(4 * LANES) {
+        for (parts, x) in parts.iter_mut().zip(x.chunks_exact(LANES)) {
+            for (part, x) in parts.iter_mut().zip(x) {
+                *part += x;
+            }
+        }
+    }
+    parts.into_iter().map(total).sum()
 }

@@ -65,7 +65,6 @@ const SMALL: usize = 1 << 20;
 ///
 /// # Panics
 /// If an operand or the result is too short for these sizes, or `b` was packed for another kernel or another `k`.
-#[expect(clippy::too_many_arguments, reason = "three sizes, three matrices and how they meet")]
 pub fn product<'a>(
     kernel: Kernel,
     (m, n, k): (usize, usize, usize),
@@ -97,7 +96,10 @@ fn columns(
     start: Start<'_>,
 ) {
     assert!(packed.kernel() == kernel, "packed for {:?}, not {kernel:?}", packed.kernel());
-    assert!(packed.inputs() == k && packed.outputs() >= first + n, "packed for other sizes than {k} × {first} + {n}");
+    assert!(
+        packed.inputs() == k && packed.outputs() >= first + n,
+        "packed for other sizes than {k} × {first} + {n}"
+    );
     assert!(first.is_multiple_of(PANEL), "column {first} does not begin a panel of {PANEL}");
     let panels = Panels { words: packed.words(), distance: packed.groups() * PANEL };
     if n > 0 {
@@ -184,7 +186,14 @@ fn multiply(
             for first_row in (0..m).step_by(ROWS) {
                 let rows = ROWS.min(m - first_row);
                 let mut strips = Buffer::new(strip_words(kernel, rows, count));
-                pack_strips(kernel, a.part(first_row, terms.start), rows, count, strips.words_mut(), parallel);
+                pack_strips(
+                    kernel,
+                    a.part(first_row, terms.start),
+                    rows,
+                    count,
+                    strips.words_mut(),
+                    parallel,
+                );
                 let left = strips.words();
                 let block = Block { kernel, rows, width, groups, left, right, start: begin, stride };
                 block.run(&mut out[first_row * stride + first_column..], parallel);

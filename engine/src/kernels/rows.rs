@@ -27,21 +27,21 @@ fn blocks(rows: usize, numbers: usize, f: impl Fn(std::ops::Range<usize>) + Sync
 
 /// Rows of a result that several threads write, each its own.
 #[derive(Clone, Copy)]
-struct Rows(*mut f32, usize);
+pub(super) struct Rows(*mut f32, usize);
 // SAFETY: every row is written by the one block that holds it.
 unsafe impl Send for Rows {}
 // SAFETY: as above.
 unsafe impl Sync for Rows {}
 
 impl Rows {
-    fn new(data: &mut [f32]) -> Self {
+    pub(super) fn new(data: &mut [f32]) -> Self {
         Self(data.as_mut_ptr(), data.len())
     }
 
     /// # Safety
     /// No one else uses these numbers at the same time.
     #[expect(clippy::mut_from_ref, reason = "the caller vouches for being alone")]
-    unsafe fn part(&self, start: usize, length: usize) -> &mut [f32] {
+    pub(super) unsafe fn part(&self, start: usize, length: usize) -> &mut [f32] {
         assert!(start + length <= self.1, "rows end at {}", self.1);
         // SAFETY: inside the slice by the assertion, alone by the caller's word.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), length) }
@@ -95,7 +95,14 @@ fn norm_row_backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [
 ///
 /// # Panics
 /// As [`rms_norm`].
-pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], d_weight: &mut [f32]) {
+pub fn rms_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+    d_weight: &mut [f32],
+) {
     let width = weight.len();
     assert!(x.len() == dy.len() && x.len() == dx.len() && d_weight.len() == width);
     let rows = x.len() / width.max(1);
@@ -104,10 +111,14 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &m
     blocks(rows, x.len(), |rows| {
         // SAFETY: rows of different blocks do not overlap, and each block has sums of its own.
         let (dx, dw) = unsafe {
-            (target.part(rows.start * width, rows.len() * width), sums.part(rows.start / BLOCK * width, width))
+            (
+                target.part(rows.start * width, rows.len() * width),
+                sums.part(rows.start / BLOCK * width, width),
+            )
         };
         wide(|| {
-            let inputs = x[rows.start * width..].chunks_exact(width).zip(dy[rows.start * width..].chunks_exact(width));
+            let inputs =
+                x[rows.start * width..].chunks_exact(width).zip(dy[rows.start * width..].chunks_exact(width));
             for ((x, dy), dx) in inputs.zip(dx.chunks_exact_mut(width)) {
                 norm_row_backward(x, weight, eps, dy, dx, dw);
             }
@@ -148,7 +159,6 @@ pub struct Heads {
 ///
 /// # Panics
 /// If a head lies outside its slice.
-#[expect(clippy::too_many_arguments, reason = "two places and two small operations that would be two passes apart")]
 pub fn rotate(
     x: &[f32],
     from: Heads,
@@ -254,7 +264,9 @@ pub fn swiglu(x: &[f32], width: usize, out: &mut [f32]) {
         // SAFETY: rows of different blocks do not overlap.
         let out = unsafe { target.part(rows.start * width, rows.len() * width) };
         wide(|| {
-            for (x, out) in x[rows.start * 2 * width..].chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+            for (x, out) in
+                x[rows.start * 2 * width..].chunks_exact(2 * width).zip(out.chunks_exact_mut(width))
+            {
                 let (gate, up) = x.split_at(width);
                 for i in 0..width {
                     out[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
@@ -323,9 +335,24 @@ impl RowStats {
         stats
     }
 
-    /// The next [`Self::BLOCK`] logits, the first of which is number `first`.
-    pub fn take(&mut self, logits: &[f32], first: usize, inverse_temperature: f32) {
-        let (max, best) = wide(|| largest(logits, inverse_temperature));
+    /// The largest logit over the temperature, Σ e^(z − max) and where the largest is, the same bits as [`Self::of`] has;
+    /// and of every block its own largest and the sum of e^(z − that).
+    pub fn for_draw(logits: &[f32], inverse_temperature: f32) -> (Self, Vec<(f32, f32)>) {
+        let mut stats = Self::default();
+        let mut blocks = Vec::with_capacity(logits.len().div_ceil(Self::BLOCK));
+        for (block, logits) in logits.chunks(Self::BLOCK).enumerate() {
+            let (max, best) = wide(|| largest(logits, inverse_temperature));
+            stats.raise(max, block * Self::BLOCK + best);
+            let max = stats.max;
+            let sum = wide(|| sum(logits.len(), |i| exp(logits[i] * inverse_temperature - max)));
+            stats.sum += sum;
+            blocks.push((max, sum));
+        }
+        (stats, blocks)
+    }
+
+    /// Sums so far in terms of a larger maximum, if it is one.
+    fn raise(&mut self, max: f32, best: usize) {
         if max > self.max {
             let shift = self.max - max;
             if self.sum > 0.0 {
@@ -335,8 +362,14 @@ impl RowStats {
                 self.sum *= scale;
             }
             self.max = max;
-            self.best = (first + best) as u32;
+            self.best = best as u32;
         }
+    }
+
+    /// The next [`Self::BLOCK`] logits, the first of which is number `first`.
+    pub fn take(&mut self, logits: &[f32], first: usize, inverse_temperature: f32) {
+        let (max, best) = wide(|| largest(logits, inverse_temperature));
+        self.raise(max, first + best);
         let max = self.max;
         let [sum, weighted, squares] = wide(|| {
             let mut parts = [[0f32; LANES]; 3];
@@ -444,7 +477,11 @@ pub fn softmax_backward(
     targets: &[u32],
     d_log_probs: &[f32],
 ) {
-    assert!(logits.len() == stats.len() * width && stats.len() == targets.len() && stats.len() == d_log_probs.len());
+    assert!(
+        logits.len() == stats.len() * width
+            && stats.len() == targets.len()
+            && stats.len() == d_log_probs.len()
+    );
     let one = |(row, logits): (usize, &mut [f32])| {
         let (stats, d) = (&stats[row], d_log_probs[row] * inverse_temperature);
         let factor = -d / stats.sum;
@@ -489,13 +526,4 @@ pub fn add_columns(x: &[f32], stride: usize, first: usize, out: &mut [f32]) {
 /// Whether no number is NaN or infinite.
 pub fn all_finite(x: &[f32]) -> bool {
     wide(|| x.chunks(4096).all(|x| x.iter().fold(true, |all, x| all & x.is_finite())))
-}
-
-/// `out[i] = e^(z_i / temperature − max)`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn softmax_weights(logits: &[f32], inverse_temperature: f32, max: f32, out: &mut [f32]) {
-    assert_eq!(logits.len(), out.len());
-    wide(|| out.iter_mut().zip(logits).for_each(|(out, z)| *out = exp(*z * inverse_temperature - max)));
 }

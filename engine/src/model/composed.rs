@@ -32,7 +32,11 @@ pub(super) struct Composed {
 
 impl Composed {
     /// Tensors that have the configuration's names and shapes.
-    pub(super) fn new(config: ModelConfig, tensors: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        config: ModelConfig,
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
         let weights = tensors
             .into_iter()
             .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor.to_device(device)?)?)))
@@ -49,7 +53,10 @@ impl Composed {
     ///
     /// # Errors
     /// If a row has no room for its tokens, or a token is outside the vocabulary.
-    pub(super) fn extend(&self, rows: &mut [(&mut TensorRow, &[u32])]) -> std::result::Result<Tensor, ModelError> {
+    pub(super) fn extend(
+        &self,
+        rows: &mut [(&mut TensorRow, &[u32])],
+    ) -> std::result::Result<Tensor, ModelError> {
         let (mut tokens, mut positions, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for (row, new) in rows.iter() {
             starts.push(tokens.len());
@@ -100,7 +107,10 @@ impl Composed {
     ///
     /// # Errors
     /// If a token is outside the vocabulary.
-    pub(super) fn trace(&self, sequences: &Sequences) -> std::result::Result<(ComposedTrace, Tensor), ModelError> {
+    pub(super) fn trace(
+        &self,
+        sequences: &Sequences,
+    ) -> std::result::Result<(ComposedTrace, Tensor), ModelError> {
         let mut inputs = Vec::with_capacity(self.config.num_hidden_layers + 1);
         let (tokens, grid, rope, hidden) = self.forward(sequences, |x| inputs.push(x.clone()))?;
         Ok((ComposedTrace { tokens, grid, rope, inputs }, hidden))
@@ -112,7 +122,12 @@ impl Composed {
     ///
     /// # Errors
     /// If the shapes differ.
-    pub(super) fn log_probs(&self, hidden: &Tensor, targets: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
+    pub(super) fn log_probs(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+    ) -> Result<(Tensor, Tensor)> {
         head::log_probs(hidden, &self.head(), targets, temperature)
     }
 

@@ -346,7 +346,9 @@ pub enum ModelError {
     ForeignRow,
 
     /// A layer gave a number that no later layer can use.
-    #[error("layer {layer} is the first whose output is not finite ({value}): its weights or its input are broken")]
+    #[error(
+        "layer {layer} is the first whose output is not finite ({value}): its weights or its input are broken"
+    )]
     NonFiniteLayer {
         /// The layer, counted from 0.
         layer: usize,

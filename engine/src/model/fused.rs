@@ -17,8 +17,8 @@ use super::policy::{EMBEDDING, HEAD, NORM, Recompute, Scores};
 use super::{ModelConfig, Sequences};
 use crate::kernels::attention::{Gradient, Keys, KvLayout, Segment, Shape, attend, attend_backward};
 use crate::kernels::{
-    Buffer, Heads, Kernel, Packed, RowStats, Right, Start, View, add_columns, product, rms_norm, rms_norm_backward,
-    rotate, rotate_back, softmax_backward, softmax_stats, swiglu, swiglu_backward,
+    Buffer, Heads, Kernel, Packed, Right, RowStats, Start, View, add_columns, product, rms_norm,
+    rms_norm_backward, rotate, rotate_back, softmax_backward, softmax_stats, swiglu, swiglu_backward,
 };
 
 /// Columns of the head that are computed at a time; a multiple of [`RowStats::BLOCK`].
@@ -42,7 +42,8 @@ struct Names {
 impl Names {
     fn new(layer: usize) -> Self {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let both = |part: &str| [name(&format!("self_attn.{part}.weight")), name(&format!("self_attn.{part}.bias"))];
+        let both =
+            |part: &str| [name(&format!("self_attn.{part}.weight")), name(&format!("self_attn.{part}.bias"))];
         Self {
             input_norm: name("input_layernorm.weight"),
             query: both("q_proj"),
@@ -139,7 +140,11 @@ pub(super) struct FusedTrace {
 }
 
 impl Fused {
-    pub(super) fn new(config: &ModelConfig, tensors: &BTreeMap<String, Tensor>, kernel: Kernel) -> Result<Self> {
+    pub(super) fn new(
+        config: &ModelConfig,
+        tensors: &BTreeMap<String, Tensor>,
+        kernel: Kernel,
+    ) -> Result<Self> {
         let c = config;
         let shape =
             Shape { heads: c.num_attention_heads, kv_heads: c.num_key_value_heads, head_dim: c.head_dim };
@@ -287,7 +292,15 @@ impl Fused {
         let mut gate_up = Buffer::new(tokens * 2 * s.intermediate);
         let size = (tokens, 2 * s.intermediate, s.hidden);
         let left = View::rows(&normed, s.hidden);
-        product(self.kernel, size, left, &self.panels[layer].gate_up, &mut gate_up, 2 * s.intermediate, Start::Zero);
+        product(
+            self.kernel,
+            size,
+            left,
+            &self.panels[layer].gate_up,
+            &mut gate_up,
+            2 * s.intermediate,
+            Start::Zero,
+        );
         gate_up
     }
 
@@ -401,7 +414,13 @@ impl Fused {
         let hidden = self.final_norm(&x);
         let trace = keep.is_some().then(|| {
             inputs.push(x);
-            FusedTrace { tokens: sequences.tokens().to_vec(), lengths: lengths.to_vec(), rope, inputs, inside }
+            FusedTrace {
+                tokens: sequences.tokens().to_vec(),
+                lengths: lengths.to_vec(),
+                rope,
+                inputs,
+                inside,
+            }
         });
         Ok((hidden, trace))
     }
@@ -421,7 +440,15 @@ impl Fused {
         let rows = self.gather(hidden, places);
         let mut logits = Buffer::new(places.len() * s.vocab);
         let size = (places.len(), s.vocab, s.hidden);
-        product(self.kernel, size, View::rows(&rows, s.hidden), &self.head, &mut logits, s.vocab, Start::Zero);
+        product(
+            self.kernel,
+            size,
+            View::rows(&rows, s.hidden),
+            &self.head,
+            &mut logits,
+            s.vocab,
+            Start::Zero,
+        );
         logits
     }
 
@@ -594,7 +621,8 @@ impl Fused {
         let (all, wide) = (s.all(), s.rotated());
         let mut d_projected = Buffer::new(tokens * all);
         let mut d_rotated = Buffer::new(tokens * wide);
-        let (mut d_keys, mut d_values) = (Buffer::new(tokens * s.key_value), Buffer::new(tokens * s.key_value));
+        let (mut d_keys, mut d_values) =
+            (Buffer::new(tokens * s.key_value), Buffer::new(tokens * s.key_value));
         attend_backward(
             self.kernel,
             s.shape,
@@ -621,11 +649,25 @@ impl Fused {
         ] {
             let norm = self.head_norm(name);
             let d_norm = norm.map(|_| grads.get_mut(name));
-            rotate_back(&projected, from, norm, &rope.cos, &rope.sin, &d_rotated, to, &mut d_projected, d_norm);
+            rotate_back(
+                &projected,
+                from,
+                norm,
+                &rope.cos,
+                &rope.sin,
+                &d_rotated,
+                to,
+                &mut d_projected,
+                d_norm,
+            );
         }
         drop((d_rotated, projected, rotated));
         rms_norm(input, self.weights.get(&names.input_norm), s.eps, &mut normed);
-        let parts = [(&names.query, 0, s.query), (&names.key, s.query, s.key_value), (&names.value, wide, s.key_value)];
+        let parts = [
+            (&names.query, 0, s.query),
+            (&names.key, s.query, s.key_value),
+            (&names.value, wide, s.key_value),
+        ];
         for (name, first, width) in parts {
             self.weight_gradient(&d_projected, all, first, width, &normed, hidden, grads.get_mut(&name[0]));
             if self.weights.has(&name[1]) {

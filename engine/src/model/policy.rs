@@ -167,7 +167,9 @@ impl Grads {
     pub fn global_norm(&self) -> candle_core::Result<(f64, Option<String>)> {
         let squares: Vec<(String, f64)> = match &self.body {
             _ if !self.any => Vec::new(),
-            GradsBody::Flat(flat) => flat.squared_norms().into_iter().map(|(n, x)| (n.to_owned(), x)).collect(),
+            GradsBody::Flat(flat) => {
+                flat.squared_norms().into_iter().map(|(n, x)| (n.to_owned(), x)).collect()
+            }
             GradsBody::Tensors(tensors) => tensors
                 .iter()
                 .map(|(name, x)| Ok((name.clone(), f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?))))
@@ -258,7 +260,8 @@ impl Policy {
     /// # Errors
     /// If the device has no memory for it.
     pub fn copy(&self) -> Result<Self> {
-        let mut copy = Self::with_compute(self.config.clone(), self.tensors()?, &self.device, self.compute())?;
+        let mut copy =
+            Self::with_compute(self.config.clone(), self.tensors()?, &self.device, self.compute())?;
         copy.recompute = self.recompute;
         Ok(copy)
     }
@@ -312,7 +315,12 @@ impl Policy {
             };
             if tensor.dims() != expected {
                 let (found, expected) = (tensor.dims().to_vec(), expected.clone());
-                return Err(ModelError::Shape { name: name.clone(), place: IN_MEMORY.into(), found, expected });
+                return Err(ModelError::Shape {
+                    name: name.clone(),
+                    place: IN_MEMORY.into(),
+                    found,
+                    expected,
+                });
             }
         }
         match &mut self.body {
@@ -436,11 +444,19 @@ impl Policy {
     ///
     /// # Panics
     /// If there are not as many places as targets, or a place is beyond the hidden states.
-    pub fn score(&self, hidden: &Hidden, places: &[u32], targets: &[u32], temperature: f64) -> Result<Scores> {
+    pub fn score(
+        &self,
+        hidden: &Hidden,
+        places: &[u32],
+        targets: &[u32],
+        temperature: f64,
+    ) -> Result<Scores> {
         assert_eq!(places.len(), targets.len(), "a target needs one place");
         self.check_tokens(targets)?;
         match (&self.body, &hidden.0) {
-            (Body::Fused(fused), HiddenBody::Rows(rows)) => Ok(fused.score(rows, places, targets, temperature)),
+            (Body::Fused(fused), HiddenBody::Rows(rows)) => {
+                Ok(fused.score(rows, places, targets, temperature))
+            }
             (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
                 let chosen = tensor.index_select(&Tensor::new(places, &self.device)?, 0)?;
                 let targets = Tensor::new(targets, &self.device)?;
@@ -471,7 +487,10 @@ impl Policy {
         d_log_probs: &[f32],
         grads: &mut Grads,
     ) -> Result<()> {
-        assert!(places.len() == targets.len() && targets.len() == d_log_probs.len(), "one derivative a target");
+        assert!(
+            places.len() == targets.len() && targets.len() == d_log_probs.len(),
+            "one derivative a target"
+        );
         grads.any = true;
         match (&self.body, trace.0, &hidden.0, &mut grads.body) {
             (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows), GradsBody::Flat(grads)) => {
@@ -519,7 +538,9 @@ impl Source for Policy {
         let missing = || candle_core::Error::CannotFindTensor { path: name.to_owned() };
         match &self.body {
             Body::Fused(fused) => fused.weights().tensor(name, &self.shape(name).ok_or_else(missing)?),
-            Body::Composed(composed) => composed.weights().get(name).ok_or_else(missing)?.as_detached_tensor().copy(),
+            Body::Composed(composed) => {
+                composed.weights().get(name).ok_or_else(missing)?.as_detached_tensor().copy()
+            }
         }
     }
 }

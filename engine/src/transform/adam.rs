@@ -36,7 +36,8 @@ impl Transform for ScaleByAdam {
                         let problem = format!("has shape {:?}; wanted {:?}", old.dims(), now.dims());
                         return Err(EngineError::State { name: key, problem });
                     }
-                    Some(old) => ((old * beta)? + (now * (1.0 - beta))?)?,
+                    // restored state comes from a file, hence on the CPU
+                    Some(old) => ((old.to_device(now.device())? * beta)? + (now * (1.0 - beta))?)?,
                     None => (now * (1.0 - beta))?,
                 };
                 state.insert(key, new.clone());

@@ -22,9 +22,7 @@ impl Transform for AddDecayedWeights {
             .into_iter()
             .map(|(name, grad)| {
                 let grad = match context.weights.get(&name) {
-                    Some(weight) if self.all || !spared(&name) => {
-                        (grad + (weight * self.decay)?)?
-                    }
+                    Some(weight) if self.all || !spared(&name) => (grad + (weight * self.decay)?)?,
                     _ => grad,
                 };
                 Ok((name, grad))

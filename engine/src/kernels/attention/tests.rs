@@ -36,7 +36,9 @@ fn exact(lengths: &[usize], q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
     for length in lengths {
         for i in 0..*length {
             for head in 0..SHAPE.heads {
-                let at = |x: &[f32], row: usize, c: usize| f64::from(x[(first + row) * narrow + head / shared * d + c]);
+                let at = |x: &[f32], row: usize, c: usize| {
+                    f64::from(x[(first + row) * narrow + head / shared * d + c])
+                };
                 let scores: Vec<f64> = (0..=i)
                     .map(|j| {
                         let q = |c: usize| f64::from(q[(first + i) * wide + head * d + c]);

@@ -24,9 +24,7 @@ fn bf16(x: f32) -> f32 {
 /// `a · b` in f64 from inputs as the kernel sees them; a is `(m, k)`, b is `(n, k)`.
 fn exact(kernel: Kernel, (m, n, k): (usize, usize, usize), a: &[f32], b: &[f32]) -> Vec<f64> {
     let seen = |x: f32| f64::from(if kernel.path().is_bf16() { bf16(x) } else { x });
-    (0..m * n)
-        .map(|i| (0..k).map(|j| seen(a[i / n * k + j]) * seen(b[i % n * k + j])).sum())
-        .collect()
+    (0..m * n).map(|i| (0..k).map(|j| seen(a[i / n * k + j]) * seen(b[i % n * k + j])).sum()).collect()
 }
 
 fn close(what: &str, found: &[f32], wanted: &[f64], k: usize) {
@@ -63,7 +61,8 @@ fn every_path_every_layout_and_every_edge_gives_the_product() {
             let (a_t, b_t) = (transposed(&a, m, k), transposed(&b, n, k));
             let packed = Packed::from_rows(kernel, &b, n, k);
             let lefts = [View::rows(&a, k), View::rows(&a_t, m).t()];
-            let rights: [Right<'_>; 3] = [(&packed).into(), View::rows(&b, k).t().into(), View::rows(&b_t, n).into()];
+            let rights: [Right<'_>; 3] =
+                [(&packed).into(), View::rows(&b, k).t().into(), View::rows(&b_t, n).into()];
             let mut first: Option<Vec<f32>> = None;
             for a in lefts {
                 for b in rights {
@@ -73,7 +72,11 @@ fn every_path_every_layout_and_every_edge_gives_the_product() {
                     let dense: Vec<f32> = (0..m * n).map(|i| out[i / n * stride + i % n]).collect();
                     close(&what, &dense, &wanted, k);
                     for row in 0..m - 1 {
-                        assert_eq!(out[row * stride + n..(row + 1) * stride], [7.0; 3], "{what}: wrote beyond a row");
+                        assert_eq!(
+                            out[row * stride + n..(row + 1) * stride],
+                            [7.0; 3],
+                            "{what}: wrote beyond a row"
+                        );
                     }
                     assert!(*first.get_or_insert(dense.clone()) == dense, "{what}: the layout changes a bit");
                 }
@@ -105,10 +108,15 @@ fn a_row_depends_on_that_row_alone_and_not_on_threads() {
                 out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
             };
             let all = on(2, 0, 300, (&packed).into());
-            for (threads, first, m) in [(1, 0, 300), (5, 0, 300), (2, 7, 1), (1, 40, 3), (2, 100, 33), (3, 250, 50)] {
+            for (threads, first, m) in
+                [(1, 0, 300), (5, 0, 300), (2, 7, 1), (1, 40, 3), (2, 100, 33), (3, 250, 50)]
+            {
                 for right in [Right::Packed(&packed), View::rows(&b, k).t().into()] {
                     let some = on(threads, first, m, right);
-                    assert!(some == all[first * n..(first + m) * n], "{kernel:?} {threads} {first} {m} {n} × {k}");
+                    assert!(
+                        some == all[first * n..(first + m) * n],
+                        "{kernel:?} {threads} {first} {m} {n} × {k}"
+                    );
                 }
             }
         }
@@ -157,7 +165,10 @@ fn infinities_and_nan_reach_the_result() {
             let mut out = [0f32; 2];
             let ones = [1f32; 128];
             product(kernel, (1, 2, 64), View::rows(&a, 64), View::rows(&ones, 2), &mut out, 2, Start::Zero);
-            assert!(out.iter().all(|x| !x.is_finite() && x.is_nan() == bad.is_nan()), "{kernel:?} {bad}: {out:?}");
+            assert!(
+                out.iter().all(|x| !x.is_finite() && x.is_nan() == bad.is_nan()),
+                "{kernel:?} {bad}: {out:?}"
+            );
         }
     }
 }

@@ -79,11 +79,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(ModelError::io("write", path))
 }
 
-fn check_complete(
-    config: &ModelConfig,
-    parameters: &[Parameter],
-    weights: &dyn Source,
-) -> Result<()> {
+fn check_complete(config: &ModelConfig, parameters: &[Parameter], weights: &dyn Source) -> Result<()> {
     let place = "the weights to be saved".to_string();
     for (name, shape) in parameters {
         let (name, expected) = (name.clone(), shape.clone());
@@ -110,12 +106,7 @@ fn refuse_present(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_file(
-    path: &Path,
-    tensors: &[Parameter],
-    weights: &dyn Source,
-    dtype: WeightDtype,
-) -> Result<()> {
+fn write_file(path: &Path, tensors: &[Parameter], weights: &dyn Source, dtype: WeightDtype) -> Result<()> {
     let mut header = Map::from_iter([("__metadata__".to_string(), json!({ "format": "pt" }))]);
     let mut offset = 0;
     for (name, shape) in tensors {

@@ -17,7 +17,7 @@ use crate::{bench, builtin, check, run, sample};
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
-/// Try `evenkeel train tiny`: it needs nothing but this program, takes about a minute and ends with a policy that does
+/// Try `evenkeel train tiny`: it needs nothing but this program, takes some seconds and ends with a policy that does
 /// sums. Exit codes: 0 success, 1 a failure, 2 a mistake in the command line or the recipe.
 #[derive(Debug, Parser)]
 #[command(name = "evenkeel", version, about, long_about)]

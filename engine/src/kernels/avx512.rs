@@ -176,6 +176,55 @@ pub(super) unsafe fn pack(
     }
 }
 
+/// The same for many strips or panels side by side, whose elements of one term lie next to each other: `total` rows with
+/// element (i, j) at `from[i + j · column]`, to strips of `width` rows that begin every `distance` words. A last strip of
+/// fewer rows is as wide as it has rows, unless `whole`. Memory is read along the terms, a long stretch at a time.
+///
+/// # Safety
+/// The machine has AVX-512 F and BW; `from` is good for all elements and `words` for all strips.
+#[expect(clippy::too_many_arguments, reason = "two strided places and their sizes")]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn pack_across(
+    bf16: bool,
+    from: *const f32,
+    column: usize,
+    total: usize,
+    k: usize,
+    words: *mut u32,
+    width: usize,
+    distance: usize,
+    whole: bool,
+) {
+    let groups = if bf16 { k.div_ceil(2) } else { k };
+    for group in 0..groups {
+        for strip in 0..total.div_ceil(width) {
+            let count = (total - strip * width).min(width);
+            let row = group * if whole { width } else { count };
+            for lane in (0..count).step_by(16) {
+                let mask = mask(count - lane);
+                // SAFETY: strip · width + lane and what the mask leaves are below `total`, terms are below k, and
+                // groups below those of the strip.
+                unsafe {
+                    let from = from.add(strip * width + lane);
+                    let word = if bf16 {
+                        let first = rounded(_mm512_maskz_loadu_ps(mask, from.add(2 * group * column)));
+                        let second = if 2 * group + 1 < k {
+                            rounded(_mm512_maskz_loadu_ps(mask, from.add((2 * group + 1) * column)))
+                        } else {
+                            _mm512_setzero_si512()
+                        };
+                        _mm512_or_si512(_mm512_srli_epi32::<16>(first), second)
+                    } else {
+                        _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, from.add(group * column)))
+                    };
+                    let to = words.add(strip * distance + row + lane);
+                    _mm512_mask_storeu_epi32(to.cast(), mask, word);
+                }
+            }
+        }
+    }
+}
+
 /// Each lane as bf16 in its high half, to nearest, ties to even; the low half is zero.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapMut;
 
@@ -27,6 +28,8 @@ struct Block {
     capacity: usize,
     /// What holds the memory of a large block; a small one is the allocator's.
     map: Option<MmapMut>,
+    /// Large requests that had been made when it was given back.
+    idle_since: u64,
 }
 
 // SAFETY: a block owns its memory alone, as a Vec does.
@@ -47,15 +50,22 @@ thread_local! {
     static OWN: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The smallest block that fits and is not mostly waste.
+/// Requests for large blocks so far.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+/// A block that was idle for so many of them is given back to the system when memory is needed for another size.
+const PATIENCE: u64 = 1 << 14;
+
+/// One of the sizes that blocks come in, at most an eighth more than is asked for. So what is given back in one step of
+/// some work fits the next.
+fn size_of(length: usize) -> usize {
+    let length = length.max(16);
+    let step = (length.next_power_of_two() / 16).max(16);
+    length.next_multiple_of(step)
+}
+
 fn take(blocks: &mut Vec<Block>, capacity: usize) -> Option<Block> {
-    let fitting = blocks
-        .iter()
-        .enumerate()
-        .filter(|(_, block)| block.capacity >= capacity && block.capacity <= 2 * capacity + 4096)
-        .min_by_key(|(_, block)| block.capacity)
-        .map(|(index, _)| index);
-    fitting.map(|index| blocks.swap_remove(index))
+    let place = blocks.iter().rposition(|block| block.capacity == capacity);
+    place.map(|place| blocks.swap_remove(place))
 }
 
 impl Block {
@@ -73,7 +83,7 @@ impl Block {
         // SAFETY: the layout is not empty, as `Buffer::new` asks for at least one cache line.
         let start = unsafe { alloc_zeroed(layout) };
         match NonNull::new(start.cast::<f32>()) {
-            Some(start) => Self { start, capacity, map: None },
+            Some(start) => Self { start, capacity, map: None, idle_since: 0 },
             None => handle_alloc_error(layout),
         }
     }
@@ -87,7 +97,7 @@ impl Block {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         let start = NonNull::new(map.as_mut_ptr().cast::<f32>()).expect("a map has a place");
-        Self { start, capacity, map: Some(map) }
+        Self { start, capacity, map: Some(map), idle_since: 0 }
     }
 }
 
@@ -103,14 +113,14 @@ impl Drop for Block {
 impl Buffer {
     /// `length` numbers of any value.
     pub fn new(length: usize) -> Self {
-        let capacity = length.max(16).next_multiple_of(16);
+        let capacity = size_of(length);
         let own = if capacity <= SMALL { OWN.with_borrow_mut(|own| take(own, capacity)) } else { None };
         let block = own.or_else(|| {
+            let now = if capacity >= LARGE { REQUESTS.fetch_add(1, Ordering::Relaxed) } else { 0 };
             let mut pool = POOL.lock().expect("no one panics while holding the pool");
             let found = take(&mut pool, capacity);
             if found.is_none() && capacity >= LARGE {
-                // what is too small for the new shapes would only take up memory
-                pool.retain(|block| block.capacity < LARGE || block.capacity > capacity);
+                pool.retain(|block| block.capacity < LARGE || block.idle_since + PATIENCE > now);
             }
             found
         });
@@ -179,7 +189,8 @@ impl Drop for Buffer {
                 }
             });
         }
-        if let (Some(block), Ok(mut pool)) = (block, POOL.lock()) {
+        if let (Some(mut block), Ok(mut pool)) = (block, POOL.lock()) {
+            block.idle_since = REQUESTS.load(Ordering::Relaxed);
             pool.push(block);
         }
     }

@@ -141,6 +141,19 @@ pub(super) fn pack_panels(
 ) {
     let size = kernel.groups(k) * PANEL;
     let columns = b.t();
+    if across(kernel, columns) && size > 0 {
+        let many = |(chunk, words): (usize, &mut [u32])| {
+            let first = chunk * ACROSS * PANEL;
+            let total = (n - first).min(ACROSS * PANEL);
+            pack_across(kernel, columns.part(first, 0), total, k, words, PANEL, true);
+        };
+        if parallel {
+            words.par_chunks_mut(ACROSS * size).enumerate().for_each(many);
+        } else {
+            words.chunks_mut(ACROSS * size).enumerate().for_each(many);
+        }
+        return;
+    }
     let one = |(panel, words): (usize, &mut [u32])| {
         let first = panel * PANEL;
         let count = PANEL.min(n - first);
@@ -166,6 +179,19 @@ pub(super) fn pack_strips(
     parallel: bool,
 ) {
     let (width, groups) = (kernel.strip(), kernel.groups(k));
+    if kernel.path() != Path::Amx && across(kernel, a) && groups > 0 {
+        let many = |(chunk, words): (usize, &mut [u32])| {
+            let first = chunk * ACROSS * width;
+            let total = (m - first).min(ACROSS * width);
+            pack_across(kernel, a.part(first, 0), total, k, words, width, false);
+        };
+        if parallel {
+            words.par_chunks_mut(ACROSS * width * groups).enumerate().for_each(many);
+        } else {
+            words.chunks_mut(ACROSS * width * groups).enumerate().for_each(many);
+        }
+        return;
+    }
     let one = |(strip, words): (usize, &mut [u32])| {
         let first = strip * width;
         let count = width.min(m - first);
@@ -181,6 +207,45 @@ pub(super) fn pack_strips(
     } else {
         words.chunks_mut(size).enumerate().for_each(one);
     }
+}
+
+/// Strips or panels that are packed together where elements of one term lie next to each other.
+const ACROSS: usize = 8;
+
+/// Whether rows lie so, and the kernel can make use of it.
+fn across(kernel: Kernel, rows: View<'_>) -> bool {
+    kernel.path() >= Path::Avx512 && rows.row == 1 && rows.column > 1
+}
+
+/// `total` rows of `k` terms to strips or panels of `width` rows; see [`across`].
+#[cfg(target_arch = "x86_64")]
+fn pack_across(
+    kernel: Kernel,
+    rows: View<'_>,
+    total: usize,
+    k: usize,
+    words: &mut [u32],
+    width: usize,
+    whole: bool,
+) {
+    let distance = width * kernel.groups(k);
+    let strips = total.div_ceil(width);
+    let last = if whole { width } else { total - (strips - 1) * width };
+    assert!(rows.holds(total, k) && rows.row == 1, "a view must hold what is packed from it");
+    assert!(words.len() >= (strips - 1) * distance + last * kernel.groups(k), "no room for {strips} strips");
+    let filled = if kernel.path().is_bf16() { k.div_ceil(2) } else { k };
+    if filled < kernel.groups(k) || (whole && !total.is_multiple_of(width)) {
+        words.fill(0);
+    }
+    let bf16 = kernel.path().is_bf16();
+    let (from, to) = (rows.data.as_ptr(), words.as_mut_ptr());
+    // SAFETY: holding such a kernel proves AVX-512 F and BW; the two assertions bound reads and writes.
+    unsafe { super::avx512::pack_across(bf16, from, rows.column, total, k, to, width, distance, whole) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn pack_across(kernel: Kernel, _: View<'_>, _: usize, _: usize, _: &mut [u32], _: usize, _: bool) {
+    unreachable!("{kernel:?} does not exist on this architecture")
 }
 
 /// Words that [`pack_strips`] writes.

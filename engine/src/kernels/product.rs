@@ -52,7 +52,7 @@ const INNER: usize = 256;
 /// Columns packed at a time where the right operand is not packed yet.
 const COLUMNS: usize = 4096;
 /// Groups taken at a time where the left operand is large.
-const GROUPS: usize = 512;
+const GROUPS: usize = 1024;
 /// Rows packed at a time.
 const ROWS: usize = 4096;
 /// Products of fewer multiply-adds are left to one thread.
@@ -277,7 +277,7 @@ impl Block<'_> {
         let width = self.kernel.strip();
         #[cfg(target_arch = "x86_64")]
         let _tiles = (self.kernel.path() == Path::Amx).then(super::amx::Configured::new);
-        let inner = if self.kernel.path() == Path::Amx { GROUPS } else { INNER };
+        let inner = if self.kernel.path() == Path::Amx { 2 * INNER } else { INNER };
         for panel in panels {
             let columns = PANEL.min(self.width - panel * PANEL);
             for group in (0..self.groups).step_by(inner) {

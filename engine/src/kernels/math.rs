@@ -96,11 +96,9 @@ pub fn exp(x: f32) -> f32 {
     let y = p * r * r + r + 1.0;
     // 2ⁿ in two factors, since 2¹²⁸ alone is no number
     let half = (n * 0.5 + MAGIC) - MAGIC;
-    let power = |n: f32| {
-        f32::from_bits(
-            (((n + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32) + 127) as u32 * (1 << 23),
-        )
-    };
+    // the integer is in the low bits of n + 1.5 · 2²³; for NaN they are anything, and the product is NaN all the same
+    let power =
+        |n: f32| f32::from_bits((n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127) << 23);
     let value = y * power(half) * power(n - half);
     if x < -87.3 {
         0.0

@@ -231,7 +231,7 @@ impl Block<'_, '_> {
                 for score in scores.iter_mut() {
                     *score = exp(*score - max);
                 }
-                *inverse = 1.0 / sum(scores.len(), |i| scores[i]);
+                *inverse = 1.0 / sum(scores, |x| x);
             }
         });
         (scores, inverse)

@@ -4,7 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::pack::PANEL;
-use super::product::Tile;
+use super::product::{INNER, Tile};
+
+/// Words between a group and the one that is fetched meanwhile: those that a strip passes over at a time.
+const AHEAD: usize = INNER * PANEL;
 
 /// An inner loop over up to 14 rows by 32 columns: 28 sums stay in registers, beside two words of the panel and one of
 /// the strip, which is broadcast.
@@ -60,6 +63,9 @@ macro_rules! tile {
                         sums[0] = $sum(sums[0], a, b[0]);
                         sums[1] = $sum(sums[1], a, b[1]);
                     }
+                    // While later strips pass over the groups that are in the first-level cache, memory would be idle.
+                    _mm_prefetch::<_MM_HINT_T1>(right.wrapping_add(AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(right.wrapping_add(AHEAD + 16).cast());
                     left = left.add(ROWS);
                     right = right.add(PANEL);
                 }

@@ -89,13 +89,14 @@ impl Kernel {
         self.0
     }
 
-    /// Rows that share a strip of the left operand.
-    pub(super) fn strip(self) -> usize {
-        match self.0 {
+    /// Rows that share a strip of a left operand with so many rows: strips are about equally high.
+    pub(super) fn strip(self, rows: usize) -> usize {
+        let most = match self.0 {
             Path::Portable | Path::Avx2 => 6,
             Path::Avx512 | Path::Avx512Bf16 => 14,
-            Path::Amx => 32,
-        }
+            Path::Amx => return 32,
+        };
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 
     /// Groups of a panel are filled up with zeros to a multiple of this.

@@ -51,20 +51,19 @@ pub(super) fn total(parts: [f32; LANES]) -> f32 {
     parts[0]
 }
 
-/// Σ f(i) in [`LANES`] parts.
+/// Σ f(xᵢ) in [`LANES`] parts.
 #[inline(always)]
-pub(super) fn sum(length: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut parts = [0f32; LANES];
-    let whole = length / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
-        for (lane, part) in parts.iter_mut().enumerate() {
-            *part += f(i + lane);
+    let whole = x.chunks_exact(LANES);
+    let rest = whole.remainder();
+    for x in whole {
+        for (part, x) in parts.iter_mut().zip(x) {
+            *part += f(*x);
         }
-        i += LANES;
     }
-    for (lane, part) in parts.iter_mut().enumerate().take(length - whole) {
-        *part += f(whole + lane);
+    for (part, x) in parts.iter_mut().zip(rest) {
+        *part += f(*x);
     }
     total(parts)
 }
@@ -72,8 +71,18 @@ pub(super) fn sum(length: usize, f: impl Fn(usize) -> f32) -> f32 {
 /// Σ aᵢ bᵢ in [`LANES`] parts.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    sum(a.len(), |i| a[i] * b[i])
+    let mut parts = [0f32; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b[..a.len()].chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder());
+    for (a, b) in a.zip(b) {
+        for ((part, a), b) in parts.iter_mut().zip(a).zip(b) {
+            *part += a * b;
+        }
+    }
+    for (part, (a, b)) in parts.iter_mut().zip(rest) {
+        *part += a * b;
+    }
+    total(parts)
 }
 
 /// eˣ to about one unit in the last place; 0 below −87.3, infinity above 88.7, NaN for NaN.
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn the_width_of_vectors_changes_no_bit() {
         let x: Vec<f32> = (0..1003).map(|i| ((i * 7919) % 1000) as f32 / 77.0 - 6.0).collect();
-        let f = || (sum(x.len(), |i| exp(x[i])), x.iter().map(|x| exp(*x).to_bits()).collect::<Vec<_>>());
+        let f = || (sum(&x, exp), x.iter().map(|x| exp(*x).to_bits()).collect::<Vec<_>>());
         assert_eq!(wide(f), f());
     }
 }

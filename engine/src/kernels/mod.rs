@@ -18,24 +18,29 @@ mod avx2;
 mod avx512;
 mod awake;
 mod buffer;
+mod gated;
 mod kernel;
 mod math;
+mod norm;
 mod optimizer;
 mod pack;
 mod peak;
 mod portable;
 mod product;
+mod rotate;
 mod rows;
+mod softmax;
 
 pub use awake::awake;
 pub use buffer::{Buffer, trim};
+pub use gated::{swiglu, swiglu_backward};
 pub use kernel::{Kernel, Path, UnknownPath};
 pub use math::{LANES, exp};
+pub use norm::{rms_norm, rms_norm_backward};
 pub use optimizer::{AdamStep, adam, axpy, squared_norm};
 pub use pack::{Packed, View};
 pub use peak::{bandwidth, peak_flops};
 pub use product::{Right, Start, product};
-pub use rows::{
-    Heads, RowStats, add_columns, add_rows, all_finite, rms_norm, rms_norm_backward, rotate, rotate_back,
-    softmax_backward, softmax_stats, swiglu, swiglu_backward,
-};
+pub use rotate::{Heads, rotate, rotate_back};
+pub use rows::{add_columns, add_rows, all_finite};
+pub use softmax::{RowStats, softmax_backward, softmax_stats};

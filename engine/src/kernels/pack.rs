@@ -178,7 +178,7 @@ pub(super) fn pack_strips(
     words: &mut [u32],
     parallel: bool,
 ) {
-    let (width, groups) = (kernel.strip(), kernel.groups(k));
+    let (width, groups) = (kernel.strip(m), kernel.groups(k));
     if kernel.path() != Path::Amx && across(kernel, a) && groups > 0 {
         let many = |(chunk, words): (usize, &mut [u32])| {
             let first = chunk * ACROSS * width;

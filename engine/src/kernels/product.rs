@@ -48,7 +48,7 @@ impl<'a> From<&'a Packed> for Right<'a> {
 /// Words of a strip of the left operand, or of panels, that should stay in the second-level cache.
 const LEFT_WORDS: usize = 128 << 10;
 /// Groups of a panel that stay in the first-level cache while the strips pass by.
-const INNER: usize = 256;
+pub(super) const INNER: usize = 256;
 /// Columns packed at a time where the right operand is not packed yet.
 const COLUMNS: usize = 4096;
 /// Groups taken at a time where the left operand is large.
@@ -246,7 +246,7 @@ unsafe impl Sync for Out {}
 
 impl Block<'_> {
     fn run(&self, out: &mut [f32], parallel: bool) {
-        let strip = self.kernel.strip();
+        let strip = self.kernel.strip(self.rows);
         let panels = self.width.div_ceil(PANEL);
         let strips = self.rows.div_ceil(strip);
         assert!(out.len() >= (self.rows - 1) * self.stride + self.width);
@@ -274,7 +274,7 @@ impl Block<'_> {
 
     /// All tiles of some strips and panels.
     fn tiles(&self, strips: std::ops::Range<usize>, panels: std::ops::Range<usize>, out: Out) {
-        let width = self.kernel.strip();
+        let width = self.kernel.strip(self.rows);
         #[cfg(target_arch = "x86_64")]
         let _tiles = (self.kernel.path() == Path::Amx).then(super::amx::Configured::new);
         let inner = if self.kernel.path() == Path::Amx { 2 * INNER } else { INNER };

@@ -15,54 +15,14 @@ use super::composed::{Composed, ComposedTrace};
 use super::error::Result;
 use super::flat::{Flat, Layout};
 use super::fused::{Fused, FusedTrace};
+use super::grads::GradsBody;
 use super::weights::Source;
-use super::{KvRow, ModelConfig, ModelError};
+use super::{Grads, KvRow, ModelConfig, ModelError, Sequences};
 use crate::kernels::{Buffer, Kernel};
 
 pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 pub(super) const NORM: &str = "model.norm.weight";
 pub(super) const HEAD: &str = "lm_head.weight";
-
-/// Token ids of several rows, end to end and without padding.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sequences {
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    lengths: Vec<usize>,
-}
-
-impl Sequences {
-    /// Adds a row at positions 0, 1, 2 …
-    pub fn push(&mut self, tokens: &[u32]) {
-        self.push_at(tokens, 0..tokens.len() as u32);
-    }
-
-    /// Adds a row at positions of the caller's choice, one for each token; attention stays causal in row order.
-    ///
-    /// # Panics
-    /// If there are not as many positions as tokens.
-    pub fn push_at(&mut self, tokens: &[u32], positions: impl IntoIterator<Item = u32>) {
-        self.tokens.extend_from_slice(tokens);
-        self.positions.extend(positions);
-        self.lengths.push(tokens.len());
-        assert_eq!(self.tokens.len(), self.positions.len(), "a row needs one position a token");
-    }
-
-    /// Tokens of all rows.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// Position of every token.
-    pub fn positions(&self) -> &[u32] {
-        &self.positions
-    }
-
-    /// Tokens of each row.
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
-    }
-}
 
 /// How a policy computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,71 +73,6 @@ pub struct Scores {
     pub best: Vec<u32>,
     /// Its probability; empty likewise.
     pub best_probability: Vec<f32>,
-}
-
-/// A gradient, by parameter: sums that [`Policy::backward`] adds to.
-#[derive(Clone)]
-pub struct Grads {
-    body: GradsBody,
-    any: bool,
-}
-
-#[derive(Clone)]
-enum GradsBody {
-    Flat(Flat),
-    Tensors(BTreeMap<String, Tensor>),
-}
-
-impl Default for Grads {
-    fn default() -> Self {
-        Self { body: GradsBody::Tensors(BTreeMap::new()), any: false }
-    }
-}
-
-impl Grads {
-    /// Whether nothing was ever added: exactly zero.
-    pub fn is_empty(&self) -> bool {
-        !self.any
-    }
-
-    /// All of them in one line, if the policy computes so and there are any.
-    pub fn flat(&self) -> Option<&Flat> {
-        match &self.body {
-            GradsBody::Flat(flat) if self.any => Some(flat),
-            _ => None,
-        }
-    }
-
-    /// A copy under the weights' names; empty if nothing was ever added.
-    ///
-    /// # Errors
-    /// If a tensor cannot be made.
-    pub fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
-        match &self.body {
-            _ if !self.any => Ok(BTreeMap::new()),
-            GradsBody::Flat(flat) => flat.tensors(),
-            GradsBody::Tensors(tensors) => Ok(tensors.clone()),
-        }
-    }
-
-    /// Square root of the sum of squares over all gradients, and the first that is not finite, if any.
-    ///
-    /// # Errors
-    /// If a tensor operation fails.
-    pub fn global_norm(&self) -> candle_core::Result<(f64, Option<String>)> {
-        let squares: Vec<(String, f64)> = match &self.body {
-            _ if !self.any => Vec::new(),
-            GradsBody::Flat(flat) => {
-                flat.squared_norms().into_iter().map(|(n, x)| (n.to_owned(), x)).collect()
-            }
-            GradsBody::Tensors(tensors) => tensors
-                .iter()
-                .map(|(name, x)| Ok((name.clone(), f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?))))
-                .collect::<candle_core::Result<_>>()?,
-        };
-        let bad = squares.iter().find(|(_, square)| !square.is_finite()).map(|(name, _)| name.clone());
-        Ok((squares.iter().map(|(_, square)| square).sum::<f64>().sqrt(), bad))
-    }
 }
 
 /// A language model whose weights can be trained: f32, each under its name in the checkpoint.
@@ -422,7 +317,7 @@ impl Policy {
     /// # Errors
     /// If a token is outside the vocabulary, or a layer gives numbers that are not finite (names the first).
     pub fn forward(&self, sequences: &Sequences, keep: bool) -> Result<(Hidden, Option<Trace>)> {
-        self.check_tokens(&sequences.tokens)?;
+        self.check_tokens(sequences.tokens())?;
         Ok(match &self.body {
             Body::Fused(fused) => {
                 let (hidden, trace) = fused.forward(sequences, keep.then_some(self.recompute))?;

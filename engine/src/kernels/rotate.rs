@@ -1,0 +1,119 @@
+//! Heads of queries and keys: their norm, if they have one, and the rotation by position; with the backward.
+#![allow(unsafe_code)]
+
+use super::buffer::Buffer;
+use super::math::wide;
+use super::norm::{inverse_root, norm_row_backward};
+use super::rows::{BLOCK, Rows, add_rows, blocks};
+
+/// Where the heads of some tokens lie: head h of token t at `t · stride + first + h · width`.
+#[derive(Clone, Copy)]
+pub struct Heads {
+    /// Numbers from one token to the next.
+    pub stride: usize,
+    /// Numbers before the first head.
+    pub first: usize,
+    /// Heads of a token.
+    pub count: usize,
+    /// Numbers of a head, even.
+    pub width: usize,
+}
+
+/// The RMS norm of every head, if it has one, then its rotation: each pair (i, i + width/2) turns by its angle, given as
+/// `cos` and `sin`, `(tokens, width / 2)`. Reads heads of `x` at `from`, writes heads of `out` at `to`.
+///
+/// # Source
+/// Su et al., arXiv:2104.09864, in the half-split layout of Qwen's reference implementation.
+///
+/// # Panics
+/// If a head lies outside its slice.
+pub fn rotate(
+    x: &[f32],
+    from: Heads,
+    norm: Option<(&[f32], f32)>,
+    cos: &[f32],
+    sin: &[f32],
+    out: &mut [f32],
+    to: Heads,
+) {
+    let (width, half) = (from.width, from.width / 2);
+    let tokens = cos.len() / half;
+    let target = Rows::new(out);
+    blocks(tokens, tokens * from.count * width, |tokens| {
+        for token in tokens {
+            let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
+            for head in 0..from.count {
+                let x = &x[token * from.stride + from.first + head * width..][..width];
+                // SAFETY: the heads of a token are written by the block that has it.
+                let out = unsafe { target.part(token * to.stride + to.first + head * width, width) };
+                wide(|| {
+                    let (low, high) = out.split_at_mut(half);
+                    let inverse = norm.map_or(1.0, |(_, eps)| inverse_root(x, eps));
+                    for i in 0..half {
+                        let (mut a, mut b) = (x[i], x[half + i]);
+                        if let Some((weight, _)) = norm {
+                            a = a * inverse * weight[i];
+                            b = b * inverse * weight[half + i];
+                        }
+                        low[i] = a * cos[i] - b * sin[i];
+                        high[i] = a * sin[i] + b * cos[i];
+                    }
+                });
+            }
+        }
+    });
+}
+
+/// Backward of [`rotate`]: reads ∂L/∂out from `dy` at `to`, writes ∂L/∂x to `dx` at `from`, and adds ∂L/∂(norm weight)
+/// to `d_norm`.
+///
+/// # Panics
+/// As [`rotate`].
+#[expect(clippy::too_many_arguments, reason = "as the forward")]
+pub fn rotate_back(
+    x: &[f32],
+    from: Heads,
+    norm: Option<(&[f32], f32)>,
+    cos: &[f32],
+    sin: &[f32],
+    dy: &[f32],
+    to: Heads,
+    dx: &mut [f32],
+    d_norm: Option<&mut [f32]>,
+) {
+    let (width, half) = (from.width, from.width / 2);
+    let count = cos.len() / half;
+    let mut parts = Buffer::zeros(count.div_ceil(BLOCK) * width);
+    let (target, sums) = (Rows::new(dx), Rows::new(&mut parts));
+    blocks(count, count * from.count * width, |tokens| {
+        // SAFETY: each block has sums of its own.
+        let dw = unsafe { sums.part(tokens.start / BLOCK * width, width) };
+        let mut turned = vec![0f32; width];
+        for token in tokens {
+            let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
+            for head in 0..from.count {
+                let dy = &dy[token * to.stride + to.first + head * width..][..width];
+                let place = token * from.stride + from.first + head * width;
+                // SAFETY: the heads of a token are written by the block that has it.
+                let dx = unsafe { target.part(place, width) };
+                wide(|| {
+                    let out = if norm.is_some() { &mut *turned } else { &mut *dx };
+                    let (low, high) = out.split_at_mut(half);
+                    for i in 0..half {
+                        low[i] = dy[i] * cos[i] + dy[half + i] * sin[i];
+                        high[i] = dy[half + i] * cos[i] - dy[i] * sin[i];
+                    }
+                    if let Some((weight, eps)) = norm {
+                        dx.fill(0.0);
+                        norm_row_backward(&x[place..][..width], weight, eps, &turned, dx, dw);
+                    }
+                });
+            }
+        }
+    });
+    if let Some(d_norm) = d_norm {
+        for part in parts.chunks_exact(width) {
+            add_rows(part, d_norm);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Statistics of a softmax over the vocabulary, block by block, and the backward of a log-prob.
+
+use rayon::prelude::*;
+
+use super::math::{LANES, exp, sum, total, wide};
+use super::rows::SMALL;
+
+/// What a softmax over some logits needs and tells: fed block by block in order, the same for one row and for many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowStats {
+    /// The largest logit so far, over the temperature.
+    pub max: f32,
+    /// Σ e^(z − max).
+    pub sum: f32,
+    /// Σ e^(z − max) (z − max).
+    pub weighted: f32,
+    /// Σ e^(2 (z − max)).
+    pub squares: f32,
+    /// Where the largest is.
+    pub best: u32,
+}
+
+impl Default for RowStats {
+    fn default() -> Self {
+        Self { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, squares: 0.0, best: 0 }
+    }
+}
+
+impl RowStats {
+    /// Logits that are taken at a time: the order of summation, hence part of the result.
+    pub const BLOCK: usize = 2048;
+
+    /// All logits of a row, over the temperature.
+    pub fn of(logits: &[f32], inverse_temperature: f32) -> Self {
+        let mut stats = Self::default();
+        for (block, logits) in logits.chunks(Self::BLOCK).enumerate() {
+            stats.take(logits, block * Self::BLOCK, inverse_temperature);
+        }
+        stats
+    }
+
+    /// The largest logit over the temperature, Σ e^(z − max) and where the largest is, the same bits as [`Self::of`] has;
+    /// and of every block its own largest and the sum of e^(z − that).
+    pub fn for_draw(logits: &[f32], inverse_temperature: f32) -> (Self, Vec<(f32, f32)>) {
+        let mut stats = Self::default();
+        let mut blocks = Vec::with_capacity(logits.len().div_ceil(Self::BLOCK));
+        for (block, logits) in logits.chunks(Self::BLOCK).enumerate() {
+            let (max, best) = wide(|| largest(logits, inverse_temperature));
+            stats.raise(max, block * Self::BLOCK + best);
+            let max = stats.max;
+            let sum = wide(|| sum(logits, |z| exp(z * inverse_temperature - max)));
+            stats.sum += sum;
+            blocks.push((max, sum));
+        }
+        (stats, blocks)
+    }
+
+    /// Sums so far in terms of a larger maximum, if it is one.
+    fn raise(&mut self, max: f32, best: usize) {
+        if max > self.max {
+            let shift = self.max - max;
+            if self.sum > 0.0 {
+                let scale = exp(shift);
+                self.weighted = scale * (self.weighted + self.sum * shift);
+                self.squares *= scale * scale;
+                self.sum *= scale;
+            }
+            self.max = max;
+            self.best = best as u32;
+        }
+    }
+
+    /// The next [`Self::BLOCK`] logits, the first of which is number `first`.
+    pub fn take(&mut self, logits: &[f32], first: usize, inverse_temperature: f32) {
+        let (max, best) = wide(|| largest(logits, inverse_temperature));
+        self.raise(max, first + best);
+        let max = self.max;
+        let [sum, weighted, squares] = wide(|| {
+            let mut parts = [[0f32; LANES]; 3];
+            let mut add = |lane: usize, z: f32| {
+                let z = z * inverse_temperature - max;
+                let e = exp(z);
+                parts[0][lane] += e;
+                // e is 0 where z is −∞
+                parts[1][lane] += e * z.max(-1e4);
+                parts[2][lane] += e * e;
+            };
+            let mut whole = logits.chunks_exact(LANES);
+            for chunk in &mut whole {
+                for (lane, z) in chunk.iter().enumerate() {
+                    add(lane, *z);
+                }
+            }
+            for (lane, z) in whole.remainder().iter().enumerate() {
+                add(lane, *z);
+            }
+            parts.map(total)
+        });
+        self.sum += sum;
+        self.weighted += weighted;
+        self.squares += squares;
+    }
+
+    /// ln p of a logit of this row, in nats.
+    pub fn log_prob(&self, logit: f32, inverse_temperature: f32) -> f32 {
+        (f64::from(logit * inverse_temperature - self.max) - f64::from(self.sum).ln()) as f32
+    }
+
+    /// Entropy in nats.
+    pub fn entropy(&self) -> f32 {
+        (f64::from(self.sum).ln() - f64::from(self.weighted) / f64::from(self.sum)) as f32
+    }
+
+    /// Σ p².
+    pub fn sum_of_squares(&self) -> f32 {
+        self.squares / (self.sum * self.sum)
+    }
+}
+
+/// The largest number and the first place that holds it. NaN is taken for the largest.
+#[inline(always)]
+fn largest(logits: &[f32], factor: f32) -> (f32, usize) {
+    let mut parts = [f32::NEG_INFINITY; LANES];
+    let mut nan = false;
+    let mut whole = logits.chunks_exact(LANES);
+    for chunk in &mut whole {
+        for (part, z) in parts.iter_mut().zip(chunk) {
+            let z = z * factor;
+            nan |= z.is_nan();
+            *part = if z > *part { z } else { *part };
+        }
+    }
+    for (part, z) in parts.iter_mut().zip(whole.remainder()) {
+        let z = z * factor;
+        nan |= z.is_nan();
+        *part = if z > *part { z } else { *part };
+    }
+    if nan {
+        return (f32::NAN, 0);
+    }
+    let max = parts.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    (max, logits.iter().position(|z| z * factor == max).unwrap_or(0))
+}
+
+/// Takes a block of logits `(rows, width)`, whose rows begin every `stride` numbers, into the statistics of each row.
+///
+/// # Panics
+/// If there are not as many rows as statistics.
+pub fn softmax_stats(
+    logits: &[f32],
+    stride: usize,
+    width: usize,
+    first: usize,
+    inverse_temperature: f32,
+    stats: &mut [RowStats],
+) {
+    let one = |(row, stats): (usize, &mut RowStats)| {
+        let row = &logits[row * stride..][..width];
+        for (block, logits) in row.chunks(RowStats::BLOCK).enumerate() {
+            stats.take(logits, first + block * RowStats::BLOCK, inverse_temperature);
+        }
+    };
+    if stats.len() * width < SMALL {
+        stats.iter_mut().enumerate().for_each(one);
+    } else {
+        stats.par_iter_mut().enumerate().with_min_len(8).for_each(one);
+    }
+}
+
+/// Backward of ln π at each row's target: logits `(rows, width)`, which begin with token `first`, become their own
+/// gradient `d (onehot(target) − p) / temperature`, with `p` from the row's statistics over all tokens.
+///
+/// # Panics
+/// If rows, statistics, targets and derivatives differ in number.
+pub fn softmax_backward(
+    logits: &mut [f32],
+    width: usize,
+    first: usize,
+    inverse_temperature: f32,
+    stats: &[RowStats],
+    targets: &[u32],
+    d_log_probs: &[f32],
+) {
+    assert!(
+        logits.len() == stats.len() * width
+            && stats.len() == targets.len()
+            && stats.len() == d_log_probs.len()
+    );
+    let one = |(row, logits): (usize, &mut [f32])| {
+        let (stats, d) = (&stats[row], d_log_probs[row] * inverse_temperature);
+        let factor = -d / stats.sum;
+        wide(|| {
+            for z in logits.iter_mut() {
+                *z = factor * exp(*z * inverse_temperature - stats.max);
+            }
+        });
+        let target = targets[row] as usize;
+        if (first..first + width).contains(&target) {
+            logits[target - first] += d;
+        }
+    };
+    if logits.len() < SMALL {
+        logits.chunks_exact_mut(width.max(1)).enumerate().for_each(one);
+    } else {
+        logits.par_chunks_exact_mut(width.max(1)).enumerate().with_min_len(8).for_each(one);
+    }
+}

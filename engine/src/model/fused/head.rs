@@ -1,0 +1,122 @@
+//! The output head: logits, what they say of given tokens, and the backward of that, part by part of the vocabulary.
+
+use super::Fused;
+use crate::kernels::{Buffer, Right, RowStats, Start, View, product, softmax_backward, softmax_stats};
+use crate::model::flat::Flat;
+use crate::model::policy::Scores;
+
+/// Columns of the head that are computed at a time; a multiple of [`RowStats::BLOCK`].
+const VOCAB: usize = 2 * RowStats::BLOCK;
+
+impl Fused {
+    /// The hidden states at some places, one under another.
+    fn gather(&self, hidden: &[f32], places: &[u32]) -> Buffer {
+        let width = self.sizes.hidden;
+        let mut rows = Buffer::new(places.len() * width);
+        for (place, row) in places.iter().zip(rows.chunks_exact_mut(width)) {
+            row.copy_from_slice(&hidden[*place as usize * width..][..width]);
+        }
+        rows
+    }
+
+    pub(in crate::model) fn logits(&self, hidden: &[f32], places: &[u32]) -> Buffer {
+        let s = &self.sizes;
+        let rows = self.gather(hidden, places);
+        let mut logits = Buffer::new(places.len() * s.vocab);
+        let size = (places.len(), s.vocab, s.hidden);
+        product(
+            self.kernel,
+            size,
+            View::rows(&rows, s.hidden),
+            &self.head,
+            &mut logits,
+            s.vocab,
+            Start::Zero,
+        );
+        logits
+    }
+
+    /// Calls `f` with logits `(rows, width)` of one part of the vocabulary after another, and the part's first token.
+    fn logits_by_part(&self, rows: &[f32], mut f: impl FnMut(&mut [f32], usize, usize)) {
+        let s = &self.sizes;
+        let count = rows.len() / s.hidden;
+        let mut logits = Buffer::new(count * VOCAB.min(s.vocab));
+        for first in (0..s.vocab).step_by(VOCAB) {
+            let width = VOCAB.min(s.vocab - first);
+            let logits = &mut logits[..count * width];
+            let right = Right::Columns(&self.head, first);
+            let size = (count, width, s.hidden);
+            product(self.kernel, size, View::rows(rows, s.hidden), right, logits, width, Start::Zero);
+            f(logits, first, width);
+        }
+    }
+
+    fn stats(&self, rows: &[f32], targets: &[u32], inverse: f32) -> (Vec<RowStats>, Vec<f32>) {
+        let mut stats = vec![RowStats::default(); targets.len()];
+        let mut chosen = vec![0f32; targets.len()];
+        self.logits_by_part(rows, |logits, first, width| {
+            softmax_stats(logits, width, width, first, inverse, &mut stats);
+            for (row, (target, chosen)) in targets.iter().zip(&mut chosen).enumerate() {
+                let target = *target as usize;
+                if (first..first + width).contains(&target) {
+                    *chosen = logits[row * width + target - first];
+                }
+            }
+        });
+        (stats, chosen)
+    }
+
+    pub(in crate::model) fn score(
+        &self,
+        hidden: &[f32],
+        places: &[u32],
+        targets: &[u32],
+        temperature: f64,
+    ) -> Scores {
+        let inverse = (1.0 / temperature) as f32;
+        let (stats, chosen) = self.stats(&self.gather(hidden, places), targets, inverse);
+        Scores {
+            log_probs: stats.iter().zip(&chosen).map(|(stats, z)| stats.log_prob(*z, inverse)).collect(),
+            entropy: stats.iter().map(RowStats::entropy).collect(),
+            sum_of_squares: stats.iter().map(RowStats::sum_of_squares).collect(),
+            best: stats.iter().map(|stats| stats.best).collect(),
+            best_probability: stats.iter().map(|stats| 1.0 / stats.sum).collect(),
+        }
+    }
+
+    /// ∂L/∂hidden; the head's gradient is added to `grads`. One part of the vocabulary at a time:
+    /// ∂ ln π(y)/∂z = onehot(y) − p.
+    pub(super) fn head_backward(
+        &self,
+        hidden: &[f32],
+        places: &[u32],
+        targets: &[u32],
+        temperature: f64,
+        d_log_probs: &[f32],
+        grads: &mut Flat,
+    ) -> Buffer {
+        let s = &self.sizes;
+        let inverse = (1.0 / temperature) as f32;
+        let rows = self.gather(hidden, places);
+        let (stats, _) = self.stats(&rows, targets, inverse);
+        let (weight, d_weight) = (self.weights.get(self.head_name), grads.get_mut(self.head_name));
+        let mut d_rows = Buffer::zeros(rows.len());
+        self.logits_by_part(&rows, |logits, first, width| {
+            softmax_backward(logits, width, first, inverse, &stats, targets, d_log_probs);
+            let d_logits = View::rows(logits, width);
+            let part = first * s.hidden..(first + width) * s.hidden;
+            let weight = View::rows(&weight[part.clone()], s.hidden);
+            let size = (targets.len(), s.hidden, width);
+            product(self.kernel, size, d_logits, weight, &mut d_rows, s.hidden, Start::Add);
+            let size = (width, s.hidden, targets.len());
+            let right = View::rows(&rows, s.hidden);
+            product(self.kernel, size, d_logits.t(), right, &mut d_weight[part], s.hidden, Start::Add);
+        });
+        let mut d_hidden = Buffer::zeros(hidden.len());
+        for (place, row) in places.iter().zip(d_rows.chunks_exact(s.hidden)) {
+            let to = &mut d_hidden[*place as usize * s.hidden..][..s.hidden];
+            to.iter_mut().zip(row).for_each(|(to, from)| *to += from);
+        }
+        d_hidden
+    }
+}

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::flat::Flat;
 
-/// A gradient, by parameter: sums that [`Policy::backward`] adds to.
+/// A gradient, by parameter: sums that [`super::Policy::backward`] adds to.
 #[derive(Clone)]
 pub struct Grads {
     pub(super) body: GradsBody,

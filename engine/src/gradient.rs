@@ -114,7 +114,9 @@ pub fn gradients(
     loss: &LossOf<'_>,
 ) -> Result<Gradients> {
     let stats = empty_stats(sequences.len());
-    let mut total = Gradients { stats, grads: policy.zero_grads(), ..Gradients::default() };
+    // where there is nothing to add, a line of zeros need not be made
+    let grads = if sequences.is_empty() { Grads::default() } else { policy.zero_grads() };
+    let mut total = Gradients { stats, grads, ..Gradients::default() };
     for rows in micro_batches(sequences, micro_batch_tokens) {
         let packed = Packed::new(sequences, &rows);
         micro_batch(policy, &packed, &rows, temperature, loss, &mut total)?;

@@ -42,5 +42,5 @@ pub use pack::{Packed, View};
 pub use peak::{bandwidth, peak_flops};
 pub use product::{Right, Start, product};
 pub use rotate::{Heads, rotate, rotate_back};
-pub use rows::{add_columns, add_rows, all_finite};
+pub use rows::{add_columns, add_rows, health};
 pub use softmax::{RowStats, softmax_backward, softmax_stats};

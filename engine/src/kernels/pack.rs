@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::kernel::{Kernel, Path};
+use super::math::wide;
 
 /// Columns of a panel of the right operand.
 pub(super) const PANEL: usize = 32;
@@ -255,6 +256,7 @@ pub(super) fn strip_words(kernel: Kernel, m: usize, k: usize) -> usize {
 }
 
 /// f32 → bf16 in the low half, to nearest, ties to even; NaN stays NaN.
+#[inline(always)]
 pub(super) fn round(x: f32) -> u32 {
     let bits = x.to_bits();
     if x.is_nan() { (bits >> 16) | 0x40 } else { (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 }
@@ -304,21 +306,23 @@ fn pack_amx(rows: View<'_>, count: usize, k: usize, words: &mut [u32]) {
     let at = |row: usize, term: usize| {
         if term < k { round(rows.data[row * rows.row + term * rows.column]) } else { 0 }
     };
-    for (block, words) in words.chunks_mut(32 * 16).enumerate() {
-        for (row, words) in words.chunks_mut(16).enumerate() {
-            if row >= count {
-                words.fill(0);
-            } else if rows.column == 1 && (block + 1) * 32 <= k {
-                let from = &rows.data[row * rows.row + block * 32..][..32];
-                for (word, pair) in words.iter_mut().zip(from.chunks_exact(2)) {
-                    *word = round(pair[0]) | (round(pair[1]) << 16);
-                }
-            } else {
-                for (group, word) in words.iter_mut().enumerate() {
-                    let term = block * 32 + 2 * group;
-                    *word = at(row, term) | (at(row, term + 1) << 16);
+    wide(|| {
+        for (block, words) in words.chunks_mut(32 * 16).enumerate() {
+            for (row, words) in words.chunks_mut(16).enumerate() {
+                if row >= count {
+                    words.fill(0);
+                } else if rows.column == 1 && (block + 1) * 32 <= k {
+                    let from = &rows.data[row * rows.row + block * 32..][..32];
+                    for (word, pair) in words.iter_mut().zip(from.chunks_exact(2)) {
+                        *word = round(pair[0]) | (round(pair[1]) << 16);
+                    }
+                } else {
+                    for (group, word) in words.iter_mut().enumerate() {
+                        let term = block * 32 + 2 * group;
+                        *word = at(row, term) | (at(row, term + 1) << 16);
+                    }
                 }
             }
         }
-    }
+    });
 }

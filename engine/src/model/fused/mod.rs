@@ -10,6 +10,7 @@ mod head;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
 
@@ -19,7 +20,7 @@ use super::flat::{Flat, Layout};
 use super::policy::{EMBEDDING, HEAD, NORM, Recompute};
 use super::{ModelConfig, Sequences};
 use crate::kernels::attention::{Keys, KvLayout, Segment, Shape, attend};
-use crate::kernels::{Buffer, Heads, Kernel, Packed, Start, View, product, rms_norm, rotate, swiglu};
+use crate::kernels::{Buffer, Heads, Kernel, Packed, Start, View, health, product, rms_norm, rotate, swiglu};
 
 /// Names of a layer's parameters.
 struct Names {
@@ -423,9 +424,19 @@ impl Fused {
     }
 }
 
-/// Names the layer if its output is not finite.
+/// Names the layer if its output is not finite; warns, once, if much of it is subnormal.
 fn guard(layer: usize, x: &[f32]) -> Result<()> {
-    if crate::kernels::all_finite(x) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let (finite, subnormal) = health(x);
+    if subnormal * 10 > x.len() && !WARNED.swap(true, Ordering::Relaxed) {
+        let share = subnormal as f64 / x.len() as f64;
+        tracing::warn!(
+            layer,
+            share,
+            "many of the layer's outputs are subnormal: its weights have nearly vanished"
+        );
+    }
+    if finite {
         return Ok(());
     }
     let place = x.iter().position(|x| !x.is_finite()).unwrap_or(0);

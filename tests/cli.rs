@@ -194,8 +194,15 @@ fn a_device_or_a_way_to_compute_that_is_not_there_is_refused() {
     assert!(error.contains("device `gpu` is not known; wanted"), "{error}");
     if cfg!(not(feature = "cuda")) {
         let error = with("policy.device=\"cuda:0\"");
-        assert!(error.contains("this build has no CUDA") && error.contains("--features cuda"), "{error}");
+        assert!(error.contains("`cuda:0` cannot be used: this build has no CUDA"), "{error}");
+        assert!(error.contains("--features cuda"), "{error}");
+        let sample = ["sample", "tiny", "--prompt", "1+1=", "--device", "cuda:1"];
+        assert!(fail(folder.path(), &sample, 2).contains("`cuda:1` cannot be used: this build has no CUDA"));
+        let plan = succeed(folder.path(), &["check", "tiny", "--json"]);
+        assert!(plan.contains("on the CPU: this build has no CUDA"), "{plan}");
     }
+    let sample = ["sample", "tiny", "--prompt", "1+1=", "--device", "gpu"];
+    assert!(fail(folder.path(), &sample, 2).contains("device `gpu` is not known; wanted"));
     let error = with("policy.compute=\"fp8\"");
     assert!(error.contains("fp8") && error.contains("bf16"), "{error}");
     let plan = succeed(folder.path(), &["check", "tiny"]);

@@ -28,7 +28,8 @@ impl std::str::FromStr for DeviceRecipe {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
-            _ => match text.strip_prefix("cuda:").map(str::parse) {
+            // a number alone: Rust would read "+1" too
+            _ => match text.strip_prefix("cuda:").filter(|n| !n.starts_with('+')).map(str::parse) {
                 Some(Ok(number)) => Ok(Self::Cuda(number)),
                 _ => Err(format!(
                     "device `{text}` is not known; wanted \"auto\", \"cpu\" or \"cuda:0\", \"cuda:1\" …"
@@ -56,23 +57,26 @@ impl From<DeviceRecipe> for String {
 }
 
 /// The device, and in words which one and why.
+///
+/// A GPU gets one stream for all threads. Candle's usual device has one for each, which nothing puts in order, so a
+/// tensor that one thread makes and another reads, as the sampler's do, might be read before it is there.
 pub(crate) fn resolve(wish: DeviceRecipe) -> Result<(Device, String)> {
     match wish {
         DeviceRecipe::Cpu => Ok((Device::Cpu, "the CPU, as the recipe says".into())),
         DeviceRecipe::Auto if !cfg!(feature = "cuda") => {
-            Ok((Device::Cpu, "the CPU: this build has no CUDA".into()))
+            Ok((Device::Cpu, "the CPU: this build has no CUDA (build with `--features cuda`)".into()))
         }
-        DeviceRecipe::Auto => match Device::new_cuda(0) {
+        DeviceRecipe::Auto => match Device::new_cuda_with_stream(0) {
             Ok(device) => Ok((device, "GPU 0".into())),
             Err(error) => Ok((Device::Cpu, format!("the CPU: no usable GPU: {error}"))),
         },
         DeviceRecipe::Cuda(number) if !cfg!(feature = "cuda") => Err(Usage::error(format!(
-            "device = \"cuda:{number}\", but this build has no CUDA: build with `--features cuda` where the CUDA toolkit is, or set device = \"cpu\""
+            "device `cuda:{number}` cannot be used: this build has no CUDA; build with `--features cuda` where the CUDA toolkit is, or choose \"auto\" or \"cpu\""
         ))),
-        DeviceRecipe::Cuda(number) => match Device::new_cuda(number) {
+        DeviceRecipe::Cuda(number) => match Device::new_cuda_with_stream(number) {
             Ok(device) => Ok((device, format!("GPU {number}"))),
             Err(error) => Err(Usage::error(format!(
-                "device = \"cuda:{number}\" cannot be used: {error}; set device = \"cpu\" or another number"
+                "device `cuda:{number}` cannot be used: {error}; choose another number, \"auto\" or \"cpu\""
             ))),
         },
     }
@@ -91,7 +95,7 @@ mod tests {
             assert_eq!(String::from(device), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceRecipe::Cuda(0)));
-        for text in ["gpu", "metal", "cuda:", "cuda:x", "cuda:-1", ""] {
+        for text in ["gpu", "metal", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", ""] {
             let error = text.parse::<DeviceRecipe>().expect_err("refused");
             assert!(error.contains(&format!("`{text}`")) && error.contains("wanted"), "{error}");
         }

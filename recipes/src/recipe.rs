@@ -593,6 +593,16 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_not_one_is_refused_where_it_stands() {
+        for device in ["gpu", "metal", "cuda:first"] {
+            let line = format!("[policy]\ndevice = \"{device}\"\n");
+            let error = tiny(|text| text.replace("[policy]\n", &line)).expect_err("refused").to_string();
+            assert!(error.contains("line ") && error.contains("column 10"), "{error}");
+            assert!(error.contains(&format!("device `{device}` is not known; wanted \"auto\"")), "{error}");
+        }
+    }
+
+    #[test]
     fn a_missing_key_is_named() {
         let error = tiny(|text| text.replace("truncated", "# truncated")).expect_err("refused").to_string();
         assert!(error.contains("missing field `truncated`"), "{error}");

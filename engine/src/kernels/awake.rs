@@ -46,10 +46,19 @@ pub fn awake<R: Send>(f: impl FnOnce() -> R + Send) -> R {
             std::hint::spin_loop();
         }
         closed.store(true, Ordering::SeqCst);
-        let result = f();
-        done.store(true, Ordering::Relaxed);
-        result
+        // also if `f` panics: the others would look for work for ever, and the scope waits for them
+        let _done = Done(&done);
+        f()
     })
+}
+
+/// Sets the flag when it goes.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +86,15 @@ mod tests {
                 assert_eq!(sum, 20 * (0..64u64).map(|i| i * i.saturating_sub(1) / 2).sum::<u64>());
             }
         }
+    }
+
+    #[test]
+    fn a_panic_inside_comes_out() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("pool");
+        let inside = std::panic::AssertUnwindSafe(|| pool.install(|| awake(|| panic!("inside"))));
+        let caught = std::panic::catch_unwind(inside);
+        assert_eq!(caught.expect_err("it came out").downcast_ref(), Some(&"inside"));
+        assert_eq!(pool.install(|| awake(|| 7)), 7);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub enum DeviceRecipe {
     /// The CPU.
     Cpu,
     /// A GPU by its number.
-    Cuda(usize),
+    Cuda(u16),
 }
 
 impl std::str::FromStr for DeviceRecipe {
@@ -73,7 +73,7 @@ pub(crate) fn resolve(wish: DeviceRecipe) -> Result<(Device, String)> {
         DeviceRecipe::Cuda(number) if !cfg!(feature = "cuda") => Err(Usage::error(format!(
             "device `cuda:{number}` cannot be used: this build has no CUDA; build with `--features cuda` where the CUDA toolkit is, or choose \"auto\" or \"cpu\""
         ))),
-        DeviceRecipe::Cuda(number) => match Device::new_cuda_with_stream(number) {
+        DeviceRecipe::Cuda(number) => match Device::new_cuda_with_stream(usize::from(number)) {
             Ok(device) => Ok((device, format!("GPU {number}"))),
             Err(error) => Err(Usage::error(format!(
                 "device `cuda:{number}` cannot be used: {error}; choose another number, \"auto\" or \"cpu\""
@@ -95,7 +95,7 @@ mod tests {
             assert_eq!(String::from(device), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceRecipe::Cuda(0)));
-        for text in ["gpu", "metal", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", ""] {
+        for text in ["gpu", "metal", "cuda:", "cuda:x", "cuda:-1", "cuda:4294967296", "cuda:+1", ""] {
             let error = text.parse::<DeviceRecipe>().expect_err("refused");
             assert!(error.contains(&format!("`{text}`")) && error.contains("wanted"), "{error}");
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::{evenkeel, fail, metrics, succeed};
+use crate::{evenkeel, fail, metrics, run, succeed};
 
 const SETTINGS: &[&str] = &[
     "rl.steps=14",
@@ -80,4 +80,27 @@ fn a_folder_that_holds_no_run_cannot_be_resumed() {
     let folder = tempfile::tempdir().expect("folder");
     let error = fail(folder.path(), &["train", "--resume", "nothing"], 2);
     assert!(error.contains("`nothing` is no run to resume"), "{error}");
+}
+
+#[test]
+fn a_run_that_goes_on_in_other_arithmetic_says_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = ["--set", "rl.steps=2", "--set", "save.every=1", "--set", "eval.prompts=5"];
+    succeed(folder.path(), &[&["train", "tiny", "--out", "run"], &settings[..]].concat());
+    let resume = || {
+        let output = run(folder.path(), &["train", "--resume", "run"]);
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(!resume().contains("bit for bit"));
+    let plan = folder.path().join("run/plan.json");
+    let text = std::fs::read_to_string(&plan).expect("plan");
+    assert!(text.contains("\"numerics\": \"f32\""), "{text}");
+    std::fs::write(&plan, text.replace("\"numerics\": \"f32\"", "\"numerics\": \"amx\"")).expect("written");
+    let told = resume();
+    assert!(
+        told.contains("computed in amx and goes on in f32: it will not be the same, bit for bit"),
+        "{told}"
+    );
+    assert!(!resume().contains("bit for bit"), "the plan is up to date again");
 }

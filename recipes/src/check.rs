@@ -23,6 +23,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "context": plan.config.max_position_embeddings,
             "stop_tokens": plan.stop_tokens,
             "compute": plan.choice.reason,
+            "numerics": plan.choice.numerics(),
         },
         "prompts": plan.tasks.len(),
         "held_out_prompts": plan.held_out.len(),

@@ -10,7 +10,7 @@ use engine::model::Compute;
 use crate::cli::Usage;
 use crate::recipe::ComputeRecipe;
 
-/// Parameters from which bf16 is worth its rounding: below, a step is short anyway.
+/// Parameters from which bf16 is chosen: below, a step is short enough to be exact.
 const LARGE: usize = 50_000_000;
 
 /// What was chosen, and why.
@@ -18,6 +18,17 @@ const LARGE: usize = 50_000_000;
 pub(crate) struct Choice {
     pub(crate) compute: Compute,
     pub(crate) reason: String,
+}
+
+impl Choice {
+    /// What two runs must share to give the same bits: the f32 paths agree among themselves, no others do.
+    pub(crate) fn numerics(&self) -> &'static str {
+        match self.compute {
+            Compute::Composed => "candle",
+            Compute::Fused(kernel) if kernel.path().is_bf16() => kernel.path().name(),
+            Compute::Fused(_) => "f32",
+        }
+    }
 }
 
 /// Decides for a model of so many parameters on a device, described by `place`.
@@ -46,7 +57,7 @@ pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device, pl
             (f32, format!("f32 by {}: the processor has neither AMX nor AVX-512 BF16", name(f32)))
         }
         (ComputeRecipe::Auto, Some(_)) if parameters < LARGE => {
-            (f32, format!("f32 by {}: with {parameters} parameters bf16 would gain little", name(f32)))
+            (f32, format!("f32 by {}: at {parameters} parameters it is fast enough to be exact", name(f32)))
         }
         (ComputeRecipe::Auto, Some(bf16)) => (bf16, format!("bf16 by {}: the fastest here", name(bf16))),
     };

@@ -60,6 +60,12 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
         }
     }
     line(&format!("computing in {}", plan.choice.reason));
+    if let Some(before) = numerics_of(out).filter(|before| before != plan.choice.numerics()) {
+        line(&format!(
+            "the run so far was computed in {before} and goes on in {}: it will not be the same, bit for bit, as if it had not been interrupted",
+            plan.choice.numerics()
+        ));
+    }
     folder.trim_metrics(at)?;
     write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
     write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
@@ -318,6 +324,12 @@ fn write_accuracy(folder: &mut RunFolder, stage: Stage, accuracy: Option<Accurac
         })),
         None => Ok(()),
     }
+}
+
+/// How a run that goes on was computed until now.
+fn numerics_of(out: &Path) -> Option<String> {
+    let plan: Value = serde_json::from_slice(&std::fs::read(out.join("plan.json")).ok()?).ok()?;
+    plan["policy"]["numerics"].as_str().map(str::to_owned)
 }
 
 /// The accuracy before training, from the metrics of a run that goes on.

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use engine::Tensors;
 use engine::gradient::{self, Sequence};
@@ -35,9 +35,6 @@ const SHAPES: [(&str, &str, [usize; 7]); 4] = [
 pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
     let threads =
         args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let mut report = Report { args, threads, out, lines: json!({}) };
-    // everything happens inside the pool; only the report stays outside
     if let Some(shape) = args.shape.iter().find(|shape| !known(shape)) {
         let known: Vec<&str> = SHAPES.iter().map(|(name, ..)| *name).collect();
         return Err(Usage::error(format!(
@@ -45,6 +42,8 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
             known.join(", ")
         )));
     }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let mut report = Report { args, threads, out, lines: json!({}) };
     let machine = pool.install(|| Machine::measure(args))?;
     report.machine(&machine)?;
     let wants = |part: BenchPart| args.parts.is_empty() || args.parts.contains(&part);
@@ -74,14 +73,12 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
                 if wants(BenchPart::Train) {
                     for recompute in [Recompute::None, Recompute::Layer] {
                         policy.set_recompute(recompute);
+                        engine::kernels::trim();
                         forget_peak_memory();
                         let step = pool.install(|| train(&mut policy, args))?;
                         report.train(shape, &policy, path, recompute, step)?;
-                        engine::kernels::trim();
                     }
                 }
-                drop(policy);
-                engine::kernels::trim();
             }
         }
     }
@@ -278,15 +275,14 @@ fn decode(policy: &Policy, rows: usize, context: usize, args: &BenchArgs) -> Res
         let hidden = policy.extend(&mut inputs)?;
         let places: Vec<u32> = (0..rows as u32).collect();
         let logits = policy.logits(&hidden, &places)?;
-        next.par_iter_mut().zip(logits.par_chunks_exact(vocab)).enumerate().for_each(
-            |(row, (next, logits))| {
+        next.par_iter_mut().zip(logits.par_chunks_exact(vocab)).enumerate().try_for_each(
+            |(row, (next, logits))| -> Result<()> {
                 let uniform = f64::from(scattered((row * 1000 + token) as u32)) * 14.0 + 0.5;
-                if let Some(drawn) = draw(logits, &sampling, uniform.clamp(0.0, 0.999)) {
-                    next[0] = drawn.token;
-                }
+                let drawn = draw(logits, &sampling, uniform.clamp(0.0, 0.999));
+                next[0] = drawn.context("the logits are not finite")?.token;
+                Ok(())
             },
-        );
-        Ok(())
+        )
     };
     for token in 0..args.tokens {
         let begun = Instant::now();

@@ -43,7 +43,7 @@ enum Command {
     /// Measure this machine, and how near training and sampling come to its limits.
     ///
     /// First the peak of multiply-adds and the memory's bandwidth, then matrix products, decoding and training steps at the
-    /// shapes of real models, with arbitrary weights. Takes some minutes and, at 0.6B, about 12 GB of memory.
+    /// shapes of real models, with arbitrary weights. Takes some minutes and, at 0.6B, up to 20 GB of memory.
     Bench(BenchArgs),
     /// List the built-in recipes, or print one.
     Recipes {

@@ -82,7 +82,7 @@ pub fn draw(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Draw> {
     let weight = |z: f32| f64::from(exp(z * inverse - stats.max));
     if !sampling.truncates() {
         // first the block, by sums that are known already, then the place in it
-        let sums = blocks.iter().map(|(max, sum)| f64::from(*sum) * f64::from(max - stats.max).exp());
+        let sums = blocks.iter().map(|(max, sum)| f64::from(*sum) * f64::from(exp(max - stats.max)));
         let sums: Vec<f64> = sums.collect();
         let target = uniform * sums.iter().sum::<f64>();
         let (block, before) = pick(sums.into_iter(), 0.0, target)?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use data::{PolicyVersion, Prompt, Rollout, StepSeed, StopReason, TokenSeed};
 use engine::kernels::awake;
-use engine::model::{KvRow, ModelError, Policy, Tokenizer};
+use engine::model::{Compute, KvRow, ModelError, Policy, Tokenizer};
 use rayon::prelude::*;
 
 use crate::draw::{Draw, Sampling, draw};
@@ -149,7 +149,7 @@ impl Sampler<'_> {
             progress(finished, drawn);
             if !active.is_empty() {
                 drawn += active.len();
-                if self.split_rows() {
+                if self.split_rows() || !self.own_kernels() {
                     self.advance(tasks, &mut active, &stops)?;
                 } else {
                     in_pool(|| awake(|| self.advance(tasks, &mut active, &stops)))?;
@@ -235,7 +235,12 @@ impl Sampler<'_> {
 
     /// Whether threads share the rows instead of each product.
     fn split_rows(&self) -> bool {
-        4 * self.policy.config().parameter_count() < SPLIT_ROWS_BELOW
+        self.own_kernels() && 4 * self.policy.config().parameter_count() < SPLIT_ROWS_BELOW
+    }
+
+    /// Whether this process computes, and not a GPU.
+    fn own_kernels(&self) -> bool {
+        matches!(self.policy.compute(), Compute::Fused(_))
     }
 
     fn push(

@@ -7,7 +7,7 @@
 use candle_core::{Device, Tensor, Var};
 
 use crate::Result;
-use crate::model::{Grads, Policy, Scores, Sequences};
+use crate::model::{Grads, Policy, Scores, Sequences, Targets};
 use crate::objective::Loss;
 
 /// One prompt, at least a token long, and one completion of it, at least a token long.
@@ -96,7 +96,7 @@ pub fn log_probs(
     for rows in micro_batches(sequences, micro_batch_tokens) {
         let packed = Packed::new(sequences, &rows);
         let (hidden, _) = policy.forward(&packed.sequences, false)?;
-        let scores = policy.score(&hidden, &packed.places, &packed.targets, temperature)?;
+        let scores = policy.score(&hidden, &packed.targets(temperature))?;
         scatter(&mut stats, &rows, packed.stats(&scores));
     }
     Ok(stats)
@@ -134,14 +134,17 @@ fn micro_batch(
     total: &mut Gradients,
 ) -> Result<()> {
     let (hidden, trace) = policy.forward(&packed.sequences, true)?;
-    let stats = packed.stats(&policy.score(&hidden, &packed.places, &packed.targets, temperature)?);
+    let trace = trace.expect("a forward that keeps gives a trace");
+    let targets = packed.targets(temperature);
+    let scores = policy.score(&hidden, &targets)?;
+    let stats = packed.stats(&scores);
 
     let time = packed.completions.iter().copied().max().unwrap_or(0);
     let within: Vec<usize> = (0..rows.len()).collect();
     let log_probs = Var::from_tensor(&pad(&within, time, |row| &stats.log_probs[row])?)?;
     let padded = Padded { rows, time, log_probs };
     let loss = loss(&padded)?;
-    if let (Some(d_grid), Some(trace)) = (loss.loss.backward()?.get(&padded.log_probs), trace) {
+    if let Some(d_grid) = loss.loss.backward()?.get(&padded.log_probs) {
         let d_grid = d_grid.to_vec2::<f32>()?;
         let d_log_probs: Vec<f32> = d_grid
             .iter()
@@ -149,8 +152,7 @@ fn micro_batch(
             .flat_map(|(row, length)| row[..*length].iter().copied())
             .collect();
         if d_log_probs.iter().any(|d| *d != 0.0) {
-            let (places, targets) = (&packed.places, &packed.targets);
-            policy.backward(trace, &hidden, places, targets, temperature, &d_log_probs, &mut total.grads)?;
+            policy.backward(trace, &hidden, &targets, &scores, &d_log_probs, &mut total.grads)?;
         }
     }
     total.loss += f64::from(loss.loss.to_scalar::<f32>()?);
@@ -166,7 +168,7 @@ struct Packed {
     /// Positions among all tokens whose next token is scored, one for each completion token.
     places: Vec<u32>,
     /// The tokens that come next there.
-    targets: Vec<u32>,
+    next: Vec<u32>,
     completions: Vec<usize>,
 }
 
@@ -175,19 +177,23 @@ impl Packed {
         let mut packed = Self {
             sequences: Sequences::default(),
             places: Vec::new(),
-            targets: Vec::new(),
+            next: Vec::new(),
             completions: Vec::new(),
         };
         for row in rows {
             let Sequence { prompt, completion } = all[*row];
             let start = (packed.sequences.tokens().len() + prompt.len() - 1) as u32;
             packed.places.extend(start..start + completion.len() as u32);
-            packed.targets.extend_from_slice(completion);
+            packed.next.extend_from_slice(completion);
             packed.completions.push(completion.len());
             let read: Vec<u32> = prompt.iter().chain(&completion[..completion.len() - 1]).copied().collect();
             packed.sequences.push(&read);
         }
         packed
+    }
+
+    fn targets(&self, temperature: f64) -> Targets<'_> {
+        Targets { places: &self.places, tokens: &self.next, temperature }
     }
 
     /// Values for all tokens in a line, cut into rows.

@@ -7,7 +7,7 @@
 use candle_core::{Device, Tensor};
 
 use crate::kernels::{AdamStep, adam};
-use crate::model::weights::Source;
+use crate::model::weights::{Source, missing};
 use crate::model::{Flat, Grads, Policy};
 use crate::schedule::Schedule;
 use crate::transform::{AdamW, Chain, Context, OptimizerConfig, spared};
@@ -63,7 +63,7 @@ impl Optimizer {
     /// counts as an update of the schedule.
     ///
     /// # Errors
-    /// If a gradient is not finite, or restored state does not fit the policy: nothing has changed then.
+    /// If a gradient is not finite or another policy's, or restored state does not fit: nothing has changed then.
     pub fn update(&mut self, policy: &mut Policy, grads: &Grads) -> Result<UpdateStats> {
         let (grad_norm, bad) = grads.global_norm()?;
         if let Some(name) = bad {
@@ -103,8 +103,7 @@ impl Optimizer {
             None => Moments::from_tensors(&self.state[adamw.place()], grads)?,
         };
         self.state[adamw.place()].clear();
-        moments.step += 1;
-        let correct = |beta: f64| (1.0 / (1.0 - beta.powi(moments.step as i32))) as f32;
+        let correct = |beta: f64| (1.0 / (1.0 - beta.powi(moments.step as i32 + 1))) as f32;
         let max = adamw.max_grad_norm;
         let step = AdamStep {
             scale: if max > 0.0 { (max / (grad_norm + 1e-6)).min(1.0) as f32 } else { 1.0 },
@@ -116,33 +115,17 @@ impl Optimizer {
             learning_rate: learning_rate as f32,
             decay: 0.0,
         };
-        policy.update_flat(|weights| {
-            for (name, _) in grads.layout().parameters() {
+        let updated = policy.update_flat(grads.layout(), |weights| {
+            for name in grads.layout().names() {
                 let decay = if spared(name) { 0.0 } else { adamw.weight_decay as f32 };
                 let step = AdamStep { decay, ..step };
                 let (m, v) = (moments.m.get_mut(name), moments.v.get_mut(name));
                 adam(&step, weights.get_mut(name), grads.get(name), m, v);
             }
         });
+        moments.step += u32::from(updated.is_ok());
         self.moments = Some(moments);
-        Ok(())
-    }
-
-    /// The tensors that outlive an update, under the transform's place in the chain: names and shapes.
-    fn entries(&self) -> Vec<(String, Vec<usize>)> {
-        let chain = self.state.iter().enumerate().flat_map(|(place, state)| {
-            state.iter().map(move |(name, tensor)| (format!("{place}.{name}"), tensor.dims().to_vec()))
-        });
-        let mut all: Vec<_> = chain.collect();
-        if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw) {
-            let place = adamw.place();
-            all.push((format!("{place}.step"), vec![1]));
-            for kind in ["m", "v"] {
-                let parameters = moments.m.layout().parameters().iter();
-                all.extend(parameters.map(|(name, shape)| (format!("{place}.{kind}.{name}"), shape.clone())));
-            }
-        }
-        all
+        Ok(updated?)
     }
 
     /// A copy of everything that outlives an update but the count.
@@ -150,7 +133,7 @@ impl Optimizer {
     /// # Errors
     /// If a tensor cannot be made.
     pub fn state(&self) -> Result<Tensors> {
-        self.names().into_iter().map(|name| Ok((name.clone(), self.tensor(&name)?))).collect()
+        self.entries().into_iter().map(|(name, _)| Ok((name.clone(), self.tensor(&name)?))).collect()
     }
 
     /// Puts a saved state back.
@@ -178,29 +161,37 @@ impl Optimizer {
 }
 
 impl Source for Optimizer {
-    fn names(&self) -> Vec<String> {
-        self.entries().into_iter().map(|(name, _)| name).collect()
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.entries().into_iter().find(|(known, _)| known == name).map(|(_, shape)| shape)
+    /// Names begin with the transform's place in the chain.
+    fn entries(&self) -> Vec<(String, Vec<usize>)> {
+        let chain = self.state.iter().enumerate().flat_map(|(place, state)| {
+            state.iter().map(move |(name, tensor)| (format!("{place}.{name}"), tensor.dims().to_vec()))
+        });
+        let mut all: Vec<_> = chain.collect();
+        if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw) {
+            let place = adamw.place();
+            all.push((format!("{place}.step"), vec![1]));
+            for (kind, flat) in [("m", &moments.m), ("v", &moments.v)] {
+                let shape = |name| flat.layout().shape(name).unwrap_or_default().to_vec();
+                all.extend(flat.layout().names().map(|name| (format!("{place}.{kind}.{name}"), shape(name))));
+            }
+        }
+        all
     }
 
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
-        let missing = || candle_core::Error::CannotFindTensor { path: name.to_owned() };
-        let (place, rest) = name.split_once('.').ok_or_else(missing)?;
-        let place: usize = place.parse().map_err(|_| missing())?;
+        let split = name.split_once('.').and_then(|(place, rest)| Some((place.parse::<usize>().ok()?, rest)));
+        let (place, rest) = split.ok_or_else(|| missing(name))?;
         if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw)
             && place == adamw.place()
         {
-            if rest == "step" {
-                return Tensor::new(&[moments.step], &Device::Cpu);
-            }
-            let (kind, parameter) = rest.split_once('.').ok_or_else(missing)?;
-            let flat = if kind == "m" { &moments.m } else { &moments.v };
-            return flat.tensor(parameter, &self.shape(name).ok_or_else(missing)?);
+            return match rest.split_once('.') {
+                Some(("m", parameter)) => moments.m.tensor(parameter),
+                Some(("v", parameter)) => moments.v.tensor(parameter),
+                _ if rest == "step" => Tensor::new(&[moments.step], &Device::Cpu),
+                _ => Err(missing(name)),
+            };
         }
-        self.state.get(place).and_then(|state| state.get(rest)).cloned().ok_or_else(missing)
+        self.state.get(place).and_then(|state| state.get(rest)).cloned().ok_or_else(|| missing(name))
     }
 }
 
@@ -213,7 +204,8 @@ impl Moments {
         };
         let mut moments = Self { step, m: Flat::zeros(like.layout()), v: Flat::zeros(like.layout()) };
         for (kind, flat) in [("m", &mut moments.m), ("v", &mut moments.v)] {
-            for (name, shape) in like.layout().parameters() {
+            for name in like.layout().names() {
+                let shape = like.layout().shape(name).unwrap_or_default();
                 let key = format!("{kind}.{name}");
                 match state.get(&key) {
                     Some(saved) if saved.dims() != shape => {

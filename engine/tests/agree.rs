@@ -7,7 +7,7 @@ use common::{Fixture, MODELS, flat, near, near_tensor};
 use engine::Tensors;
 use engine::gradient::{self, Gradients};
 use engine::kernels::{Kernel, Path};
-use engine::model::{Compute, Policy, Recompute};
+use engine::model::{Compute, KvRow, ModelError, Policy, Recompute, Sequences, Targets};
 use engine::objective::Loss;
 
 const ADVANTAGES: [f32; 8] = [0.5, -1.0, 0.0, 0.25, 0.0, 1.5, -0.75, 0.0];
@@ -98,14 +98,15 @@ fn keeping_what_is_inside_a_layer_changes_no_bit() {
 fn the_statistics_of_a_distribution_are_those_of_its_logits() {
     let f = Fixture::load("qwen3-tiny");
     let prompts = f.prompts();
-    let mut sequences = engine::model::Sequences::default();
+    let mut sequences = Sequences::default();
     prompts.iter().for_each(|p| sequences.push(p));
     let (hidden, _) = f.policy.forward(&sequences, false).expect("hidden");
     let places: Vec<u32> = (0..sequences.tokens().len() as u32).collect();
-    let targets: Vec<u32> = places.iter().map(|place| place * 7 % 128).collect();
+    let tokens: Vec<u32> = places.iter().map(|place| place * 7 % 128).collect();
     let logits = f.policy.logits(&hidden, &places).expect("logits");
     for temperature in [0.5, 1.0, 2.0] {
-        let scores = f.policy.score(&hidden, &places, &targets, temperature).expect("scores");
+        let targets = Targets { places: &places, tokens: &tokens, temperature };
+        let scores = f.policy.score(&hidden, &targets).expect("scores");
         for (row, z) in logits.chunks(128).enumerate() {
             let e: Vec<f64> = z.iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
             let total: f64 = e.iter().sum();
@@ -118,11 +119,54 @@ fn the_statistics_of_a_distribution_are_those_of_its_logits() {
                     "{what} of row {row}: {found}, not {wanted}"
                 );
             };
-            close("log-prob", scores.log_probs[row], p[targets[row] as usize].ln());
+            close("log-prob", scores.log_probs[row], p[tokens[row] as usize].ln());
             close("entropy", scores.entropy[row], -p.iter().map(|p| p * p.ln()).sum::<f64>());
-            close("sum of squares", scores.sum_of_squares[row], p.iter().map(|p| p * p).sum());
-            close("largest", scores.best_probability[row], *largest);
-            assert_eq!(scores.best[row] as usize, best);
+            close("sum of squares", scores.rows[row].sum_of_squares(), p.iter().map(|p| p * p).sum());
+            close("largest", scores.rows[row].best_probability(), *largest);
+            assert_eq!(scores.rows[row].best as usize, best);
         }
+    }
+}
+
+#[test]
+fn no_rows_empty_rows_and_single_tokens_are_computed_like_any() {
+    for kernel in kernels() {
+        let f = Fixture::computing("qwen3-tiny", Compute::Fused(kernel));
+        let width = f.policy.config().hidden_size;
+        let alone = |rows: &[&[u32]]| {
+            let mut sequences = Sequences::default();
+            rows.iter().for_each(|row| sequences.push(row));
+            let (hidden, trace) = f.policy.forward(&sequences, true).expect("hidden");
+            let places: Vec<u32> = (0..sequences.tokens().len() as u32).collect();
+            let targets = Targets { places: &places, tokens: sequences.tokens(), temperature: 1.0 };
+            let scores = f.policy.score(&hidden, &targets).expect("scores");
+            let (trace, d) = (trace.expect("kept"), vec![1.0; places.len()]);
+            let mut grads = f.policy.zero_grads();
+            f.policy.backward(trace, &hidden, &targets, &scores, &d, &mut grads).expect("backward");
+            (hidden.numbers().expect("numbers"), grads.flat().expect("in one line").numbers().to_vec())
+        };
+        let (hidden, grads) = alone(&[]);
+        assert!(hidden.is_empty() && grads.iter().all(|g| *g == 0.0));
+        let (hidden, grads) = alone(&[&[], &[]]);
+        assert!(hidden.is_empty() && grads.iter().all(|g| *g == 0.0));
+        let (one, grads) = alone(&[&[5]]);
+        assert!(one.len() == width && grads.iter().all(|g| g.is_finite()));
+        let with_empty = alone(&[&[], &[5], &[7, 8, 9], &[]]);
+        assert!(with_empty.0[..width] == one && with_empty == alone(&[&[5], &[7, 8, 9]]), "{kernel:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_another_policy_is_refused() {
+    let kernels: Vec<Kernel> = kernels().collect();
+    let load = |name, compute| Fixture::computing(name, compute).policy;
+    let policy = load("qwen3-tiny", Compute::Fused(kernels[0]));
+    let mut others =
+        vec![load("qwen2-tiny", Compute::Fused(kernels[0])), load("qwen3-tiny", Compute::Composed)];
+    others.extend(kernels[1..].iter().map(|kernel| load("qwen3-tiny", Compute::Fused(*kernel))));
+    for other in &others {
+        let mut row = KvRow::new(other, 8).expect("row");
+        assert!(other.extend(&mut [(&mut row, &[1, 2])]).is_ok());
+        assert!(matches!(policy.extend(&mut [(&mut row, &[3])]), Err(ModelError::Foreign)));
     }
 }

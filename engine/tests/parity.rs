@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use common::{Completions, Fixture, flat, kept, near, near_number, near_tensor, tensors};
 use engine::baseline::{BaselineConfig, Scale, advantages};
 use engine::gradient::{self, Gradients, Sequence};
-use engine::model::{Compute, KvRow, Policy, Sequences};
+use engine::model::{Compute, KvRow, Policy, Sequences, Targets};
 use engine::objective::preference::{Pairs, PreferenceLoss};
 use engine::objective::{
     Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, Level, Loss, ObjectiveConfig, Sapo, Tokens,
@@ -42,7 +42,8 @@ fn logits_log_probs_and_entropies_match() {
             }
             let (hidden, _) = f.policy.forward(&sequences, false).expect("hidden");
             let places: Vec<u32> = (0..targets.len() as u32).collect();
-            let scores = f.policy.score(&hidden, &places, &targets, 1.0).expect("scores");
+            let targets = Targets { places: &places, tokens: &targets, temperature: 1.0 };
+            let scores = f.policy.score(&hidden, &targets).expect("scores");
             let what = |quantity: &str| format!("{} {case} {quantity}", f.name);
 
             let wanted: Vec<f32> =

@@ -128,9 +128,11 @@ fn write_tensors(file: &Path, parts: &[(&str, &dyn Source)]) -> Result<()> {
     let failure = RefCell::new(None);
     let mut entries = Vec::new();
     for (part, source) in parts {
-        for name in source.names() {
+        for (name, shape) in source.entries() {
             let full = if part.is_empty() { name.clone() } else { format!("{part}.{name}") };
-            entries.push((full, Entry::new(*source, name, &failure)?));
+            // counters are whole numbers and a number long; everything else is f32
+            let whole = shape == [1] && source.tensor(&name)?.dtype() == DType::U32;
+            entries.push((full, Entry { source: *source, name, shape, whole, failure: &failure }));
         }
     }
     safetensors::serialize_to_file(entries, None, file)?;
@@ -149,19 +151,7 @@ struct Entry<'a> {
     failure: &'a RefCell<Option<candle_core::Error>>,
 }
 
-impl<'a> Entry<'a> {
-    fn new(
-        source: &'a dyn Source,
-        name: String,
-        failure: &'a RefCell<Option<candle_core::Error>>,
-    ) -> candle_core::Result<Self> {
-        let missing = || candle_core::Error::CannotFindTensor { path: name.clone() };
-        let shape = source.shape(&name).ok_or_else(missing)?;
-        // counters are whole numbers and a number long; everything else is f32
-        let whole = shape == [1] && source.tensor(&name)?.dtype() == DType::U32;
-        Ok(Self { source, name, shape, whole, failure })
-    }
-
+impl Entry<'_> {
     fn bytes(&self) -> candle_core::Result<Vec<u8>> {
         let tensor = self.source.tensor(&self.name)?.flatten_all()?;
         Ok(if self.whole {

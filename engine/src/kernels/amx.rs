@@ -50,14 +50,17 @@ struct Configuration([u8; 64]);
 
 impl Configured {
     /// Eight tiles of 16 rows by 64 bytes.
-    pub(super) fn new() -> Self {
+    ///
+    /// # Safety
+    /// The process has leave to use the unit: [`permitted`].
+    pub(super) unsafe fn new() -> Self {
         let mut configuration = Configuration([0; 64]);
         configuration.0[0] = 1; // palette
         for tile in 0..8 {
             configuration.0[16 + 2 * tile] = 64; // bytes a row, low half
             configuration.0[48 + tile] = 16; // rows
         }
-        // SAFETY: only reached on the AMX path, which `permitted` has proved; the operand is a valid configuration.
+        // SAFETY: the caller vouches for the leave; the operand is a valid configuration.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
         Self(())
     }
@@ -184,11 +187,14 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
     }
 }
 
-/// Operations done in so many rounds of four products of tiles, in registers alone. Called with the kernel in hand.
-pub(super) fn peak(rounds: usize) -> f64 {
-    let _tiles = Configured::new();
-    // SAFETY: the unit is configured, and nothing touches memory.
+/// Operations done in so many rounds of four products of tiles, in registers alone.
+///
+/// # Safety
+/// The process has leave to use the unit: [`permitted`].
+pub(super) unsafe fn peak(rounds: usize) -> f64 {
+    // SAFETY: the caller vouches for the leave; the unit is configured, and nothing else touches memory.
     unsafe {
+        let _tiles = Configured::new();
         for _ in 0..rounds {
             Hardware::dot::<0, 6, 4>();
             Hardware::dot::<1, 6, 5>();

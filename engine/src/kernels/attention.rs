@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::kernel::Kernel;
-use super::math::{dot, exp, sum, wide};
+use super::math::{dot, exp, max, sum, wide};
 use super::pack::{PANEL, View, round};
 use super::product::{Panels, Start, product, product_with_panels};
 use super::rows::Rows;
@@ -224,10 +224,7 @@ impl Block<'_, '_> {
                 let seen = self.segment.base + self.queries.start + row / self.shape.shared() + 1;
                 let (scores, hidden) = scores.split_at_mut(seen);
                 hidden.fill(0.0);
-                let mut max = f32::NEG_INFINITY;
-                for score in scores.iter() {
-                    max = if *score > max { *score } else { max };
-                }
+                let max = max(scores, |score| score);
                 for score in scores.iter_mut() {
                     *score = exp(*score - max);
                 }
@@ -313,7 +310,7 @@ pub fn attend(
     }
 }
 
-/// Where gradients of one kind go: a token every `stride` numbers, heads side by side, the first at `first`.
+/// Where gradients of one kind go: a token every `stride` numbers, heads side by side.
 pub struct Gradient<'a> {
     /// All tokens.
     pub data: &'a mut [f32],
@@ -349,6 +346,7 @@ pub fn attend_backward(
     let mut first = 0;
     let segments: Vec<Segment<'_>> = lengths
         .iter()
+        .filter(|length| **length > 0)
         .map(|length| {
             let keys =
                 Keys::Rows { k: &k[first * k_stride..], k_stride, v: &v[first * v_stride..], v_stride };
@@ -357,11 +355,8 @@ pub fn attend_backward(
             segment
         })
         .collect();
-    let tasks: Vec<(&Segment<'_>, usize)> = segments
-        .iter()
-        .filter(|segment| segment.count > 0)
-        .flat_map(|segment| (0..shape.kv_heads).map(move |head| (segment, head)))
-        .collect();
+    let tasks: Vec<(&Segment<'_>, usize)> =
+        segments.iter().flat_map(|segment| (0..shape.kv_heads).map(move |head| (segment, head))).collect();
     let targets =
         [(Rows::new(dq.data), dq.stride), (Rows::new(dk.data), dk.stride), (Rows::new(dv.data), dv.stride)];
     let put = |(target, _): (Rows, usize), place: usize, row: &[f32]| {

@@ -298,8 +298,9 @@ macro_rules! peak {
     ($name:ident, $inner:ident, $features:literal, $sum:expr, $terms:literal, $about:literal) => {
         #[doc = $about]
         ///
-        /// Only for machines that have the instructions: called where a kernel proves it.
-        pub(super) fn $name(rounds: usize) -> f64 {
+        /// # Safety
+        /// The machine has the instructions.
+        pub(super) unsafe fn $name(rounds: usize) -> f64 {
             /// # Safety
             /// The machine has the instructions.
             #[target_feature(enable = $features)]
@@ -315,7 +316,7 @@ macro_rules! peak {
                 }
                 sums.into_iter().flatten().map(|sum| _mm512_reduce_add_ps(sum)).sum()
             }
-            // SAFETY: `super::peak` calls it with a kernel of this path in hand.
+            // SAFETY: the caller vouches for the instructions.
             std::hint::black_box(unsafe { $inner(rounds) });
             (rounds * 28 * 16 * 2 * $terms) as f64
         }

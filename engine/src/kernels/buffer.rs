@@ -21,6 +21,8 @@ const ALIGN: usize = 64;
 pub struct Buffer {
     block: ManuallyDrop<Block>,
     length: usize,
+    /// Whether the block goes back to the system and not to the pool.
+    fresh: bool,
 }
 
 struct Block {
@@ -124,7 +126,13 @@ impl Buffer {
             }
             found
         });
-        Self { block: ManuallyDrop::new(block.unwrap_or_else(|| Block::new(capacity))), length }
+        Self { block: ManuallyDrop::new(block.unwrap_or_else(|| Block::new(capacity))), length, fresh: false }
+    }
+
+    /// `length` zeros straight from the system, which get them back at the end: for what lives long and has a size of its
+    /// own. Pages that are never used cost nothing.
+    pub fn fresh(length: usize) -> Self {
+        Self { block: ManuallyDrop::new(Block::new(size_of(length))), length, fresh: true }
     }
 
     /// `length` zeros.
@@ -171,6 +179,11 @@ impl DerefMut for Buffer {
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
+        if self.fresh {
+            let mut copy = Self::fresh(self.length);
+            copy.copy_from_slice(self);
+            return copy;
+        }
         Self::from_slice(self)
     }
 }
@@ -179,6 +192,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: the block is taken once, here, and the buffer is not used afterwards.
         let block = unsafe { ManuallyDrop::take(&mut self.block) };
+        if self.fresh {
+            return;
+        }
         let mut block = Some(block);
         if block.as_ref().is_some_and(|block| block.capacity <= SMALL) {
             // a thread that is ending has no list of its own any more

@@ -112,13 +112,10 @@ impl Kernel {
 }
 
 fn limit() -> Result<Option<Path>, UnknownPath> {
-    match std::env::var(VARIABLE) {
-        Err(_) => Ok(None),
-        Ok(text) => {
-            let found = Path::ALL.into_iter().find(|path| path.name() == text.trim());
-            found.map(Some).ok_or(UnknownPath { found: text })
-        }
-    }
+    let Some(text) = std::env::var_os(VARIABLE) else { return Ok(None) };
+    let text = text.to_string_lossy().into_owned();
+    let found = Path::ALL.into_iter().find(|path| path.name() == text.trim());
+    found.map(Some).ok_or(UnknownPath { found: text })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -68,6 +68,21 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     total(parts)
 }
 
+/// The largest f(xᵢ); NaN if one is, −∞ of nothing.
+#[inline(always)]
+pub(super) fn max(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut parts = [f32::NEG_INFINITY; LANES];
+    let mut nan = false;
+    for x in x.chunks(LANES) {
+        for (part, x) in parts.iter_mut().zip(x) {
+            let y = f(*x);
+            nan |= y.is_nan();
+            *part = if y > *part { y } else { *part };
+        }
+    }
+    if nan { f32::NAN } else { parts.into_iter().fold(f32::NEG_INFINITY, f32::max) }
+}
+
 /// Σ aᵢ bᵢ in [`LANES`] parts.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {

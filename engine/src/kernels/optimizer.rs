@@ -63,14 +63,3 @@ pub fn squared_norm(x: &[f32]) -> f64 {
     let parts: Vec<f64> = x.par_chunks(CHUNK).map(|x| f64::from(wide(|| dot(x, x)))).collect();
     parts.iter().sum()
 }
-
-/// `to[i] += factor · from[i]`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn axpy(factor: f32, from: &[f32], to: &mut [f32]) {
-    assert_eq!(from.len(), to.len());
-    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| {
-        wide(|| to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from));
-    });
-}

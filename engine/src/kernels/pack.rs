@@ -57,7 +57,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Room for a weight matrix; products with it are undefined numbers until [`Self::fill`] was called for all rows.
+    /// Room for a weight matrix; all zeros until [`Self::fill`].
     pub fn new(kernel: Kernel, outputs: usize, inputs: usize) -> Self {
         let groups = kernel.groups(inputs);
         let panels = Buffer::zeros(outputs.div_ceil(PANEL) * groups * PANEL);
@@ -103,19 +103,14 @@ impl Packed {
         );
     }
 
-    /// Outputs: columns of a product with it.
-    pub fn outputs(&self) -> usize {
+    /// Columns of a product with it.
+    pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// Inputs: terms of each sum.
-    pub fn inputs(&self) -> usize {
+    /// Terms of each sum.
+    pub(super) fn inputs(&self) -> usize {
         self.inputs
-    }
-
-    /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        4 * self.panels.len()
     }
 
     pub(super) fn kernel(&self) -> Kernel {
@@ -131,6 +126,16 @@ impl Packed {
     }
 }
 
+/// Calls `f` with each chunk of words and its number, side by side if asked.
+fn chunks(words: &mut [u32], size: usize, parallel: bool, f: impl Fn((usize, &mut [u32])) + Send + Sync) {
+    if size == 0 {
+    } else if parallel {
+        words.par_chunks_mut(size).enumerate().for_each(f);
+    } else {
+        words.chunks_mut(size).enumerate().for_each(f);
+    }
+}
+
 /// Packs a right operand `(k, n)` into panels.
 pub(super) fn pack_panels(
     kernel: Kernel,
@@ -142,31 +147,21 @@ pub(super) fn pack_panels(
 ) {
     let size = kernel.groups(k) * PANEL;
     let columns = b.t();
-    if across(kernel, columns) && size > 0 {
-        let many = |(chunk, words): (usize, &mut [u32])| {
+    if across(kernel, columns) {
+        chunks(words, ACROSS * size, parallel, |(chunk, words)| {
             let first = chunk * ACROSS * PANEL;
             let total = (n - first).min(ACROSS * PANEL);
             pack_across(kernel, columns.part(first, 0), total, k, words, PANEL, true);
-        };
-        if parallel {
-            words.par_chunks_mut(ACROSS * size).enumerate().for_each(many);
-        } else {
-            words.chunks_mut(ACROSS * size).enumerate().for_each(many);
-        }
-        return;
-    }
-    let one = |(panel, words): (usize, &mut [u32])| {
-        let first = panel * PANEL;
-        let count = PANEL.min(n - first);
-        if count < PANEL {
-            words.fill(0);
-        }
-        pack(kernel, columns.part(first, 0), count, k, words, PANEL);
-    };
-    if parallel {
-        words.par_chunks_mut(size.max(1)).enumerate().for_each(one);
+        });
     } else {
-        words.chunks_mut(size.max(1)).enumerate().for_each(one);
+        chunks(words, size, parallel, |(panel, words)| {
+            let first = panel * PANEL;
+            let count = PANEL.min(n - first);
+            if count < PANEL {
+                words.fill(0);
+            }
+            pack(kernel, columns.part(first, 0), count, k, words, PANEL);
+        });
     }
 }
 
@@ -180,33 +175,22 @@ pub(super) fn pack_strips(
     parallel: bool,
 ) {
     let (width, groups) = (kernel.strip(m), kernel.groups(k));
-    if kernel.path() != Path::Amx && across(kernel, a) && groups > 0 {
-        let many = |(chunk, words): (usize, &mut [u32])| {
+    if kernel.path() != Path::Amx && across(kernel, a) {
+        chunks(words, ACROSS * width * groups, parallel, |(chunk, words)| {
             let first = chunk * ACROSS * width;
             let total = (m - first).min(ACROSS * width);
             pack_across(kernel, a.part(first, 0), total, k, words, width, false);
-        };
-        if parallel {
-            words.par_chunks_mut(ACROSS * width * groups).enumerate().for_each(many);
-        } else {
-            words.chunks_mut(ACROSS * width * groups).enumerate().for_each(many);
-        }
-        return;
-    }
-    let one = |(strip, words): (usize, &mut [u32])| {
-        let first = strip * width;
-        let count = width.min(m - first);
-        if kernel.path() == Path::Amx {
-            pack_amx(a.part(first, 0), count, k, words);
-        } else {
-            pack(kernel, a.part(first, 0), count, k, words, count);
-        }
-    };
-    let size = (width * groups).max(1);
-    if parallel {
-        words.par_chunks_mut(size).enumerate().for_each(one);
+        });
     } else {
-        words.chunks_mut(size).enumerate().for_each(one);
+        chunks(words, width * groups, parallel, |(strip, words)| {
+            let first = strip * width;
+            let count = width.min(m - first);
+            if kernel.path() == Path::Amx {
+                pack_amx(a.part(first, 0), count, k, words);
+            } else {
+                pack(kernel, a.part(first, 0), count, k, words, count);
+            }
+        });
     }
 }
 

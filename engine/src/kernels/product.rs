@@ -45,7 +45,7 @@ impl<'a> From<&'a Packed> for Right<'a> {
     }
 }
 
-/// Words of a strip of the left operand, or of panels, that should stay in the second-level cache.
+/// Words of the left operand that should stay in the second-level cache.
 const LEFT_WORDS: usize = 128 << 10;
 /// Groups of a panel that stay in the first-level cache while the strips pass by.
 pub(super) const INNER: usize = 256;
@@ -276,7 +276,8 @@ impl Block<'_> {
     fn tiles(&self, strips: std::ops::Range<usize>, panels: std::ops::Range<usize>, out: Out) {
         let width = self.kernel.strip(self.rows);
         #[cfg(target_arch = "x86_64")]
-        let _tiles = (self.kernel.path() == Path::Amx).then(super::amx::Configured::new);
+        // SAFETY: holding a kernel of this path proves the leave to use the unit.
+        let _tiles = (self.kernel.path() == Path::Amx).then(|| unsafe { super::amx::Configured::new() });
         let inner = if self.kernel.path() == Path::Amx { 2 * INNER } else { INNER };
         for panel in panels {
             let columns = PANEL.min(self.width - panel * PANEL);

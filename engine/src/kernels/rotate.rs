@@ -40,13 +40,13 @@ pub fn rotate(
     let tokens = cos.len() / half;
     let target = Rows::new(out);
     blocks(tokens, tokens * from.count * width, |tokens| {
-        for token in tokens {
-            let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
-            for head in 0..from.count {
-                let x = &x[token * from.stride + from.first + head * width..][..width];
-                // SAFETY: the heads of a token are written by the block that has it.
-                let out = unsafe { target.part(token * to.stride + to.first + head * width, width) };
-                wide(|| {
+        wide(|| {
+            for token in tokens {
+                let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
+                for head in 0..from.count {
+                    let x = &x[token * from.stride + from.first + head * width..][..width];
+                    // SAFETY: the heads of a token are written by the block that has it.
+                    let out = unsafe { target.part(token * to.stride + to.first + head * width, width) };
                     let (low, high) = out.split_at_mut(half);
                     let inverse = norm.map_or(1.0, |(_, eps)| inverse_root(x, eps));
                     for i in 0..half {
@@ -58,9 +58,9 @@ pub fn rotate(
                         low[i] = a * cos[i] - b * sin[i];
                         high[i] = a * sin[i] + b * cos[i];
                     }
-                });
+                }
             }
-        }
+        });
     });
 }
 
@@ -89,14 +89,14 @@ pub fn rotate_back(
         // SAFETY: each block has sums of its own.
         let dw = unsafe { sums.part(tokens.start / BLOCK * width, width) };
         let mut turned = vec![0f32; width];
-        for token in tokens {
-            let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
-            for head in 0..from.count {
-                let dy = &dy[token * to.stride + to.first + head * width..][..width];
-                let place = token * from.stride + from.first + head * width;
-                // SAFETY: the heads of a token are written by the block that has it.
-                let dx = unsafe { target.part(place, width) };
-                wide(|| {
+        wide(|| {
+            for token in tokens {
+                let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
+                for head in 0..from.count {
+                    let dy = &dy[token * to.stride + to.first + head * width..][..width];
+                    let place = token * from.stride + from.first + head * width;
+                    // SAFETY: the heads of a token are written by the block that has it.
+                    let dx = unsafe { target.part(place, width) };
                     let out = if norm.is_some() { &mut *turned } else { &mut *dx };
                     let (low, high) = out.split_at_mut(half);
                     for i in 0..half {
@@ -107,9 +107,9 @@ pub fn rotate_back(
                         dx.fill(0.0);
                         norm_row_backward(&x[place..][..width], weight, eps, &turned, dx, dw);
                     }
-                });
+                }
             }
-        }
+        });
     });
     if let Some(d_norm) = d_norm {
         for part in parts.chunks_exact(width) {

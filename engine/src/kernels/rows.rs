@@ -52,7 +52,7 @@ impl Rows {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add_rows(from: &[f32], to: &mut [f32]) {
+pub(super) fn add_rows(from: &[f32], to: &mut [f32]) {
     assert_eq!(from.len(), to.len());
     wide(|| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
 }

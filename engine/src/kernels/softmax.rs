@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::math::{LANES, exp, sum, total, wide};
+use super::math::{LANES, exp, max, sum, total, wide};
 use super::rows::SMALL;
 
 /// What a softmax over some logits needs and tells: fed block by block in order, the same for one row and for many.
@@ -111,51 +111,38 @@ impl RowStats {
         (f64::from(self.sum).ln() - f64::from(self.weighted) / f64::from(self.sum)) as f32
     }
 
+    /// Probability of the likeliest.
+    pub fn best_probability(&self) -> f32 {
+        1.0 / self.sum
+    }
+
     /// Σ p².
     pub fn sum_of_squares(&self) -> f32 {
         self.squares / (self.sum * self.sum)
     }
 }
 
-/// The largest number and the first place that holds it. NaN is taken for the largest.
+/// The largest number times `factor` and the first place that holds it. NaN is taken for the largest.
 #[inline(always)]
 fn largest(logits: &[f32], factor: f32) -> (f32, usize) {
-    let mut parts = [f32::NEG_INFINITY; LANES];
-    let mut nan = false;
-    let mut whole = logits.chunks_exact(LANES);
-    for chunk in &mut whole {
-        for (part, z) in parts.iter_mut().zip(chunk) {
-            let z = z * factor;
-            nan |= z.is_nan();
-            *part = if z > *part { z } else { *part };
-        }
-    }
-    for (part, z) in parts.iter_mut().zip(whole.remainder()) {
-        let z = z * factor;
-        nan |= z.is_nan();
-        *part = if z > *part { z } else { *part };
-    }
-    if nan {
-        return (f32::NAN, 0);
-    }
-    let max = parts.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let max = max(logits, |z| z * factor);
     (max, logits.iter().position(|z| z * factor == max).unwrap_or(0))
 }
 
-/// Takes a block of logits `(rows, width)`, whose rows begin every `stride` numbers, into the statistics of each row.
+/// Takes a block of logits `(rows, width)`, the first of which are number `first`, into the statistics of each row.
 ///
 /// # Panics
 /// If there are not as many rows as statistics.
 pub fn softmax_stats(
     logits: &[f32],
-    stride: usize,
     width: usize,
     first: usize,
     inverse_temperature: f32,
     stats: &mut [RowStats],
 ) {
+    assert_eq!(logits.len(), stats.len() * width, "a row of logits for each of the statistics");
     let one = |(row, stats): (usize, &mut RowStats)| {
-        let row = &logits[row * stride..][..width];
+        let row = &logits[row * width..][..width];
         for (block, logits) in row.chunks(RowStats::BLOCK).enumerate() {
             stats.take(logits, first + block * RowStats::BLOCK, inverse_temperature);
         }
@@ -203,5 +190,67 @@ pub fn softmax_backward(
         logits.chunks_exact_mut(width.max(1)).enumerate().for_each(one);
     } else {
         logits.par_chunks_exact_mut(width.max(1)).enumerate().with_min_len(8).for_each(one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logits(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + 13) % 4001) as f32 / 300.0 - 6.0).collect()
+    }
+
+    #[test]
+    fn a_draw_and_a_score_of_the_same_logits_have_the_same_bits() {
+        for count in [1, 15, 2048, 2049, 10_000] {
+            for inverse in [1.0, 1.4] {
+                let mut z = logits(count);
+                // the largest comes late, so that sums so far are scaled
+                z[count - 1] += 9.0;
+                let (drawn, scored) = (RowStats::for_draw(&z, inverse).0, RowStats::of(&z, inverse));
+                assert_eq!(
+                    (drawn.max, drawn.sum, drawn.best),
+                    (scored.max, scored.sum, scored.best),
+                    "{count} logits"
+                );
+                assert_eq!(scored.best as usize, count - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_softmax() {
+        let z = logits(5000);
+        let stats = RowStats::of(&z, 0.5);
+        let e: Vec<f64> = z.iter().map(|z| (f64::from(*z) / 2.0).exp()).collect();
+        let total: f64 = e.iter().sum();
+        let p = || e.iter().map(|e| e / total);
+        let close =
+            |found: f32, wanted: f64| assert!((f64::from(found) - wanted).abs() < 1e-5, "{found} {wanted}");
+        close(stats.log_prob(z[77], 0.5), (e[77] / total).ln());
+        close(stats.entropy(), -p().map(|p| p * p.ln()).sum::<f64>());
+        close(stats.sum_of_squares(), p().map(|p| p * p).sum());
+        close(stats.best_probability(), p().fold(0.0, f64::max));
+    }
+
+    #[test]
+    fn forbidden_tokens_and_nan_are_seen() {
+        let stats = RowStats::of(&[f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY], 1.0);
+        assert_eq!((stats.best, stats.entropy(), stats.log_prob(0.0, 1.0)), (1, 0.0, 0.0));
+        assert_eq!(stats.log_prob(f32::NEG_INFINITY, 1.0), f32::NEG_INFINITY);
+        assert!(RowStats::of(&[1.0, f32::NAN], 1.0).sum.is_nan());
+    }
+
+    #[test]
+    fn the_gradient_of_a_row_sums_to_nothing() {
+        let (mut z, width) = (logits(600), 300);
+        let stats = [RowStats::of(&z[..width], 2.0), RowStats::of(&z[width..], 2.0)];
+        softmax_backward(&mut z, width, 0, 2.0, &stats, &[3, 299], &[0.5, -1.5]);
+        for (row, target, d) in [(0, 3, 0.5f32), (1, 299, -1.5)] {
+            let row = &z[row * width..][..width];
+            assert!(row.iter().sum::<f32>().abs() < 1e-5);
+            assert!(row.iter().enumerate().all(|(i, g)| (i == target) == (g * d > 0.0)));
+        }
     }
 }

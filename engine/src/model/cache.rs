@@ -70,7 +70,12 @@ pub(super) struct SlabRow {
 
 impl SlabRow {
     pub(super) fn new(layout: KvLayout, layers: usize) -> Self {
-        Self { layout, slab: Buffer::zeros(layers * layout.words()), length: 0 }
+        Self { layout, slab: Buffer::fresh(layers * layout.words()), length: 0 }
+    }
+
+    /// Layers that it has room for.
+    pub(super) fn layers(&self) -> usize {
+        self.slab.len() / self.layout.words().max(1)
     }
 
     pub(super) fn layer(&self, layer: usize) -> &[f32] {

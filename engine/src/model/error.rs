@@ -341,9 +341,9 @@ pub enum ModelError {
     #[error("own kernels compute on the CPU; on another device candle does")]
     FusedElsewhere,
 
-    /// Keys, hidden states or gradients of a policy that computes in another way.
-    #[error("the row, trace or gradient belongs to a policy that computes in another way")]
-    ForeignRow,
+    /// Keys, hidden states or gradients of a policy of another shape, or that computes in another way.
+    #[error("the keys, hidden states or gradient belong to a policy of another shape or way to compute")]
+    Foreign,
 
     /// A layer gave a number that no later layer can use.
     #[error(

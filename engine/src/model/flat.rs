@@ -7,42 +7,39 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 
 use super::ModelConfig;
+use super::weights::missing;
 use crate::kernels::{Buffer, squared_norm};
 
 /// Which part of the line is which parameter.
 #[derive(Debug, PartialEq)]
 pub struct Layout {
-    parameters: Vec<(String, Vec<usize>)>,
-    places: BTreeMap<String, Range<usize>>,
+    names: Vec<String>,
+    /// Place and shape of each.
+    places: BTreeMap<String, (Range<usize>, Vec<usize>)>,
     total: usize,
 }
 
 impl Layout {
     /// The parameters of a configuration, in its order.
     pub fn new(config: &ModelConfig) -> Self {
-        let parameters = config.parameters();
-        let (mut places, mut total) = (BTreeMap::new(), 0);
-        for (name, shape) in &parameters {
+        let (mut names, mut places, mut total) = (Vec::new(), BTreeMap::new(), 0);
+        for (name, shape) in config.parameters() {
             let size: usize = shape.iter().product();
-            places.insert(name.clone(), total..total + size);
+            names.push(name.clone());
+            places.insert(name, (total..total + size, shape));
             total += size;
         }
-        Self { parameters, places, total }
+        Self { names, places, total }
     }
 
-    /// Where a parameter lies, if there is one of that name.
-    pub fn place(&self, name: &str) -> Option<Range<usize>> {
-        self.places.get(name).cloned()
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
-    /// Names and shapes, in order.
-    pub fn parameters(&self) -> &[(String, Vec<usize>)] {
-        &self.parameters
-    }
-
-    /// Numbers in all.
-    pub fn total(&self) -> usize {
-        self.total
+    /// The shape of a parameter, if there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.places.get(name).map(|(_, shape)| shape.as_slice())
     }
 }
 
@@ -56,7 +53,7 @@ pub struct Flat {
 impl Flat {
     /// All zeros.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
-        Self { layout: layout.clone(), numbers: Buffer::zeros(layout.total()) }
+        Self { layout: layout.clone(), numbers: Buffer::zeros(layout.total) }
     }
 
     /// What is what.
@@ -67,11 +64,6 @@ impl Flat {
     /// All numbers.
     pub fn numbers(&self) -> &[f32] {
         &self.numbers
-    }
-
-    /// All numbers, to be changed.
-    pub fn numbers_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers
     }
 
     /// Those of one parameter.
@@ -92,7 +84,10 @@ impl Flat {
     }
 
     fn at(&self, name: &str) -> Range<usize> {
-        self.layout.place(name).unwrap_or_else(|| panic!("no parameter is called `{name}`"))
+        match self.layout.places.get(name) {
+            Some((range, _)) => range.clone(),
+            None => panic!("no parameter is called `{name}`"),
+        }
     }
 
     /// Whether there is a parameter of that name.
@@ -103,9 +98,10 @@ impl Flat {
     /// A copy of one parameter as a tensor on the CPU.
     ///
     /// # Errors
-    /// If it cannot be made.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Tensor::from_slice(self.get(name), shape, &Device::Cpu)
+    /// If there is none of that name, or it cannot be made.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (range, shape) = self.layout.places.get(name).ok_or_else(|| missing(name))?;
+        Tensor::from_slice(&self.numbers[range.clone()], shape.as_slice(), &Device::Cpu)
     }
 
     /// A copy of everything as tensors on the CPU.
@@ -113,13 +109,11 @@ impl Flat {
     /// # Errors
     /// If they cannot be made.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        let parameters = self.layout.parameters.iter();
-        parameters.map(|(name, shape)| Ok((name.clone(), self.tensor(name, shape)?))).collect()
+        self.layout.names().map(|name| Ok((name.to_owned(), self.tensor(name)?))).collect()
     }
 
     /// Σ x² of every parameter, in the order of the layout.
     pub fn squared_norms(&self) -> Vec<(&str, f64)> {
-        let parameters = self.layout.parameters.iter();
-        parameters.map(|(name, _)| (name.as_str(), squared_norm(self.get(name)))).collect()
+        self.layout.names().map(|name| (name, squared_norm(self.get(name)))).collect()
     }
 }

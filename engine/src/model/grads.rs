@@ -72,3 +72,48 @@ impl Grads {
         Ok((squares.iter().map(|(_, square)| square).sum::<f64>().sqrt(), bad))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::flat::Layout;
+    use super::super::{ModelConfig, NewModel};
+    use super::*;
+
+    fn config() -> ModelConfig {
+        let new = NewModel {
+            hidden_size: 8,
+            intermediate_size: 12,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            head_dim: 4,
+            vocab_size: None,
+            max_position_embeddings: 16,
+            rope_theta: 1e4,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: true,
+        };
+        new.config(10, vec![1], None).expect("config")
+    }
+
+    #[test]
+    fn the_norm_is_over_all_parameters_and_the_broken_one_is_named() {
+        let name = "model.layers.1.self_attn.k_norm.weight";
+        let mut flat = Flat::zeros(&Arc::new(Layout::new(&config())));
+        flat.get_mut(name)[2] = 3.0;
+        flat.get_mut("model.norm.weight")[0] = -4.0;
+        let grads = Grads { body: GradsBody::Flat(flat.clone()), any: true };
+        assert_eq!(grads.global_norm().expect("norm"), (5.0, None));
+        for bad in [f32::NAN, f32::INFINITY] {
+            flat.get_mut(name)[1] = bad;
+            let grads = Grads { body: GradsBody::Flat(flat.clone()), any: true };
+            let (norm, named) = grads.global_norm().expect("norm");
+            assert!(!norm.is_finite() && named.as_deref() == Some(name));
+        }
+        let untouched = Grads { body: GradsBody::Flat(flat), any: false };
+        assert!(untouched.is_empty() && untouched.flat().is_none());
+        assert_eq!(untouched.global_norm().expect("norm"), (0.0, None));
+    }
+}

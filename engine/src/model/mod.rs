@@ -28,7 +28,7 @@ pub use error::ModelError;
 pub use flat::{Flat, Layout};
 pub use grads::Grads;
 pub use hub::Hub;
-pub use policy::{Compute, Hidden, Policy, Recompute, Scores, Trace};
+pub use policy::{Compute, Hidden, Policy, Recompute, Scores, Targets, Trace};
 pub use sequences::Sequences;
 pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::Tokenizer;

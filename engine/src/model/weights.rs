@@ -31,10 +31,8 @@ const TASK: usize = 1 << 16;
 
 /// Named tensors that are asked for one at a time, so that a model need not exist twice to be saved.
 pub trait Source {
-    /// All names.
-    fn names(&self) -> Vec<String>;
-    /// The shape of a tensor, if there is one of that name.
-    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+    /// All names, with shapes.
+    fn entries(&self) -> Vec<(String, Vec<usize>)>;
     /// The tensor.
     ///
     /// # Errors
@@ -43,15 +41,17 @@ pub trait Source {
 }
 
 impl Source for BTreeMap<String, Tensor> {
-    fn names(&self) -> Vec<String> {
-        self.keys().cloned().collect()
-    }
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.get(name).map(|tensor| tensor.dims().to_vec())
+    fn entries(&self) -> Vec<(String, Vec<usize>)> {
+        self.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect()
     }
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
-        self.get(name).cloned().ok_or_else(|| candle_core::Error::CannotFindTensor { path: name.to_owned() })
+        self.get(name).cloned().ok_or_else(|| missing(name))
     }
+}
+
+/// No tensor has this name.
+pub(crate) fn missing(name: &str) -> candle_core::Error {
+    candle_core::Error::CannotFindTensor { path: name.to_owned() }
 }
 
 /// A type in which weights are written.

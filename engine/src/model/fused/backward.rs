@@ -10,20 +10,10 @@ use crate::model::flat::Flat;
 use crate::model::policy::{EMBEDDING, NORM};
 
 impl Fused {
-    #[expect(clippy::too_many_arguments, reason = "what the two forward calls took and gave")]
-    pub(in crate::model) fn backward(
-        &self,
-        trace: FusedTrace,
-        hidden: &[f32],
-        places: &[u32],
-        targets: &[u32],
-        temperature: f64,
-        d_log_probs: &[f32],
-        grads: &mut Flat,
-    ) {
+    /// Adds the gradient of everything but the head, from ∂L/∂hidden.
+    pub(in crate::model) fn backward(&self, trace: FusedTrace, d_hidden: Buffer, grads: &mut Flat) {
         let s = &self.sizes;
         let FusedTrace { tokens, lengths, rope, mut inputs, mut inside } = trace;
-        let d_hidden = self.head_backward(hidden, places, targets, temperature, d_log_probs, grads);
         let last = inputs.pop().expect("a trace ends with the input of the final norm");
         let mut dx = Buffer::zeros(last.len());
         let norm = self.weights.get(NORM);

@@ -3,7 +3,7 @@
 use super::Fused;
 use crate::kernels::{Buffer, Right, RowStats, Start, View, product, softmax_backward, softmax_stats};
 use crate::model::flat::Flat;
-use crate::model::policy::Scores;
+use crate::model::policy::{Scores, Targets};
 
 /// Columns of the head that are computed at a time; a multiple of [`RowStats::BLOCK`].
 const VOCAB: usize = 2 * RowStats::BLOCK;
@@ -51,69 +51,54 @@ impl Fused {
         }
     }
 
-    fn stats(&self, rows: &[f32], targets: &[u32], inverse: f32) -> (Vec<RowStats>, Vec<f32>) {
-        let mut stats = vec![RowStats::default(); targets.len()];
-        let mut chosen = vec![0f32; targets.len()];
-        self.logits_by_part(rows, |logits, first, width| {
-            softmax_stats(logits, width, width, first, inverse, &mut stats);
-            for (row, (target, chosen)) in targets.iter().zip(&mut chosen).enumerate() {
-                let target = *target as usize;
-                if (first..first + width).contains(&target) {
-                    *chosen = logits[row * width + target - first];
+    pub(in crate::model) fn score(&self, hidden: &[f32], targets: &Targets<'_>) -> Scores {
+        let inverse = (1.0 / targets.temperature) as f32;
+        let mut stats = vec![RowStats::default(); targets.tokens.len()];
+        let mut chosen = vec![0f32; targets.tokens.len()];
+        self.logits_by_part(&self.gather(hidden, targets.places), |logits, first, width| {
+            softmax_stats(logits, width, first, inverse, &mut stats);
+            for (row, (token, chosen)) in targets.tokens.iter().zip(&mut chosen).enumerate() {
+                let token = *token as usize;
+                if (first..first + width).contains(&token) {
+                    *chosen = logits[row * width + token - first];
                 }
             }
         });
-        (stats, chosen)
-    }
-
-    pub(in crate::model) fn score(
-        &self,
-        hidden: &[f32],
-        places: &[u32],
-        targets: &[u32],
-        temperature: f64,
-    ) -> Scores {
-        let inverse = (1.0 / temperature) as f32;
-        let (stats, chosen) = self.stats(&self.gather(hidden, places), targets, inverse);
         Scores {
             log_probs: stats.iter().zip(&chosen).map(|(stats, z)| stats.log_prob(*z, inverse)).collect(),
             entropy: stats.iter().map(RowStats::entropy).collect(),
-            sum_of_squares: stats.iter().map(RowStats::sum_of_squares).collect(),
-            best: stats.iter().map(|stats| stats.best).collect(),
-            best_probability: stats.iter().map(|stats| 1.0 / stats.sum).collect(),
+            rows: stats,
         }
     }
 
-    /// ∂L/∂hidden; the head's gradient is added to `grads`. One part of the vocabulary at a time:
-    /// ∂ ln π(y)/∂z = onehot(y) − p.
-    pub(super) fn head_backward(
+    /// ∂L/∂hidden, from the statistics that [`Self::score`] gave; the head's gradient is added to `grads`. One part of the
+    /// vocabulary at a time: ∂ ln π(y)/∂z = onehot(y) − p.
+    pub(in crate::model) fn head_backward(
         &self,
         hidden: &[f32],
-        places: &[u32],
-        targets: &[u32],
-        temperature: f64,
+        targets: &Targets<'_>,
+        stats: &[RowStats],
         d_log_probs: &[f32],
         grads: &mut Flat,
     ) -> Buffer {
         let s = &self.sizes;
-        let inverse = (1.0 / temperature) as f32;
-        let rows = self.gather(hidden, places);
-        let (stats, _) = self.stats(&rows, targets, inverse);
+        let (tokens, inverse) = (targets.tokens, (1.0 / targets.temperature) as f32);
+        let rows = self.gather(hidden, targets.places);
         let (weight, d_weight) = (self.weights.get(self.head_name), grads.get_mut(self.head_name));
         let mut d_rows = Buffer::zeros(rows.len());
         self.logits_by_part(&rows, |logits, first, width| {
-            softmax_backward(logits, width, first, inverse, &stats, targets, d_log_probs);
+            softmax_backward(logits, width, first, inverse, stats, tokens, d_log_probs);
             let d_logits = View::rows(logits, width);
             let part = first * s.hidden..(first + width) * s.hidden;
             let weight = View::rows(&weight[part.clone()], s.hidden);
-            let size = (targets.len(), s.hidden, width);
+            let size = (tokens.len(), s.hidden, width);
             product(self.kernel, size, d_logits, weight, &mut d_rows, s.hidden, Start::Add);
-            let size = (width, s.hidden, targets.len());
+            let size = (width, s.hidden, tokens.len());
             let right = View::rows(&rows, s.hidden);
             product(self.kernel, size, d_logits.t(), right, &mut d_weight[part], s.hidden, Start::Add);
         });
         let mut d_hidden = Buffer::zeros(hidden.len());
-        for (place, row) in places.iter().zip(d_rows.chunks_exact(s.hidden)) {
+        for (place, row) in targets.places.iter().zip(d_rows.chunks_exact(s.hidden)) {
             let to = &mut d_hidden[*place as usize * s.hidden..][..s.hidden];
             to.iter_mut().zip(row).for_each(|(to, from)| *to += from);
         }

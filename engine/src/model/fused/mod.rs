@@ -182,8 +182,18 @@ impl Fused {
         &self.weights
     }
 
-    pub(super) fn kv_layout(&self, capacity: usize) -> KvLayout {
+    fn kv_layout(&self, capacity: usize) -> KvLayout {
         KvLayout::new(self.kernel, self.sizes.shape, capacity)
+    }
+
+    /// An empty row with room for so many tokens.
+    pub(super) fn row(&self, capacity: usize) -> SlabRow {
+        SlabRow::new(self.kv_layout(capacity), self.names.len())
+    }
+
+    /// Whether a row is one of this model's.
+    pub(super) fn made(&self, row: &SlabRow) -> bool {
+        row.layout == self.kv_layout(row.layout.capacity()) && row.layers() == self.names.len()
     }
 
     pub(super) fn set(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
@@ -319,6 +329,7 @@ impl Fused {
         let mut first = 0;
         let segments: Vec<Segment<'_>> = lengths
             .iter()
+            .filter(|count| **count > 0)
             .map(|count| {
                 let keys = Keys::Rows {
                     k: &rotated[first * wide + s.query..],
@@ -329,7 +340,6 @@ impl Fused {
                 first += count;
                 Segment { first: first - count, count: *count, base: 0, keys }
             })
-            .filter(|segment| segment.count > 0)
             .collect();
         let mut attended = Buffer::new(first * s.query);
         attend(self.kernel, s.shape, rotated, wide, &segments, &mut attended, s.query);

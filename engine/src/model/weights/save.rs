@@ -8,7 +8,7 @@ use crate::model::error::{ModelError, Result};
 use candle_core::DType;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub fn save(
     max_shard_bytes: u64,
 ) -> Result<Vec<PathBuf>> {
     let parameters = config.parameters();
-    check_complete(config, &parameters, weights)?;
+    check_complete(&parameters, weights)?;
     refuse_present(dir)?;
 
     let bytes_of = |shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
@@ -79,19 +79,19 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(ModelError::io("write", path))
 }
 
-fn check_complete(config: &ModelConfig, parameters: &[Parameter], weights: &dyn Source) -> Result<()> {
+fn check_complete(parameters: &[Parameter], weights: &dyn Source) -> Result<()> {
     let place = "the weights to be saved".to_string();
+    let mut found: BTreeMap<String, Vec<usize>> = weights.entries().into_iter().collect();
     for (name, shape) in parameters {
-        let (name, expected) = (name.clone(), shape.clone());
-        match weights.shape(&name) {
+        let (name, expected, place) = (name.clone(), shape.clone(), place.clone());
+        match found.remove(&name) {
             None => return Err(ModelError::MissingTensor { name, place, expected }),
             Some(found) if found != *shape => return Err(ModelError::Shape { name, place, found, expected }),
             Some(_) => {}
         }
     }
-    let known: BTreeSet<String> = config.parameters().into_iter().map(|(name, _)| name).collect();
-    match weights.names().into_iter().find(|name| !known.contains(name)) {
-        Some(name) => Err(ModelError::UnknownTensor { name }),
+    match found.pop_first() {
+        Some((name, _)) => Err(ModelError::UnknownTensor { name }),
         None => Ok(()),
     }
 }

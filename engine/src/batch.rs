@@ -1,14 +1,17 @@
-//! Scored rollouts become rows with advantages.
+//! Scored rollouts become rows in groups.
 //!
-//! Before: [`data::ScoredRollout`], group by group. After: [`crate::trainer`] computes a loss from the rows. Rows are
-//! rollouts in the order in which they came; those that cannot train keep their place and have no advantage.
+//! Before: [`data::ScoredRollout`], group by group. After: [`crate::trainer`] gives the rows advantages and computes a
+//! loss from them. Rows are rollouts in the order in which they came; those that cannot train keep their place.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use data::ScoredRollout;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, Scale, advantages};
+use crate::baseline::is_equal;
+use crate::gradient::TokenStats;
 use crate::{EngineError, Result};
 
 /// What becomes of a rollout whose token budget ran out.
@@ -33,64 +36,140 @@ pub struct Row {
     pub tokens: Vec<u32>,
     /// ln π(token) as the sampler recorded it, nats, one a token.
     pub sampled_log_probs: Vec<f32>,
-    /// Reward minus baseline, scaled; `None` if the rollout does not train: its reward is absent, it is masked or it
-    /// has no token.
-    pub advantage: Option<f32>,
+    /// What it earned, any penalty included; `None` if that is not known.
+    pub reward: Option<f32>,
+    /// Whether its tokens train: it has a reward and a token, and is not masked.
+    pub trains: bool,
+    /// Reward minus baseline, scaled, one a token; empty as long as nothing was decided.
+    pub advantages: Vec<f32>,
+}
+
+/// The rollouts of one prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowGroup {
+    /// The prompt's id.
+    pub prompt: String,
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// Reward of the prompt's greedy rollout, if one was sampled.
+    pub greedy: Option<f32>,
 }
 
 /// All rollouts of a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     /// One row a rollout, group by group.
     pub rows: Vec<Row>,
-    /// Rollouts in each group.
-    pub group_sizes: Vec<usize>,
-    /// Groups whose known rewards are all equal: they contribute exactly nothing to the policy gradient.
+    /// The groups, in order.
+    pub groups: Vec<RowGroup>,
+    /// Groups whose known rewards are all equal: within them no rollout is better than another.
     pub zero_variance_groups: usize,
     /// Rollouts whose reward is absent.
     pub absent_rewards: usize,
+    /// Whether advantages wait for the ledger, which weighs rollouts by their gradients.
+    pub open: bool,
+    /// What the log-prob pass saw of every row before the step, if there was one; empty of rows that it left out.
+    pub seen: Option<TokenStats>,
+    /// ln π_ref of every token, if there is a KL term; empty of rows that were left out.
+    pub reference: Option<Vec<Vec<f32>>>,
+    /// What the statistics of this batch's baselines came to.
+    pub baseline: BaselineStats,
+}
+
+/// What a batch's weights and baselines came to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BaselineStats {
+    /// Mean over groups of (baseline − mean reward), in units of reward, of baselines that are weighted.
+    pub gap: Option<f64>,
+    /// Correlation within groups between rewards and weights.
+    pub reward_weight_correlation: Option<f64>,
+    /// Spearman's correlation of `length`, `logit` and `lm_head` weights with exact squared gradient norms.
+    pub rank_correlations: Vec<(&'static str, f64)>,
 }
 
 impl Batch {
-    /// Rewards become advantages, group by group. A group is a run of neighbours with the same prompt id.
+    /// Rewards without advantages yet. A group is a run of neighbours with the same prompt id; `greedy` holds rewards of
+    /// greedy rollouts by prompt id.
     ///
     /// # Errors
     /// If a recorded log-prob is not a finite number.
     pub fn new(
         scored: &[ScoredRollout],
-        baseline: &dyn Baseline,
-        scale: Scale,
+        greedy: &BTreeMap<String, f32>,
         truncated: Truncated,
     ) -> Result<Self> {
-        let mut batch =
-            Self { rows: Vec::new(), group_sizes: Vec::new(), zero_variance_groups: 0, absent_rewards: 0 };
+        let mut batch = Self::default();
         for group in scored.chunk_by(|a, b| a.rollout.prompt.id == b.rollout.prompt.id) {
-            let rewards: Vec<Option<f32>> = group.iter().map(|s| reward(s, truncated)).collect();
-            let known: Vec<f32> = rewards.iter().copied().flatten().collect();
-            batch.absent_rewards += rewards.len() - known.len();
-            batch.zero_variance_groups += usize::from(known.windows(2).all(|pair| pair[0] == pair[1]));
-            batch.group_sizes.push(group.len());
-            for (scored, advantage) in group.iter().zip(advantages(baseline, scale, &rewards)) {
+            let prompt = group[0].rollout.prompt.id.clone();
+            let first = batch.rows.len();
+            for scored in group {
                 check(scored)?;
                 let rollout = &scored.rollout;
+                let reward = reward(scored, truncated);
                 let masked = truncated == Truncated::Mask && rollout.truncated();
                 batch.rows.push(Row {
                     prompt_tokens: rollout.prompt_tokens.clone(),
                     tokens: rollout.tokens.clone(),
                     sampled_log_probs: rollout.log_probs.clone(),
-                    advantage: advantage.filter(|_| !masked && !rollout.tokens.is_empty()),
+                    reward,
+                    trains: reward.is_some() && !masked && !rollout.tokens.is_empty(),
+                    advantages: Vec::new(),
                 });
             }
+            batch.groups.push(RowGroup {
+                greedy: greedy.get(&prompt).copied(),
+                prompt,
+                rows: first..batch.rows.len(),
+            });
         }
+        batch.count();
         Ok(batch)
     }
 
-    /// The rows of `parts` mini-batches: groups stay whole, sizes differ by at most one group, and no part is empty.
-    pub fn mini_batches(&self, parts: usize) -> Vec<std::ops::Range<usize>> {
-        let groups = self.group_sizes.len();
-        let row = |group: usize| self.group_sizes[..group].iter().sum::<usize>();
-        let parts = parts.min(groups).max(1);
-        (0..parts).map(|part| row(part * groups / parts)..row((part + 1) * groups / parts)).collect()
+    /// Rows whose advantages are decided already, in groups of these sizes.
+    ///
+    /// # Panics
+    /// If the sizes do not add up to the rows.
+    pub fn from_rows(rows: Vec<Row>, group_sizes: &[usize]) -> Self {
+        let mut first = 0;
+        let groups = group_sizes.iter().enumerate().map(|(number, size)| {
+            first += size;
+            RowGroup { prompt: format!("group {number}"), rows: first - size..first, greedy: None }
+        });
+        let mut batch = Self { groups: groups.collect(), rows, ..Self::default() };
+        assert_eq!(first, batch.rows.len(), "group sizes add up to the rows");
+        batch.count();
+        batch
+    }
+
+    fn count(&mut self) {
+        let equal = |group: &&RowGroup| {
+            let known: Vec<f32> = self.known(group).map(|(_, reward)| reward).collect();
+            known.len() < 2 || is_equal(&known)
+        };
+        self.zero_variance_groups = self.groups.iter().filter(equal).count();
+        self.absent_rewards = self.rows.iter().filter(|row| row.reward.is_none()).count();
+    }
+
+    /// Rows of a group that have a reward, and the reward.
+    pub fn known(&self, group: &RowGroup) -> impl Iterator<Item = (usize, f32)> {
+        group.rows.clone().filter_map(|row| Some((row, self.rows[row].reward?)))
+    }
+
+    /// The groups of `parts` parts: groups stay whole, sizes differ by at most one group, and no part is empty.
+    pub fn parts(groups: Range<usize>, parts: usize) -> Vec<Range<usize>> {
+        let count = groups.len();
+        let parts = parts.min(count).max(1);
+        let at = |part: usize| groups.start + part * count / parts;
+        (0..parts).map(|part| at(part)..at(part + 1)).collect()
+    }
+
+    /// The rows of some groups.
+    pub fn rows_of(&self, groups: &Range<usize>) -> Range<usize> {
+        match (self.groups.get(groups.start), groups.is_empty()) {
+            (Some(first), false) => first.rows.start..self.groups[groups.end - 1].rows.end,
+            _ => 0..0,
+        }
     }
 }
 
@@ -118,7 +197,6 @@ fn check(scored: &ScoredRollout) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::BaselineConfig;
     use data::{Body, PolicyVersion, Prompt, Rollout, Score, StopReason};
 
     fn scored(prompt: &str, reward: Option<f32>, stop: StopReason) -> ScoredRollout {
@@ -142,11 +220,11 @@ mod tests {
     }
 
     fn batch(rollouts: &[ScoredRollout], truncated: Truncated) -> Batch {
-        Batch::new(rollouts, &BaselineConfig::GroupMean, Scale::None, truncated).expect("batch")
+        Batch::new(rollouts, &BTreeMap::from([("b".to_owned(), 0.25)]), truncated).expect("batch")
     }
 
-    fn advantages_of(batch: &Batch) -> Vec<Option<f32>> {
-        batch.rows.iter().map(|row| row.advantage).collect()
+    fn rewards_of(batch: &Batch) -> Vec<Option<f32>> {
+        batch.rows.iter().map(|row| row.reward).collect()
     }
 
     #[test]
@@ -163,36 +241,44 @@ mod tests {
             Truncated::Keep,
         );
         assert_eq!((batch.zero_variance_groups, batch.absent_rewards), (1, 1));
-        assert_eq!(batch.group_sizes, [2, 3]);
-        assert_eq!(advantages_of(&batch), [Some(0.5), Some(-0.5), Some(0.0), Some(0.0), None]);
+        let groups: Vec<_> = batch.groups.iter().map(|g| (g.prompt.as_str(), g.rows.clone(), g.greedy)).collect();
+        assert_eq!(groups, [("a", 0..2, None), ("b", 2..5, Some(0.25))]);
+        assert_eq!(batch.known(&batch.groups[1]).collect::<Vec<_>>(), [(2, 0.3), (3, 0.3)]);
+        assert!(batch.rows[3].trains && !batch.rows[4].trains);
     }
 
     #[test]
     fn a_truncated_rollout_is_kept_masked_or_penalised_as_the_recipe_says() {
         let rollouts =
             [scored("a", Some(1.0), StopReason::Token), scored("a", Some(0.0), StopReason::Length)];
-        assert_eq!(advantages_of(&batch(&rollouts, Truncated::Keep)), [Some(0.5), Some(-0.5)]);
-        assert_eq!(advantages_of(&batch(&rollouts, Truncated::Mask)), [Some(0.5), None]);
-        assert_eq!(advantages_of(&batch(&rollouts, Truncated::Penalise(1.0))), [Some(1.0), Some(-1.0)]);
+        let kept = batch(&rollouts, Truncated::Keep);
+        assert!(kept.rows[1].trains);
+        let masked = batch(&rollouts, Truncated::Mask);
+        assert_eq!(rewards_of(&masked), [Some(1.0), Some(0.0)], "it counts in the baseline");
+        assert!(!masked.rows[1].trains);
+        assert_eq!(rewards_of(&batch(&rollouts, Truncated::Penalise(1.0))), [Some(1.0), Some(-1.0)]);
     }
 
     #[test]
-    fn mini_batches_cover_all_rows_with_whole_groups() {
+    fn parts_cover_all_rows_with_whole_groups() {
         let rollouts: Vec<_> = ["a", "a", "b", "b", "b", "c", "c"]
             .iter()
             .map(|prompt| scored(prompt, Some(0.0), StopReason::Token))
             .collect();
         let batch = batch(&rollouts, Truncated::Keep);
-        assert_eq!(batch.mini_batches(1), vec![0..7]);
-        assert_eq!(batch.mini_batches(2), [0..2, 2..7]);
-        assert_eq!(batch.mini_batches(9), [0..2, 2..5, 5..7]);
+        let parts = |count| -> Vec<_> {
+            Batch::parts(0..3, count).iter().map(|groups| batch.rows_of(groups)).collect()
+        };
+        assert_eq!(parts(1), vec![0..7]);
+        assert_eq!(parts(2), [0..2, 2..7]);
+        assert_eq!(parts(9), [0..2, 2..5, 5..7]);
     }
 
     #[test]
     fn a_log_prob_that_is_not_a_number_is_named() {
         let mut rollout = scored("a", Some(1.0), StopReason::Token);
         rollout.rollout.log_probs[0] = f32::NAN;
-        let error = Batch::new(&[rollout], &BaselineConfig::GroupMean, Scale::None, Truncated::Keep);
+        let error = Batch::new(&[rollout], &BTreeMap::new(), Truncated::Keep);
         let message = error.expect_err("refused").to_string();
         assert!(message.contains("prompt `a` has log-prob NaN at token 0"), "{message}");
     }

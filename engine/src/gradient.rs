@@ -4,11 +4,13 @@
 //! the gradient into a change of the weights. Rows are cut into micro-batches of bounded size; their gradients are
 //! added one after another into one sum.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor, Var};
 
 use crate::Result;
-use crate::model::{Grads, Policy, Scores, Sequences, Targets};
-use crate::objective::Loss;
+use crate::model::{Grads, Policy, RowGrads, Scores, Sequences, Targets};
+use crate::objective::{CorrectionStats, Loss};
 
 /// One prompt, at least a token long, and one completion of it, at least a token long.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +23,7 @@ pub struct Sequence<'a> {
 
 impl Sequence<'_> {
     /// Tokens that the policy reads: the last one is only predicted.
-    fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.prompt.len() + self.completion.len() - 1
     }
 }
@@ -33,6 +35,10 @@ pub struct TokenStats {
     pub log_probs: Vec<Vec<f32>>,
     /// Entropy of the distribution it was drawn from, in nats.
     pub entropy: Vec<Vec<f32>>,
+    /// ‖onehot(token) − π‖² = 1 − 2 π(token) + Σ π²: the squared gradient of ln π by the logits (arXiv:2602.07078).
+    pub logit_norms: Vec<Vec<f32>>,
+    /// Of every sequence ‖∂ Σ ln π/∂(head)‖²; empty unless asked for.
+    pub head_norms: Vec<f64>,
 }
 
 /// The gradient of a loss, and what was seen on the way.
@@ -48,6 +54,8 @@ pub struct Gradients {
     pub kl: f64,
     /// Log-probs and entropies before the update.
     pub stats: TokenStats,
+    /// What the correction for another sampler did.
+    pub correction: CorrectionStats,
 }
 
 /// Rows of one micro-batch on a `(batch, time)` grid on the CPU, padded with zeros on the right.
@@ -58,6 +66,8 @@ pub struct Padded<'a> {
     pub time: usize,
     /// ln π now, `(batch, time)`: a variable, so that the loss can be derived by it.
     pub log_probs: Var,
+    /// Entropy of the distribution that each token was drawn from, likewise.
+    pub entropy: Var,
 }
 
 impl Padded<'_> {
@@ -82,7 +92,8 @@ impl Padded<'_> {
 /// From the log-probs of some rows to their share of the loss.
 pub type LossOf<'a> = dyn Fn(&Padded<'_>) -> Result<Loss> + Sync + 'a;
 
-/// Log-probs and entropies of all completion tokens; logits are divided by `temperature` first.
+/// Log-probs and entropies of all completion tokens; logits are divided by `temperature` first. With `head` the exact
+/// gradient norm of the head is taken as well, which costs about as much as the head's own pass.
 ///
 /// # Errors
 /// If a token is outside the vocabulary or a tensor operation fails.
@@ -91,12 +102,19 @@ pub fn log_probs(
     sequences: &[Sequence<'_>],
     micro_batch_tokens: usize,
     temperature: f64,
+    head: bool,
 ) -> Result<TokenStats> {
     let mut stats = empty_stats(sequences.len());
+    stats.head_norms = vec![0.0; if head { sequences.len() } else { 0 }];
     for rows in micro_batches(sequences, micro_batch_tokens) {
         let packed = Packed::new(sequences, &rows);
         let (hidden, _) = policy.forward(&packed.sequences, false)?;
-        let scores = policy.score(&hidden, &packed.targets(temperature))?;
+        let targets = packed.targets(temperature);
+        let scores = policy.score(&hidden, &targets)?;
+        if head {
+            let norms = policy.head_norms(&hidden, &targets, &scores, &packed.completions)?;
+            rows.iter().zip(norms).for_each(|(row, norm)| stats.head_norms[*row] = norm);
+        }
         scatter(&mut stats, &rows, packed.stats(&scores));
     }
     Ok(stats)
@@ -113,13 +131,29 @@ pub fn gradients(
     temperature: f64,
     loss: &LossOf<'_>,
 ) -> Result<Gradients> {
-    let stats = empty_stats(sequences.len());
     // where there is nothing to add, a line of zeros need not be made
-    let grads = if sequences.is_empty() { Grads::default() } else { policy.zero_grads() };
-    let mut total = Gradients { stats, grads, ..Gradients::default() };
+    let mut grads = if sequences.is_empty() { Grads::default() } else { policy.zero_grads() };
+    let mut total = gradients_into(policy, sequences, micro_batch_tokens, temperature, loss, &mut grads)?;
+    total.grads = grads;
+    Ok(total)
+}
+
+/// The same, with the gradient added to `grads`; that of the result is empty.
+///
+/// # Errors
+/// As [`gradients`].
+pub fn gradients_into(
+    policy: &Policy,
+    sequences: &[Sequence<'_>],
+    micro_batch_tokens: usize,
+    temperature: f64,
+    loss: &LossOf<'_>,
+    grads: &mut Grads,
+) -> Result<Gradients> {
+    let mut total = Gradients { stats: empty_stats(sequences.len()), ..Gradients::default() };
     for rows in micro_batches(sequences, micro_batch_tokens) {
         let packed = Packed::new(sequences, &rows);
-        micro_batch(policy, &packed, &rows, temperature, loss, &mut total)?;
+        micro_batch(policy, &packed, &rows, temperature, loss, &mut total, grads)?;
     }
     Ok(total)
 }
@@ -132,6 +166,7 @@ fn micro_batch(
     temperature: f64,
     loss: &LossOf<'_>,
     total: &mut Gradients,
+    grads: &mut Grads,
 ) -> Result<()> {
     let (hidden, trace) = policy.forward(&packed.sequences, true)?;
     let trace = trace.expect("a forward that keeps gives a trace");
@@ -142,24 +177,155 @@ fn micro_batch(
     let time = packed.completions.iter().copied().max().unwrap_or(0);
     let within: Vec<usize> = (0..rows.len()).collect();
     let log_probs = Var::from_tensor(&pad(&within, time, |row| &stats.log_probs[row])?)?;
-    let padded = Padded { rows, time, log_probs };
+    let entropy = Var::from_tensor(&pad(&within, time, |row| &stats.entropy[row])?)?;
+    let padded = Padded { rows, time, log_probs, entropy };
     let loss = loss(&padded)?;
-    if let Some(d_grid) = loss.loss.backward()?.get(&padded.log_probs) {
-        let d_grid = d_grid.to_vec2::<f32>()?;
-        let d_log_probs: Vec<f32> = d_grid
-            .iter()
-            .zip(&packed.completions)
-            .flat_map(|(row, length)| row[..*length].iter().copied())
-            .collect();
-        if d_log_probs.iter().any(|d| *d != 0.0) {
-            policy.backward(trace, &hidden, &targets, &scores, &d_log_probs, &mut total.grads)?;
-        }
+    let store = loss.loss.backward()?;
+    let line = |var: &Var| -> Result<Vec<f32>> {
+        let Some(grid) = store.get(var) else { return Ok(Vec::new()) };
+        let grid = grid.to_vec2::<f32>()?;
+        let rows = grid.iter().zip(&packed.completions);
+        let line: Vec<f32> = rows.flat_map(|(row, length)| row[..*length].iter().copied()).collect();
+        Ok(if line.iter().any(|d| *d != 0.0) { line } else { Vec::new() })
+    };
+    let (mut d_log_probs, d_entropy) = (line(&padded.log_probs)?, line(&padded.entropy)?);
+    if !(d_log_probs.is_empty() && d_entropy.is_empty()) {
+        d_log_probs.resize(packed.next.len(), 0.0);
+        policy.backward(trace, &hidden, &targets, &scores, (&d_log_probs, &d_entropy), grads)?;
     }
     total.loss += f64::from(loss.loss.to_scalar::<f32>()?);
     total.clipped += loss.clipped;
     total.kl += loss.kl;
+    total.correction.join(&loss.correction);
     scatter(&mut total.stats, rows, stats);
     Ok(())
+}
+
+/// Squared gradient norms of single rows, each the gradient of Σ ln π over its completion.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowNorms {
+    /// ‖S‖² of every row, over all parameters.
+    pub squared: Vec<f64>,
+    /// The same by parameter. A tied embedding has that of its two parts, without what joins them.
+    pub by_parameter: BTreeMap<String, Vec<f64>>,
+    /// Log-probs and entropies.
+    pub stats: TokenStats,
+}
+
+/// Measures every row's own gradient, without adding any up: one forward and one backward without weight gradients.
+/// Where candle computes, a row at a time goes through a whole backward.
+///
+/// # Errors
+/// If a token is outside the vocabulary or a tensor operation fails.
+pub fn row_norms(
+    policy: &Policy,
+    sequences: &[Sequence<'_>],
+    micro_batch_tokens: usize,
+    temperature: f64,
+) -> Result<RowNorms> {
+    let mut norms = RowNorms { stats: empty_stats(sequences.len()), ..RowNorms::default() };
+    norms.squared = vec![0.0; sequences.len()];
+    for rows in micro_batches(sequences, micro_batch_tokens) {
+        let packed = Packed::new(sequences, &rows);
+        match open(policy, packed, temperature, false)? {
+            Some(open) => {
+                for (row, norm) in rows.iter().zip(&open.squared_norms) {
+                    norms.squared[*row] = *norm;
+                }
+                for (name, values) in open.rows.by_parameter() {
+                    let all = norms
+                        .by_parameter
+                        .entry(name.clone())
+                        .or_insert_with(|| vec![0.0; sequences.len()]);
+                    rows.iter().zip(values).for_each(|(row, value)| all[*row] = *value);
+                }
+                scatter(&mut norms.stats, &rows, open.stats);
+            }
+            None => {
+                for row in rows {
+                    let (grads, stats) = row_gradient(policy, &sequences[row], temperature)?;
+                    for (name, gradient) in grads.tensors()? {
+                        let squared = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+                        let all =
+                            norms.by_parameter.entry(name).or_insert_with(|| vec![0.0; sequences.len()]);
+                        (all[row], norms.squared[row]) = (squared, norms.squared[row] + squared);
+                    }
+                    scatter(&mut norms.stats, &[row], stats);
+                }
+            }
+        }
+    }
+    Ok(norms)
+}
+
+/// The gradient of Σ ln π over one completion: the score S of a rollout.
+///
+/// # Errors
+/// If a token is outside the vocabulary or a tensor operation fails.
+pub fn row_gradient(
+    policy: &Policy,
+    sequence: &Sequence<'_>,
+    temperature: f64,
+) -> Result<(Grads, TokenStats)> {
+    let result = gradients(policy, std::slice::from_ref(sequence), usize::MAX, temperature, &|padded| {
+        Ok(Loss::plain(padded.log_probs.sum_all()?))
+    })?;
+    Ok((result.grads, result.stats))
+}
+
+/// Rows that went through a backward with unit weight, and wait to be added up with weights of the caller's.
+pub struct OpenRows {
+    rows: RowGrads,
+    /// ‖S‖² of every row, over all parameters.
+    pub squared_norms: Vec<f64>,
+    /// Log-probs and entropies.
+    pub stats: TokenStats,
+}
+
+impl OpenRows {
+    /// All sequences in one pass; `None` where candle computes, which keeps nothing.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary or a tensor operation fails.
+    pub fn new(policy: &Policy, sequences: &[Sequence<'_>], temperature: f64) -> Result<Option<Self>> {
+        let rows: Vec<usize> = (0..sequences.len()).collect();
+        open(policy, Packed::new(sequences, &rows), temperature, true)
+    }
+
+    /// Adds Σ factor · S over rows to `grads`.
+    ///
+    /// # Errors
+    /// If the gradient is another policy's.
+    pub fn add(&self, policy: &Policy, factors: &[f32], grads: &mut Grads) -> Result<()> {
+        Ok(policy.add_rows(&self.rows, factors, grads)?)
+    }
+
+    /// Bytes that the rows hold.
+    pub fn bytes(&self) -> usize {
+        self.rows.kept_bytes()
+    }
+
+    /// Seconds that measuring took.
+    pub fn seconds(&self) -> f64 {
+        self.rows.seconds()
+    }
+}
+
+fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result<Option<OpenRows>> {
+    if matches!(policy.compute(), crate::model::Compute::Composed) {
+        return Ok(None);
+    }
+    let (hidden, trace) = policy.forward(&packed.sequences, true)?;
+    let trace = trace.expect("a forward that keeps gives a trace");
+    let targets = packed.targets(temperature);
+    let scores = policy.score(&hidden, &targets)?;
+    let ones = vec![1.0; packed.next.len()];
+    let rows = policy.backward_rows(trace, &hidden, &targets, &scores, &ones, &packed.completions, keep)?;
+    Ok(rows.map(|rows| OpenRows {
+        squared_norms: rows.squared_norms(),
+        rows,
+        stats: packed.stats(&scores),
+    }))
 }
 
 /// The rows of one micro-batch, ready for the policy.
@@ -206,7 +372,15 @@ impl Packed {
             });
             rows.collect()
         };
-        TokenStats { log_probs: cut(&scores.log_probs), entropy: cut(&scores.entropy) }
+        let squares = scores.log_probs.iter().zip(&scores.squares);
+        let logit_norms: Vec<f32> =
+            squares.map(|(log_prob, squares)| (1.0 - 2.0 * log_prob.exp() + squares).max(0.0)).collect();
+        TokenStats {
+            log_probs: cut(&scores.log_probs),
+            entropy: cut(&scores.entropy),
+            logit_norms: cut(&logit_norms),
+            head_norms: Vec::new(),
+        }
     }
 }
 
@@ -220,13 +394,17 @@ fn pad<'v>(rows: &[usize], time: usize, values: impl Fn(usize) -> &'v [f32]) -> 
 }
 
 fn empty_stats(count: usize) -> TokenStats {
-    TokenStats { log_probs: vec![Vec::new(); count], entropy: vec![Vec::new(); count] }
+    let none = || vec![Vec::new(); count];
+    TokenStats { log_probs: none(), entropy: none(), logit_norms: none(), head_norms: Vec::new() }
 }
 
 fn scatter(stats: &mut TokenStats, rows: &[usize], part: TokenStats) {
-    for ((row, log_probs), entropy) in rows.iter().zip(part.log_probs).zip(part.entropy) {
-        stats.log_probs[*row] = log_probs;
-        stats.entropy[*row] = entropy;
+    for (all, part) in [
+        (&mut stats.log_probs, part.log_probs),
+        (&mut stats.entropy, part.entropy),
+        (&mut stats.logit_norms, part.logit_norms),
+    ] {
+        rows.iter().zip(part).for_each(|(row, values)| all[*row] = values);
     }
 }
 

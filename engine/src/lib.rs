@@ -4,17 +4,21 @@
 //! [`baseline`] turns rewards into advantages, an [`objective`] turns log-probs and advantages into a loss, a
 //! [`transform`] turns gradients into a change of the weights. [`model`] imports nothing else from this crate.
 
+mod advantage;
 pub mod baseline;
 pub mod batch;
 mod error;
 pub mod gradient;
 pub mod kernels;
+pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optimizer;
 pub mod schedule;
 pub mod selection;
+pub mod sketch;
+pub mod stats;
 pub mod supervised;
 pub mod trainer;
 pub mod transform;

@@ -47,6 +47,48 @@ pub struct Metrics {
     /// See [`Update::mismatch_kl`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch_kl: Option<f64>,
+    /// What the signal-to-noise ratio left of the learning rate; see [`Update::snr_factor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr_factor: Option<f64>,
+    /// Unbiased estimate of ‖∇J‖² from this step alone; may be negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_signal: Option<f64>,
+    /// Unbiased estimate of the variance of this step's gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_noise: Option<f64>,
+    /// Signal over noise, from running means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr: Option<f64>,
+    /// Gradient noise scale in prompt groups, from running means; absent where the signal drowns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_scale: Option<f64>,
+    /// Expected cosine between the gradients of two groups, from running means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_cosine: Option<f64>,
+    /// Mean over groups of (baseline − mean reward), of a weighted baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_gap: Option<f64>,
+    /// Correlation within groups between rewards and weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_weight_correlation: Option<f64>,
+    /// Rank correlation of lengths with exact squared gradient norms, at the steps that measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_correlation_length: Option<f64>,
+    /// The same of the logit proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_correlation_logit: Option<f64>,
+    /// The same of the norms of the output head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank_correlation_lm_head: Option<f64>,
+    /// (Σ w)² / (n Σ w²) of the correction for another sampler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction_effective_share: Option<f64>,
+    /// Its largest weight before any bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction_max: Option<f64>,
+    /// Share of tokens whose weight was out of bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction_bounded: Option<f64>,
     /// Accuracy on held-out prompts, at the steps that measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_accuracy: Option<f64>,
@@ -56,6 +98,9 @@ pub struct Metrics {
     pub seconds_score: f64,
     /// Seconds spent training.
     pub seconds_update: f64,
+    /// Seconds of those that went into measuring gradients rather than computing them.
+    #[serde(default)]
+    pub seconds_ledger: f64,
     /// Completion tokens sampled per second of sampling.
     pub sampled_tokens_per_second: f64,
     /// Tokens trained, prompts included, per second of training.
@@ -75,7 +120,7 @@ pub struct Timing {
 
 impl Metrics {
     /// Everything that is known after step number `step` (counted from 1). `comparable` says whether the recorded
-    /// log-probs are those of the full distribution.
+    /// log-probs are those of the full distribution, `snr` whether the learning rate follows the signal-to-noise ratio.
     pub fn new(
         step: u64,
         scored: &[ScoredRollout],
@@ -83,7 +128,11 @@ impl Metrics {
         update: &Update,
         timing: Timing,
         comparable: bool,
+        snr: bool,
     ) -> Self {
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let ranks = &update.baseline.rank_correlations;
+        let rank = |name: &str| ranks.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let rewards: Vec<f64> = scored.iter().filter_map(|s| s.score.reward).map(f64::from).collect();
         let known = rewards.len().max(1) as f64;
         let mean = rewards.iter().sum::<f64>() / known;
@@ -97,7 +146,7 @@ impl Metrics {
             truncation_rate: scored.iter().filter(|s| s.rollout.truncated()).count() as f64 / rollouts,
             absent_rewards: batch.absent_rewards,
             zero_variance_groups: batch.zero_variance_groups,
-            groups: batch.group_sizes.len(),
+            groups: batch.groups.len(),
             completion_tokens_mean: tokens as f64 / rollouts,
             loss: update.loss,
             grad_norm: update.grad_norm,
@@ -107,10 +156,25 @@ impl Metrics {
             clip_fraction: update.clip_fraction,
             mismatch_max: comparable.then_some(update.mismatch_max),
             mismatch_kl: comparable.then_some(update.mismatch_kl),
+            snr_factor: snr.then_some(update.snr_factor),
+            gradient_signal: update.ledger.map(|l| l.signal),
+            gradient_noise: update.ledger.map(|l| l.noise),
+            snr: finite(update.ledger.map(|l| l.snr)),
+            noise_scale: finite(update.ledger.map(|l| l.noise_scale)),
+            group_cosine: update.ledger.map(|l| l.group_cosine),
+            baseline_gap: update.baseline.gap,
+            reward_weight_correlation: update.baseline.reward_weight_correlation,
+            rank_correlation_length: rank("length"),
+            rank_correlation_logit: rank("logit"),
+            rank_correlation_lm_head: rank("lm_head"),
+            correction_effective_share: update.correction.and_then(|c| c.effective_share()),
+            correction_max: update.correction.map(|c| c.max),
+            correction_bounded: update.correction.map(|c| c.bounded / c.count.max(1.0)),
             eval_accuracy: None,
             seconds_sample: timing.sample,
             seconds_score: timing.score,
             seconds_update: timing.update,
+            seconds_ledger: update.seconds_ledger,
             sampled_tokens_per_second: rate(tokens, timing.sample),
             trained_tokens_per_second: rate(update.trained_tokens, timing.update),
         }

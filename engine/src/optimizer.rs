@@ -6,7 +6,7 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::kernels::{AdamStep, adam};
+use crate::kernels::{AdamStep, adam, preconditioned_norm};
 use crate::model::weights::{Source, missing};
 use crate::model::{Flat, Grads, Policy};
 use crate::schedule::Schedule;
@@ -59,17 +59,17 @@ impl Optimizer {
         self.updates
     }
 
-    /// Changes the policy. An empty gradient (no token had an advantage) changes neither weights nor moments, but
+    /// Changes the policy, at `factor` times the schedule's learning rate. An empty gradient (no token had an advantage) changes neither weights nor moments, but
     /// counts as an update of the schedule.
     ///
     /// # Errors
     /// If a gradient is not finite or another policy's, or restored state does not fit: nothing has changed then.
-    pub fn update(&mut self, policy: &mut Policy, grads: &Grads) -> Result<UpdateStats> {
+    pub fn update(&mut self, policy: &mut Policy, grads: &Grads, factor: f64) -> Result<UpdateStats> {
         let (grad_norm, bad) = grads.global_norm()?;
         if let Some(name) = bad {
             return Err(EngineError::NonFinite { name, norm: grad_norm });
         }
-        let learning_rate = self.schedule.at(self.updates, self.total);
+        let learning_rate = factor * self.schedule.at(self.updates, self.total);
         match (self.adamw.clone(), grads.flat()) {
             _ if grads.is_empty() => {}
             (Some(adamw), Some(flat)) => {
@@ -126,6 +126,27 @@ impl Optimizer {
         moments.step += u32::from(updated.is_ok());
         self.moments = Some(moments);
         Ok(updated?)
+    }
+
+    /// ‖D g‖² with D = 1/(√v̂ + ε) of Adam's second moment: a gradient's squared norm in the metric of the step. The plain
+    /// norm while there is no second moment. `None` unless gradients and moments lie in one line.
+    ///
+    /// # Errors
+    /// If restored moments are another policy's.
+    pub fn preconditioned_norm(&mut self, grads: &Grads) -> Result<Option<f64>> {
+        let (Some(flat), Some(adamw)) = (grads.flat(), self.adamw.clone()) else { return Ok(None) };
+        if self.moments.is_none() {
+            self.moments = Some(Moments::from_tensors(&self.state[adamw.place()], flat)?);
+            self.state[adamw.place()].clear();
+        }
+        Ok(self.moments.as_ref().map(|moments| match moments.step {
+            0 => flat.squared_norms().iter().map(|(_, norm)| norm).sum(),
+            step => {
+                let correct = (1.0 / (1.0 - f64::from(adamw.beta2).powi(step as i32))) as f32;
+                let v = moments.v.numbers();
+                preconditioned_norm(flat.numbers(), v, correct, adamw.epsilon as f32)
+            }
+        }))
     }
 
     /// A copy of everything that outlives an update but the count.

@@ -50,9 +50,9 @@ pub fn step(
     // Padding holds log-probs of 0, which add nothing.
     let result = gradient::gradients(policy, &sequences, micro_batch_tokens, 1.0, &|padded| {
         let loss = (padded.log_probs.sum_all()? * (-1.0 / tokens as f64))?;
-        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+        Ok(Loss::plain(loss))
     })?;
-    let stats = optimizer.update(policy, &result.grads)?;
+    let stats = optimizer.update(policy, &result.grads, 1.0)?;
     Ok(SupervisedUpdate {
         loss: result.loss,
         grad_norm: stats.grad_norm,

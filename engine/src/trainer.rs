@@ -2,16 +2,29 @@
 //!
 //! Before: [`data::ScoredRollout`] from the rewards. After: [`crate::metrics`]. The trainer knows no algorithm by
 //! name; which baseline, objective and optimizer it uses are values in [`TrainerConfig`].
+//!
+//! A mini-batch is cut into chunks of whole prompt groups, whose gradients the ledger sees one by one. On policy, and
+//! where the loss is the surrogate alone, a gradient is linear in the advantages: then rollouts that are weighed by their
+//! own gradients need no second backward, see [`open`].
+
+mod open;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Instant;
 
 use data::ScoredRollout;
 
-use crate::baseline::{BaselineConfig, Scale};
-use crate::batch::{Batch, Row, Truncated};
-use crate::gradient::{self, Sequence};
-use crate::model::Policy;
-use crate::objective::{ObjectiveConfig, Tokens};
+use crate::advantage::{Inputs, assign};
+use crate::baseline::{BaselineConfig, Optimal, RowWeights, Scale, Token, Weights};
+use crate::batch::{BaselineStats, Batch, Row, Truncated};
+use crate::gradient::{self, Sequence, TokenStats};
+use crate::ledger::{Ledger, LedgerConfig, StepStats};
+use crate::model::{Grads, Policy};
+use crate::objective::{Aggregate, CorrectionStats, Kl, KlPlace, LossConfig, Tokens};
 use crate::optimizer::Optimizer;
 use crate::schedule::Schedule;
+use crate::stats::{Noise, rank_correlation};
 use crate::transform::OptimizerConfig;
 use crate::{Result, Tensors};
 
@@ -25,11 +38,13 @@ pub struct TrainerConfig {
     /// What becomes of truncated rollouts.
     pub truncated: Truncated,
     /// The loss.
-    pub objective: ObjectiveConfig,
+    pub loss: LossConfig,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
     /// Its learning rate.
     pub schedule: Schedule,
+    /// What is watched of gradients.
+    pub ledger: LedgerConfig,
     /// Times that each rollout is trained on, at least 1.
     pub epochs: usize,
     /// Updates in an epoch, at least 1.
@@ -45,14 +60,85 @@ pub struct TrainerConfig {
 impl TrainerConfig {
     /// Updates of the whole run.
     pub fn updates(&self) -> u64 {
-        self.steps * (self.epochs * self.mini_batches) as u64
+        self.steps * self.updates_per_step()
+    }
+
+    fn updates_per_step(&self) -> u64 {
+        (self.epochs * self.mini_batches) as u64
+    }
+
+    /// Whether every update sees rollouts of the very weights that it changes.
+    pub fn is_on_policy(&self) -> bool {
+        self.updates_per_step() == 1
+    }
+
+    /// Whether rollouts are weighed by their gradients in the very backward that trains on them.
+    pub fn weighs_in_one_backward(&self) -> bool {
+        self.baseline.build().needs().weights == Weights::Full
+            && self.is_on_policy()
+            && self.loss.is_surrogate_alone()
+            && self.loss.correction.is_none()
+            && self.loss.kl.is_none()
+            && !self.scale.is_global()
+    }
+
+    /// Parts that do not fit each other, if there are any.
+    pub fn problem(&self) -> Option<String> {
+        let weighted = match &self.baseline {
+            BaselineConfig::Optimal(Optimal { cap, temper, shrink, .. }) => {
+                if !(*cap >= 1.0) {
+                    return Some(format!("baseline.optimal.cap is {cap}; wanted at least 1"));
+                }
+                if !(0.0..=1.0).contains(temper) {
+                    return Some(format!("baseline.optimal.temper is {temper}; wanted 0 to 1"));
+                }
+                if !(shrink.is_finite() && *shrink >= 0.0) {
+                    return Some(format!("baseline.optimal.shrink is {shrink}; wanted at least 0"));
+                }
+                true
+            }
+            BaselineConfig::Token(Token { .. }) => true,
+            _ => false,
+        };
+        if weighted && self.loss.aggregate == Aggregate::SequenceMean {
+            return Some(
+                "a weighted baseline needs a loss whose rows have one normaliser, and aggregate = \"sequence_mean\" divides each \
+                 row by its own length: E[∇ ln π / length] is not 0, so any baseline shifts the expected gradient; use \
+                 aggregate = \"token_mean\" or { constant = { tokens = … } }"
+                    .into(),
+            );
+        }
+        if let Some(snr) = &self.schedule.snr {
+            if !(0.0..=1.0).contains(&snr.floor) {
+                return Some(format!("schedule.snr.floor is {}; wanted 0 to 1", snr.floor));
+            }
+            if self.ledger.chunks < 2 {
+                return Some(format!(
+                    "schedule.snr needs the ledger to see at least 2 chunks of each batch, but ledger.chunks is {}",
+                    self.ledger.chunks
+                ));
+            }
+        }
+        if !(0.0..1.0).contains(&self.ledger.decay) {
+            return Some(format!("ledger.decay is {}; wanted at least 0 and below 1", self.ledger.decay));
+        }
+        if let Some(correction) = &self.loss.correction
+            && !(correction.lower >= 0.0 && correction.upper >= correction.lower)
+        {
+            return Some(format!(
+                "correction.lower is {} and correction.upper {}; wanted 0 ≤ lower ≤ upper",
+                correction.lower, correction.upper
+            ));
+        }
+        None
     }
 }
 
-/// The state of training: optimizer and frozen reference.
+/// The state of training: optimizer, ledger and frozen reference.
 pub struct Trainer {
     config: TrainerConfig,
     optimizer: Optimizer,
+    ledger: Ledger,
     reference: Option<Policy>,
 }
 
@@ -65,9 +151,11 @@ pub struct Update {
     pub grad_norm: f64,
     /// Learning rate of the last update.
     pub learning_rate: f64,
+    /// What of it the signal-to-noise ratio left, in 0..1; 1 without such a schedule.
+    pub snr_factor: f64,
     /// Entropy of the policy's next-token distribution in nats.
     pub entropy: f64,
-    /// KL estimate in nats, if the objective has a KL term.
+    /// KL estimate in nats, if there is a KL term.
     pub kl: Option<f64>,
     /// Share of tokens whose gradient a clip bound cut off.
     pub clip_fraction: f64,
@@ -75,32 +163,195 @@ pub struct Update {
     pub mismatch_max: f64,
     /// Mean k3 estimate of KL(sampler ‖ trainer) in nats, before the first update.
     pub mismatch_kl: f64,
+    /// Weights of the correction for another sampler, if there is one.
+    pub correction: Option<CorrectionStats>,
+    /// Signal and noise of the last update, if the ledger saw chunks.
+    pub ledger: Option<StepStats>,
+    /// What weights and baselines came to.
+    pub baseline: BaselineStats,
+    /// Seconds spent on measuring gradients rather than on computing them.
+    pub seconds_ledger: f64,
     /// Tokens that went through the policy with a gradient, prompts included.
     pub trained_tokens: usize,
-    /// Rows that were skipped because they contribute exactly nothing: advantage 0 and no KL term.
+    /// Rows that were skipped because they contribute exactly nothing.
     pub skipped_rows: usize,
 }
 
+/// Sums over the updates of a step.
+#[derive(Default)]
+struct Tally {
+    update: Update,
+    tokens: f64,
+    mismatch: (f64, f64),
+    correction: CorrectionStats,
+    running: crate::advantage::Running,
+}
+
 impl Trainer {
-    /// A trainer at the start of a run. `policy` is copied as the reference if the objective has a KL term.
+    /// A trainer at the start of a run. `policy` is copied as the reference if there is a KL term.
     ///
     /// # Errors
     /// If there is no memory for the reference.
     pub fn new(config: TrainerConfig, policy: &Policy) -> Result<Self> {
         let optimizer = Optimizer::new(&config.optimizer, &config.schedule, config.updates());
-        let reference = match config.objective.build().kl() {
+        let reference = match &config.loss.kl {
             Some(_) => Some(policy.copy()?),
             None => None,
         };
-        Ok(Self { config, optimizer, reference })
+        Ok(Self { config, optimizer, ledger: Ledger::default(), reference })
     }
 
-    /// Rewards become advantages.
+    /// What it does.
+    pub fn config(&self) -> &TrainerConfig {
+        &self.config
+    }
+
+    /// Rewards become advantages. `greedy` holds rewards of greedy rollouts by prompt id, for the baseline that needs
+    /// them. Passes over the rollouts are made where weights, KL terms or several updates ask for them.
     ///
     /// # Errors
-    /// If a recorded log-prob is not a finite number.
-    pub fn batch(&self, scored: &[ScoredRollout]) -> Result<Batch> {
-        Batch::new(scored, &self.config.baseline, self.config.scale, self.config.truncated)
+    /// If a recorded log-prob is not a finite number, or a pass fails.
+    pub fn batch(
+        &mut self,
+        policy: &Policy,
+        scored: &[ScoredRollout],
+        greedy: &BTreeMap<String, f32>,
+    ) -> Result<Batch> {
+        let mut batch = Batch::new(scored, greedy, self.config.truncated)?;
+        let needs = self.config.baseline.build().needs();
+        let correlate = self.correlates();
+        let rows: Vec<usize> = batch.groups.iter().flat_map(|group| self.telling(&batch, group)).collect();
+        if needs.weights.needs_pass() || needs.token_norms || !self.config.is_on_policy() || self.has_kl() || correlate
+        {
+            let head = needs.weights == Weights::LmHead || correlate;
+            batch.seen = Some(self.pass(policy, &batch, &rows, head)?);
+        }
+        if let Some(reference) = &self.reference {
+            batch.reference = Some(self.pass(reference, &batch, &rows, false)?.log_probs);
+        }
+        let mut weights = RowWeights {
+            length: batch.rows.iter().map(|row| row.tokens.len() as f64).collect(),
+            ..RowWeights::default()
+        };
+        if let Some(seen) = &batch.seen {
+            let sum = |row: &Vec<f32>| row.iter().map(|norm| f64::from(*norm)).sum();
+            weights.logit = seen.logit_norms.iter().map(sum).collect();
+            weights.lm_head.clone_from(&seen.head_norms);
+        }
+        let open = self.config.weighs_in_one_backward();
+        if correlate || (needs.weights == Weights::Full && !open) {
+            let sequences: Vec<Sequence<'_>> = rows.iter().map(|row| batch.rows[*row].sequence()).collect();
+            let (tokens, temperature) = (self.config.micro_batch_tokens, self.config.temperature);
+            let norms = gradient::row_norms(policy, &sequences, tokens, temperature)?;
+            weights.full = vec![0.0; batch.rows.len()];
+            rows.iter().zip(norms.squared).for_each(|(row, norm)| weights.full[*row] = norm);
+        }
+        if correlate {
+            let of = |values: &[f64]| rows.iter().map(|row| values[*row]).collect::<Vec<f64>>();
+            let exact = of(&weights.full);
+            let cheap =
+                [("length", &weights.length), ("logit", &weights.logit), ("lm_head", &weights.lm_head)];
+            batch.baseline.rank_correlations = cheap
+                .into_iter()
+                .filter_map(|(name, values)| Some((name, rank_correlation(&of(values), &exact)?)))
+                .collect();
+        }
+        if needs.weights == Weights::FullAdam {
+            weights.full = vec![0.0; batch.rows.len()];
+            for row in &rows {
+                let (grads, _) =
+                    gradient::row_gradient(policy, &batch.rows[*row].sequence(), self.config.temperature)?;
+                weights.full[*row] = match self.optimizer.preconditioned_norm(&grads)? {
+                    Some(norm) => norm,
+                    None => grads.global_norm()?.0.powi(2),
+                };
+            }
+        }
+        if open {
+            batch.open = true;
+            return Ok(batch);
+        }
+        let differences = self.kl_in_reward().map(|kl| (kl.coefficient, self.differences(&batch)));
+        let inputs = Inputs {
+            baseline: &self.config.baseline,
+            scale: self.config.scale,
+            weights: &weights,
+            ledger: &self.ledger,
+            kl: differences.as_ref().map(|(beta, d)| (*beta, d.as_slice())),
+        };
+        assign(&mut batch, &inputs);
+        Ok(batch)
+    }
+
+    fn has_kl(&self) -> bool {
+        self.config.loss.kl.is_some()
+    }
+
+    fn kl_in_reward(&self) -> Option<&Kl> {
+        self.config.loss.kl.as_ref().filter(|kl| kl.place == KlPlace::Reward)
+    }
+
+    /// ln π_old − ln π_ref of every token; the log-prob pass is made where there is a KL term.
+    fn differences(&self, batch: &Batch) -> Vec<Vec<f32>> {
+        let none = || vec![Vec::new(); batch.rows.len()];
+        let old = batch.seen.as_ref().map_or_else(none, |seen| seen.log_probs.clone());
+        let reference = batch.reference.clone().unwrap_or_else(none);
+        let row = |(old, reference): (Vec<f32>, Vec<f32>)| {
+            old.iter().zip(&reference).map(|(old, reference)| (old - reference).clamp(-20.0, 20.0)).collect()
+        };
+        old.into_iter().zip(reference).map(row).collect()
+    }
+
+    /// Whether this step compares cheap weights with exact norms.
+    fn correlates(&self) -> bool {
+        let (every, step) =
+            (self.config.ledger.correlations, self.optimizer.updates() / self.config.updates_per_step());
+        every > 0 && step.is_multiple_of(every as u64)
+    }
+
+    /// Rows of a group that passes must look at: those with a reward and a token, unless the group's rewards are equal
+    /// and nothing else can give it a gradient.
+    fn telling(&self, batch: &Batch, group: &crate::batch::RowGroup) -> Vec<usize> {
+        let (rows, rewards): (Vec<usize>, Vec<f32>) = batch.known(group).unzip();
+        let needs = self.config.baseline.build().needs();
+        let within = matches!(
+            self.config.baseline,
+            BaselineConfig::GroupMean
+                | BaselineConfig::LeaveOneOut
+                | BaselineConfig::Optimal(_)
+                | BaselineConfig::Token(_)
+        ) && !needs.prior;
+        let idle = within
+            && crate::baseline::is_equal(&rewards)
+            && self.config.loss.is_surrogate_alone()
+            && !self.has_kl()
+            && self.config.scale != Scale::Whiten;
+        rows.into_iter().filter(|row| !idle && !batch.rows[*row].tokens.is_empty()).collect()
+    }
+
+    /// A log-prob pass over some rows; the others stay empty.
+    fn pass(&self, policy: &Policy, batch: &Batch, rows: &[usize], head: bool) -> Result<TokenStats> {
+        let sequences: Vec<Sequence<'_>> = rows.iter().map(|row| batch.rows[*row].sequence()).collect();
+        let (tokens, temperature) = (self.config.micro_batch_tokens, self.config.temperature);
+        let found = gradient::log_probs(policy, &sequences, tokens, temperature, head)?;
+        let spread = |values: Vec<Vec<f32>>| {
+            let mut all = vec![Vec::new(); batch.rows.len()];
+            rows.iter().zip(values).for_each(|(row, values)| all[*row] = values);
+            all
+        };
+        let mut head_norms = vec![0.0; if head { batch.rows.len() } else { 0 }];
+        rows.iter().zip(&found.head_norms).for_each(|(row, norm)| head_norms[*row] = *norm);
+        Ok(TokenStats {
+            log_probs: spread(found.log_probs),
+            entropy: spread(found.entropy),
+            logit_norms: spread(found.logit_norms),
+            head_norms,
+        })
+    }
+
+    /// Whether a row contributes a gradient of exactly 0.
+    fn is_idle(&self, row: &Row) -> bool {
+        !row.trains || (self.config.loss.is_surrogate_alone() && row.advantages.iter().all(|a| *a == 0.0))
     }
 
     /// Trains on a batch: `epochs` × `mini_batches` updates.
@@ -108,88 +359,182 @@ impl Trainer {
     /// # Errors
     /// If a gradient is not finite; updates before that one stand.
     pub fn step(&mut self, policy: &mut Policy, batch: &Batch) -> Result<Update> {
-        let objective = self.config.objective.build();
-        let rows: Vec<&Row> = batch.rows.iter().collect();
-        // Without a KL term a row with advantage 0 has a gradient of exactly 0 and need not be computed.
-        let idle = |row: &Row| match row.advantage {
-            None => true,
-            Some(advantage) => advantage == 0.0 && objective.kl().is_none(),
-        };
-        let active: Vec<&Row> = rows.iter().copied().filter(|row| !idle(row)).collect();
-        let on_policy = self.config.epochs * self.config.mini_batches == 1;
-        let old = if on_policy { None } else { Some(self.log_probs(policy, &active)?.log_probs) };
-        let reference = match &self.reference {
-            Some(reference) => Some(self.log_probs(reference, &active)?.log_probs),
-            None => None,
-        };
+        let active: Vec<usize> = (0..batch.rows.len()).filter(|row| !self.is_idle(&batch.rows[*row])).collect();
+        let mut made = None;
+        if batch.seen.is_none() && !self.config.is_on_policy() {
+            made = Some(self.pass(policy, batch, &active, false)?);
+        }
+        let old = batch.seen.as_ref().or(made.as_ref()).map(|seen| &seen.log_probs);
+        let old = old.filter(|_| !self.config.is_on_policy());
+        let mut referred = None;
+        if batch.reference.is_none()
+            && let Some(reference) = &self.reference
+        {
+            referred = Some(self.pass(reference, batch, &active, false)?.log_probs);
+        }
+        let reference = batch.reference.as_ref().or(referred.as_ref());
 
-        let mut update = Update { skipped_rows: rows.len() - active.len(), ..Update::default() };
-        let (mut tokens, mut updates) = (0.0f64, 0.0f64);
+        let mut tally = Tally::default();
+        tally.update.snr_factor = 1.0;
+        let mut updates = 0.0;
         for epoch in 0..self.config.epochs {
-            let mut first = 0; // of the mini-batch's active rows among all active rows
-            for range in batch.mini_batches(self.config.mini_batches) {
-                let all = &batch.rows[range];
-                let lengths: Vec<usize> = all
-                    .iter()
-                    .map(|row| if row.advantage.is_some() { row.tokens.len() } else { 0 })
-                    .collect();
-                let weights = objective.aggregate().weights(&lengths);
-                let chosen: Vec<(&Row, f32)> =
-                    all.iter().zip(weights).filter(|(row, _)| !idle(row)).collect();
-                let place = first;
-                first += chosen.len();
-                let sequences: Vec<Sequence<'_>> = chosen.iter().map(|(row, _)| row.sequence()).collect();
-                let ones: Vec<Vec<f32>> = chosen.iter().map(|(row, _)| vec![1.0; row.tokens.len()]).collect();
-                let result = gradient::gradients(
-                    policy,
-                    &sequences,
-                    self.config.micro_batch_tokens,
-                    self.config.temperature,
-                    &|padded| {
-                        let now = padded.log_probs.as_detached_tensor();
-                        let saved = |saved: &Option<Vec<Vec<f32>>>| match saved {
-                            Some(saved) => padded.grid(|row| &saved[place + row]).map(Some),
-                            None => Ok(None),
-                        };
-                        Ok(objective.loss(&Tokens {
-                            log_probs: padded.log_probs.as_tensor(),
-                            old_log_probs: &saved(&old)?.unwrap_or(now),
-                            reference_log_probs: saved(&reference)?.as_ref(),
-                            advantages: &padded.column(|row| chosen[row].0.advantage.unwrap_or(0.0))?,
-                            mask: &padded.grid(|row| &ones[row])?,
-                            weights: &padded.column(|row| chosen[row].1)?,
-                        })?)
-                    },
-                )?;
-                if epoch == 0 {
-                    let pairs = chosen.iter().map(|(row, _)| &row.sampled_log_probs);
-                    mismatch(&mut update, pairs.zip(&result.stats.log_probs), on_policy || place == 0);
+            for (part, groups) in
+                Batch::parts(0..batch.groups.len(), self.config.mini_batches).into_iter().enumerate()
+            {
+                let fresh = epoch == 0 && part == 0;
+                let grads = self.gradient(policy, batch, &groups, old, reference, fresh, &mut tally)?;
+                if epoch == 0 && fresh {
+                    let (sum, count) = tally.mismatch;
+                    tally.update.mismatch_kl = sum / count.max(1.0);
                 }
-                tokens += chosen.iter().map(|(row, _)| row.tokens.len() as f64).sum::<f64>();
-                update.entropy += result.stats.entropy.iter().flatten().map(|e| f64::from(*e)).sum::<f64>();
-                update.loss += result.loss;
-                update.clip_fraction += result.clipped;
-                update.trained_tokens +=
-                    sequences.iter().map(|s| s.prompt.len() + s.completion.len()).sum::<usize>();
-                update.kl = objective.kl().map(|_| update.kl.unwrap_or(0.0) + result.kl);
-                let stats = self.optimizer.update(policy, &result.grads)?;
-                update.grad_norm += stats.grad_norm;
-                update.learning_rate = stats.learning_rate;
+                if let Some(snr) = &self.config.schedule.snr {
+                    tally.update.snr_factor = self.ledger.factor(snr, groups.len());
+                }
+                let stats = self.optimizer.update(policy, &grads, tally.update.snr_factor)?;
+                tally.update.grad_norm += stats.grad_norm;
+                tally.update.learning_rate = stats.learning_rate;
                 updates += 1.0;
             }
         }
+        if self.config.baseline.build().needs().prior {
+            for group in &batch.groups {
+                let rewards: Vec<f32> = batch.known(group).map(|(_, reward)| reward).collect();
+                if !rewards.is_empty() {
+                    self.ledger.visit(&group.prompt, rewards.iter().sum::<f32>() / rewards.len() as f32);
+                }
+            }
+        }
+        let Tally { mut update, tokens, correction, running, .. } = tally;
+        let rank_correlations = batch.baseline.rank_correlations.clone();
+        update.baseline = BaselineStats { rank_correlations, ..batch.baseline.clone() };
+        running.into(&mut update.baseline);
+        if let (Some(kl), Some(seen)) = (self.kl_in_reward(), &batch.seen) {
+            let _ = kl;
+            let sum: f64 = self.differences(batch).iter().flatten().map(|d| f64::from(*d)).sum();
+            let count: usize = seen.log_probs.iter().map(Vec::len).sum();
+            update.kl = Some(sum / (count as f64).max(1.0));
+        } else {
+            update.kl = self.config.loss.kl_in_loss().map(|_| update.kl.unwrap_or(0.0) / tokens.max(1.0));
+        }
+        update.correction = self.config.loss.correction.is_some().then_some(correction);
         let per_token = 1.0 / tokens.max(1.0);
         update.entropy *= per_token;
         update.clip_fraction *= per_token;
-        update.kl = update.kl.map(|kl| kl * per_token);
         update.loss /= updates;
         update.grad_norm /= updates;
         Ok(update)
     }
 
-    fn log_probs(&self, policy: &Policy, rows: &[&Row]) -> Result<gradient::TokenStats> {
-        let sequences: Vec<Sequence<'_>> = rows.iter().map(|row| row.sequence()).collect();
-        gradient::log_probs(policy, &sequences, self.config.micro_batch_tokens, self.config.temperature)
+    /// The gradient of one mini-batch, seen in chunks.
+    #[expect(clippy::too_many_arguments, reason = "a mini-batch and what was seen of it before")]
+    fn gradient(
+        &mut self,
+        policy: &Policy,
+        batch: &Batch,
+        groups: &Range<usize>,
+        old: Option<&Vec<Vec<f32>>>,
+        reference: Option<&Vec<Vec<f32>>>,
+        fresh: bool,
+        tally: &mut Tally,
+    ) -> Result<Grads> {
+        let range = batch.rows_of(groups);
+        let lengths: Vec<usize> = batch.rows[range.clone()]
+            .iter()
+            .map(|row| if row.trains { row.tokens.len() } else { 0 })
+            .collect();
+        // of every row of the batch; those of other mini-batches are 0
+        let mut weights = vec![0f32; batch.rows.len()];
+        weights[range].copy_from_slice(&self.config.loss.aggregate.weights(&lengths));
+
+        let chunks = Batch::parts(groups.clone(), self.config.ledger.chunks.max(1));
+        let mut total = Grads::default();
+        let mut part: Option<Grads> = None;
+        let mut seen = Vec::new();
+        for chunk in &chunks {
+            let into = if chunks.len() == 1 { &mut total } else { part.get_or_insert_with(Grads::default) };
+            if batch.open {
+                self.add_open(policy, batch, chunk, &weights, into, tally)?;
+            } else {
+                let rows: Vec<usize> =
+                    batch.rows_of(chunk).filter(|row| !self.is_idle(&batch.rows[*row])).collect();
+                tally.update.skipped_rows += batch.rows_of(chunk).len() - rows.len();
+                self.add_rows(policy, batch, &rows, &weights, (old, reference), fresh, into, tally)?;
+            }
+            if chunks.len() > 1 {
+                let begun = Instant::now();
+                let into = part.as_mut().expect("made above");
+                if total.is_empty() && !into.is_empty() {
+                    seen.push((chunk.len(), into.global_norm()?.0.powi(2)));
+                    total = std::mem::take(into);
+                } else {
+                    seen.push((chunk.len(), total.add_scaled(1.0, into)?));
+                    into.clear();
+                }
+                tally.update.seconds_ledger += begun.elapsed().as_secs_f64();
+            }
+        }
+        if chunks.len() > 1 {
+            let begun = Instant::now();
+            let sum = total.global_norm()?.0.powi(2);
+            if let Some(noise) = Noise::estimate(&seen, sum).filter(|noise| noise.group_variance.is_finite()) {
+                tally.update.ledger = Some(self.ledger.observe(&self.config.ledger, &noise));
+            }
+            tally.update.seconds_ledger += begun.elapsed().as_secs_f64();
+        }
+        Ok(total)
+    }
+
+    /// Adds the gradient of rows whose advantages are decided.
+    #[expect(clippy::too_many_arguments, reason = "rows and what was seen of them before")]
+    fn add_rows(
+        &self,
+        policy: &Policy,
+        batch: &Batch,
+        rows: &[usize],
+        weights: &[f32],
+        (old, reference): (Option<&Vec<Vec<f32>>>, Option<&Vec<Vec<f32>>>),
+        fresh: bool,
+        grads: &mut Grads,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let loss = &self.config.loss;
+        let row = |place: usize| &batch.rows[rows[place]];
+        let sequences: Vec<Sequence<'_>> = (0..rows.len()).map(|place| row(place).sequence()).collect();
+        let ones: Vec<Vec<f32>> = (0..rows.len()).map(|place| vec![1.0; row(place).tokens.len()]).collect();
+        prepare(policy, grads);
+        let result = gradient::gradients_into(
+            policy,
+            &sequences,
+            self.config.micro_batch_tokens,
+            self.config.temperature,
+            &|padded| {
+                let now = padded.log_probs.as_detached_tensor();
+                let saved = |saved: Option<&Vec<Vec<f32>>>| match saved {
+                    Some(saved) => padded.grid(|place| &saved[rows[place]]).map(Some),
+                    None => Ok(None),
+                };
+                Ok(loss.loss(&Tokens {
+                    log_probs: padded.log_probs.as_tensor(),
+                    entropy: padded.entropy.as_tensor(),
+                    old_log_probs: &saved(old)?.unwrap_or(now),
+                    sampled_log_probs: &padded.grid(|place| &row(place).sampled_log_probs)?,
+                    reference_log_probs: saved(reference)?.as_ref(),
+                    advantages: &padded.grid(|place| &row(place).advantages)?,
+                    mask: &padded.grid(|place| &ones[place])?,
+                    weights: &padded.column(|place| weights[rows[place]])?,
+                })?)
+            },
+            grads,
+        )?;
+        tally.take(&result.stats, (0..rows.len()).map(row), fresh || self.config.is_on_policy());
+        tally.update.loss += result.loss;
+        tally.update.clip_fraction += result.clipped;
+        tally.update.kl = Some(tally.update.kl.unwrap_or(0.0) + result.kl);
+        tally.correction.join(&result.correction);
+        Ok(())
     }
 
     /// The optimizer, for checkpoints.
@@ -197,35 +542,50 @@ impl Trainer {
         &self.optimizer
     }
 
-    /// Puts a saved optimizer back, and the reference if there is one: the policy that the run began with.
+    /// The ledger, for checkpoints.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Puts a saved optimizer and ledger back. The reference is the policy that the trainer was made with.
     ///
     /// # Errors
     /// If the state is another optimizer's.
-    pub fn restore(&mut self, updates: u64, state: Tensors) -> Result<()> {
+    pub fn restore(&mut self, updates: u64, state: Tensors, ledger: Ledger) -> Result<()> {
+        self.ledger = ledger;
         self.optimizer.restore(updates, state)
     }
 }
 
-impl Row {
-    fn sequence(&self) -> Sequence<'_> {
-        Sequence { prompt: &self.prompt_tokens, completion: &self.tokens }
+/// A gradient of zeros in the policy's own form, where there is none yet.
+fn prepare(policy: &Policy, grads: &mut Grads) {
+    if grads.is_empty() && !grads.is_of(policy) {
+        *grads = policy.zero_grads();
     }
 }
 
-/// Compares the sampler's log-probs with the trainer's. Only rows whose weights are still those that sampled them
-/// count, hence `fresh`.
-fn mismatch<'a>(update: &mut Update, rows: impl Iterator<Item = (&'a Vec<f32>, &'a Vec<f32>)>, fresh: bool) {
-    if !fresh {
-        return;
-    }
-    let (mut sum, mut count) = (0.0, 0.0f64);
-    for (sampled, trained) in rows {
-        for (sampled, trained) in sampled.iter().zip(trained) {
-            let d = f64::from(*trained) - f64::from(*sampled);
-            update.mismatch_max = update.mismatch_max.max(d.abs());
-            sum += d.exp() - 1.0 - d;
-            count += 1.0;
+impl Tally {
+    /// Takes in what a pass with a gradient saw of some rows. Only where the weights are still those that sampled them,
+    /// hence `fresh`, the sampler's log-probs are compared.
+    fn take<'a>(&mut self, stats: &TokenStats, rows: impl Iterator<Item = &'a Row>, fresh: bool) {
+        for ((row, log_probs), entropy) in rows.zip(&stats.log_probs).zip(&stats.entropy) {
+            self.tokens += row.tokens.len() as f64;
+            self.update.trained_tokens += row.prompt_tokens.len() + row.tokens.len();
+            self.update.entropy += entropy.iter().map(|e| f64::from(*e)).sum::<f64>();
+            if fresh {
+                for (sampled, trained) in row.sampled_log_probs.iter().zip(log_probs) {
+                    let d = f64::from(*trained) - f64::from(*sampled);
+                    self.update.mismatch_max = self.update.mismatch_max.max(d.abs());
+                    self.mismatch.0 += d.exp() - 1.0 - d;
+                    self.mismatch.1 += 1.0;
+                }
+            }
         }
     }
-    update.mismatch_kl = sum / count.max(1.0);
+}
+
+impl Row {
+    pub(crate) fn sequence(&self) -> Sequence<'_> {
+        Sequence { prompt: &self.prompt_tokens, completion: &self.tokens }
+    }
 }

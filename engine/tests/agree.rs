@@ -16,7 +16,7 @@ fn weighted(f: &Fixture, policy: &Policy, temperature: f64) -> Gradients {
     gradient::gradients(policy, &f.completions().sequences(), 40, temperature, &|padded| {
         let advantages = padded.column(|row| ADVANTAGES[row])?;
         let loss = padded.log_probs.broadcast_mul(&advantages)?.sum_all()?.neg()?;
-        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+        Ok(Loss::plain(loss))
     })
     .expect("gradients")
 }
@@ -142,7 +142,7 @@ fn no_rows_empty_rows_and_single_tokens_are_computed_like_any() {
             let scores = f.policy.score(&hidden, &targets).expect("scores");
             let (trace, d) = (trace.expect("kept"), vec![1.0; places.len()]);
             let mut grads = f.policy.zero_grads();
-            f.policy.backward(trace, &hidden, &targets, &scores, &d, &mut grads).expect("backward");
+            f.policy.backward(trace, &hidden, &targets, &scores, (&d, &[]), &mut grads).expect("backward");
             (hidden.numbers().expect("numbers"), grads.flat().expect("in one line").numbers().to_vec())
         };
         let (hidden, grads) = alone(&[]);

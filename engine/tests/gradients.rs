@@ -11,8 +11,9 @@ use data::{Body, PolicyVersion, Prompt, Rollout, Score, ScoredRollout, StopReaso
 use engine::baseline::{BaselineConfig, Scale};
 use engine::batch::{Batch, Row, Truncated};
 use engine::gradient::{self, Gradients, Sequence};
+use engine::ledger::LedgerConfig;
 use engine::model::{Grads, Policy};
-use engine::objective::{Aggregate, Grpo, Kl, KlEstimator, Loss, ObjectiveConfig, Tokens};
+use engine::objective::{Aggregate, Grpo, Kl, KlEstimator, KlPlace, Loss, LossConfig, ObjectiveConfig, Tokens};
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
 use engine::trainer::{Trainer, TrainerConfig};
@@ -32,14 +33,14 @@ fn weighted(
     gradient::gradients(policy, sequences, micro_batch, 1.0, &|padded| {
         let advantages = padded.column(|row| advantages[row])?;
         let loss = padded.log_probs.broadcast_mul(&advantages)?.sum_all()?.neg()?;
-        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+        Ok(Loss::plain(loss))
     })
     .expect("gradients")
 }
 
 /// The value of [`weighted`] in f64, from the forward pass alone.
 fn value(policy: &Policy, sequences: &[Sequence<'_>]) -> f64 {
-    let stats = gradient::log_probs(policy, sequences, 1 << 20, 1.0).expect("log-probs");
+    let stats = gradient::log_probs(policy, sequences, 1 << 20, 1.0, false).expect("log-probs");
     let rows = stats.log_probs.iter().zip(ADVANTAGES);
     -rows.map(|(row, a)| f64::from(a) * row.iter().map(|x| f64::from(*x)).sum::<f64>()).sum::<f64>()
 }
@@ -126,9 +127,10 @@ fn config(objective: Grpo) -> TrainerConfig {
         baseline: BaselineConfig::GroupMean,
         scale: Scale::Group,
         truncated: Truncated::Keep,
-        objective: ObjectiveConfig::Grpo(objective),
+        loss: LossConfig { objective: ObjectiveConfig::Grpo(objective), ..LossConfig::default() },
         optimizer: OptimizerConfig::Adamw(AdamW { weight_decay: 0.1, ..AdamW::default() }),
         schedule: Schedule { learning_rate: 1e-3, ..Schedule::default() },
+        ledger: LedgerConfig { chunks: 1, ..LedgerConfig::default() },
         epochs: 1,
         mini_batches: 1,
         micro_batch_tokens: 30,
@@ -149,10 +151,12 @@ fn rows(batch: &Completions, advantages: &[f32]) -> Batch {
             prompt_tokens: Arc::from(prompt.as_slice()),
             tokens: tokens.clone(),
             sampled_log_probs: old.clone(),
-            advantage: Some(*advantage),
+            reward: None,
+            trains: true,
+            advantages: vec![*advantage; tokens.len()],
         })
         .collect();
-    Batch { rows, group_sizes: vec![4, 4], zero_variance_groups: 0, absent_rewards: 0 }
+    Batch::from_rows(rows, &[4, 4])
 }
 
 fn stepped(config: TrainerConfig, policy: &Policy, batch: &Batch) -> Policy {
@@ -166,14 +170,15 @@ fn rows_without_advantage_contribute_exactly_nothing() {
     for f in MODELS.map(Fixture::load) {
         let completions = f.completions();
         let batch = rows(&completions, &ADVANTAGES);
-        let without = Batch {
-            rows: batch.rows.iter().filter(|row| row.advantage != Some(0.0)).cloned().collect(),
-            group_sizes: vec![3, 2],
-            ..batch.clone()
-        };
+        let kept = batch.rows.iter().filter(|row| row.advantages[0] != 0.0).cloned().collect();
+        let without = Batch::from_rows(kept, &[3, 2]);
         assert_eq!(without.rows.len(), 5);
         // 8 rows of 10 tokens and 5 of 16 have the same divisor
-        let constant = |tokens| config(Grpo { aggregate: Aggregate::Constant { tokens }, ..Grpo::default() });
+        let constant = |tokens| {
+            let mut config = config(Grpo::default());
+            config.loss.aggregate = Aggregate::Constant { tokens };
+            config
+        };
         let wanted = bits(&stepped(constant(16), &f.policy, &without));
         assert!(wanted == bits(&stepped(constant(10), &f.policy, &batch)), "{}", f.name);
         assert!(wanted != bits(&f.policy));
@@ -187,9 +192,15 @@ fn rows_without_advantage_contribute_exactly_nothing() {
 #[test]
 fn rows_without_advantage_are_still_pulled_to_the_reference() {
     let f = Fixture::load("qwen2-tiny");
-    let kl = Kl { coefficient: 0.5, estimator: KlEstimator::K3, importance_weighted: false };
-    let mut trainer =
-        Trainer::new(config(Grpo { kl: Some(kl), ..Grpo::default() }), &f.policy).expect("trainer");
+    let kl = Kl {
+        coefficient: 0.5,
+        estimator: KlEstimator::K3,
+        importance_weighted: false,
+        place: KlPlace::Loss,
+    };
+    let mut config = config(Grpo::default());
+    config.loss.kl = Some(kl);
+    let mut trainer = Trainer::new(config, &f.policy).expect("trainer");
     let batch = rows(&f.completions(), &[0.0; 8]);
     let mut policy = f.policy.copy().expect("copy");
     let update = trainer.step(&mut policy, &batch).expect("step");
@@ -230,7 +241,7 @@ fn equal_rewards_leave_every_weight_as_it_was() {
         .collect();
     let mut policy = f.policy.copy().expect("copy");
     let mut trainer = Trainer::new(config(Grpo::default()), &policy).expect("trainer");
-    let batch = trainer.batch(&scored).expect("batch");
+    let batch = trainer.batch(&policy, &scored, &BTreeMap::new()).expect("batch");
     assert_eq!(batch.zero_variance_groups, 2);
     let update = trainer.step(&mut policy, &batch).expect("step");
     assert_eq!((update.skipped_rows, update.trained_tokens), (8, 0));
@@ -249,15 +260,17 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
         let config = TrainerConfig { optimizer: OptimizerConfig::Adamw(adam), ..config(Grpo::default()) };
         let found = stepped(config.clone(), &f.policy, &rows(&batch, &ADVANTAGES));
 
-        let objective = config.objective.build();
-        let weights = objective.aggregate().weights(&batch.lengths());
-        let old =
-            gradient::log_probs(&f.policy, &batch.sequences(), 1 << 20, 1.0).expect("log-probs").log_probs;
+        let weights = config.loss.aggregate.weights(&batch.lengths());
+        let old = gradient::log_probs(&f.policy, &batch.sequences(), 1 << 20, 1.0, false)
+            .expect("log-probs")
+            .log_probs;
         let ones: Vec<Vec<f32>> = batch.lengths().iter().map(|length| vec![1.0; *length]).collect();
         let explicit = gradient::gradients(&f.policy, &batch.sequences(), 1 << 20, 1.0, &|padded| {
-            Ok(objective.loss(&Tokens {
+            Ok(config.loss.loss(&Tokens {
                 log_probs: padded.log_probs.as_tensor(),
+                entropy: padded.entropy.as_tensor(),
                 old_log_probs: &padded.grid(|row| &old[row])?,
+                sampled_log_probs: &padded.grid(|row| &old[row])?,
                 reference_log_probs: None,
                 advantages: &padded.column(|row| ADVANTAGES[row])?,
                 mask: &padded.grid(|row| &ones[row])?,
@@ -267,7 +280,7 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
         .expect("gradients");
         let mut wanted = f.policy.copy().expect("copy");
         Optimizer::new(&config.optimizer, &config.schedule, 4)
-            .update(&mut wanted, &explicit.grads)
+            .update(&mut wanted, &explicit.grads, 1.0)
             .expect("update");
         let before = f.policy.tensors().expect("tensors");
         let change = |policy: &Policy, name: &str| {
@@ -298,15 +311,15 @@ fn a_restored_optimizer_continues_to_the_bit() {
     let mut optimizer = adamw();
     for _ in 0..2 {
         let grads = grads_of(&f, &policy);
-        optimizer.update(&mut policy, &grads).expect("update");
+        optimizer.update(&mut policy, &grads, 1.0).expect("update");
     }
     let mut resumed = policy.copy().expect("copy");
     let mut forgetful = policy.copy().expect("copy");
     let mut restored = adamw();
     restored.restore(optimizer.updates(), optimizer.state().expect("state")).expect("restored");
     let grads = grads_of(&f, &policy);
-    let stats = optimizer.update(&mut policy, &grads).expect("update");
-    assert_eq!(restored.update(&mut resumed, &grads).expect("update"), stats);
+    let stats = optimizer.update(&mut policy, &grads, 1.0).expect("update");
+    assert_eq!(restored.update(&mut resumed, &grads, 1.0).expect("update"), stats);
     assert!(bits(&resumed) == bits(&policy));
     let values = |optimizer: &Optimizer| -> BTreeMap<String, Vec<f64>> {
         let value = |x: &Tensor| x.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1();
@@ -320,7 +333,7 @@ fn a_restored_optimizer_continues_to_the_bit() {
     assert!(values(&restored) == values(&optimizer));
     let mut fresh = adamw();
     fresh.restore(2, Tensors::new()).expect("restored");
-    fresh.update(&mut forgetful, &grads).expect("update");
+    fresh.update(&mut forgetful, &grads, 1.0).expect("update");
     assert!(bits(&forgetful) != bits(&policy), "moments matter");
 }
 
@@ -335,7 +348,7 @@ fn a_state_of_another_optimizer_is_refused() {
     let mut policy = f.policy.copy().expect("copy");
     let mut optimizer = adamw();
     optimizer.restore(1, [("1.m.model.norm.weight".to_owned(), stray)]).expect("a known place");
-    let error = optimizer.update(&mut policy, &grads_of(&f, &f.policy)).expect_err("refused");
+    let error = optimizer.update(&mut policy, &grads_of(&f, &f.policy), 1.0).expect_err("refused");
     assert!(error.to_string().contains("has shape [1]; wanted [64]"), "{error}");
     assert!(bits(&policy) == bits(&f.policy));
 }
@@ -350,10 +363,10 @@ fn a_gradient_that_is_not_finite_is_refused_and_changes_nothing() {
         let batch = f.completions();
         let result = gradient::gradients(&policy, &batch.sequences(), 64, 1.0, &|padded| {
             let loss = (padded.log_probs.sum_all()? * f64::from(broken))?;
-            Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+            Ok(Loss::plain(loss))
         });
         let grads = result.expect("gradients").grads;
-        match optimizer.update(&mut policy, &grads) {
+        match optimizer.update(&mut policy, &grads, 1.0) {
             Err(EngineError::NonFinite { name: found, norm }) => {
                 assert!(policy.tensors().expect("tensors").contains_key(&found), "{found}");
                 assert!(!norm.is_finite());

@@ -4,12 +4,12 @@ mod common;
 
 use candle_core::Tensor;
 use common::{Completions, Fixture, flat, kept, near, near_number, near_tensor, tensors};
-use engine::baseline::{BaselineConfig, Scale, advantages};
+use engine::baseline::{BaselineConfig, Group, Scale, advantages, rescale};
 use engine::gradient::{self, Gradients, Sequence};
 use engine::model::{Compute, KvRow, Policy, Sequences, Targets};
 use engine::objective::preference::{Pairs, PreferenceLoss};
 use engine::objective::{
-    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, Level, Loss, ObjectiveConfig, Sapo, Tokens,
+    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, KlPlace, Level, Loss, LossConfig, ObjectiveConfig, Sapo, Tokens,
 };
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
@@ -86,7 +86,7 @@ fn nll(f: &Fixture, policy: &Policy) -> Gradients {
     assert_eq!(f.json["nll"]["tokens"], tokens);
     gradient::gradients(policy, &sequences, 40, 1.0, &|padded| {
         let loss = (padded.log_probs.sum_all()? * (-1.0 / tokens as f64))?;
-        Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+        Ok(Loss::plain(loss))
     })
     .expect("gradients")
 }
@@ -126,7 +126,7 @@ fn three_steps_of_adamw_match() {
             let what = |quantity: &str| format!("{} adamw {quantity} {step}", f.name);
             let found = nll(&f, &policy);
             near_number(&what("loss"), found.loss, number(&wanted["loss_before_each_step"][step]), 1e-5);
-            let stats = optimizer.update(&mut policy, &found.grads).expect("update");
+            let stats = optimizer.update(&mut policy, &found.grads, 1.0).expect("update");
             near_number(
                 &what("norm"),
                 stats.grad_norm,
@@ -212,7 +212,7 @@ fn decoding_with_a_cache_and_one_plain_forward_give_the_same_hidden_states() {
 fn log_probs_of_completions_match() {
     for f in Fixture::both_ways() {
         let batch = f.completions();
-        let found = gradient::log_probs(&f.policy, &batch.sequences(), 30, 1.0).expect("log-probs");
+        let found = gradient::log_probs(&f.policy, &batch.sequences(), 30, 1.0, false).expect("log-probs");
         for (found, wanted) in found.log_probs.iter().zip(&batch.policy) {
             near(&format!("{} completions", f.name), found, wanted, 1e-4);
         }
@@ -222,21 +222,24 @@ fn log_probs_of_completions_match() {
 #[test]
 fn advantages_match() {
     for f in Fixture::both_ways() {
-        let rewards: Vec<Option<f32>> = f.column("grpo.rewards").into_iter().map(Some).collect();
+        let rewards = f.column("grpo.rewards");
         for (scale, name) in [(Scale::Group, "group"), (Scale::None, "none")] {
-            let found: Vec<f32> = rewards
-                .chunks(4)
-                .flat_map(|group| advantages(&BaselineConfig::GroupMean, scale, group))
-                .map(|advantage| advantage.expect("known"))
-                .collect();
+            let groups: Vec<Vec<f32>> = rewards.chunks(4).map(<[f32]>::to_vec).collect();
+            let of_group = |rewards: &Vec<f32>| -> Vec<Vec<f32>> {
+                let group = Group { rewards, ..Group::default() };
+                advantages(BaselineConfig::GroupMean.build(), &group).into_iter().map(|a| vec![a]).collect()
+            };
+            let mut found: Vec<Vec<Vec<f32>>> = groups.iter().map(of_group).collect();
+            rescale(scale, &groups, &mut found);
+            let found: Vec<f32> = found.into_iter().flatten().flatten().collect();
             let wanted = f.column(&format!("grpo.advantages_{name}"));
             near(&format!("{} advantages {name}", f.name), &found, &wanted, 2e-6);
         }
     }
 }
 
-/// The objective that a run of TRL's trainer stands for.
-fn objective(run: &Value) -> ObjectiveConfig {
+/// The loss that a run of TRL's trainer stands for.
+fn loss(run: &Value) -> LossConfig {
     let get = |key: &str| run[key].as_f64().map(|x| x as f32);
     let low = get("epsilon").unwrap_or(0.2);
     let high = get("epsilon_high").unwrap_or(low);
@@ -244,46 +247,45 @@ fn objective(run: &Value) -> ObjectiveConfig {
         coefficient,
         estimator: KlEstimator::K3,
         importance_weighted: run["use_bias_correction_kl"].as_bool().unwrap_or(true),
+        place: KlPlace::Loss,
     });
-    let clip = |aggregate| {
-        ObjectiveConfig::Grpo(Grpo {
-            clip_low: ClipRange::new(low),
-            clip_high: ClipRange::new(high),
-            ratio_cap: get("delta"),
-            level: match run["importance_sampling_level"].as_str() {
-                Some("sequence") => Level::Sequence,
-                _ => Level::Token,
-            },
-            aggregate,
-            kl: kl.clone(),
-            ..Grpo::default()
-        })
-    };
-    match run["loss_type"].as_str().expect("a loss") {
-        "grpo" => clip(Aggregate::SequenceMean),
-        "bnpo" | "dapo" => clip(Aggregate::TokenMean),
-        "dr_grpo" => clip(Aggregate::Constant { tokens: 10 }),
-        "cispo" => ObjectiveConfig::Cispo(Cispo { cap: high, aggregate: Aggregate::TokenMean, kl }),
-        "sapo" => ObjectiveConfig::Sapo(Sapo { kl, ..Sapo::default() }),
+    let clip = ObjectiveConfig::Grpo(Grpo {
+        clip_low: ClipRange::new(low),
+        clip_high: ClipRange::new(high),
+        ratio_cap: get("delta"),
+        level: match run["importance_sampling_level"].as_str() {
+            Some("sequence") => Level::Sequence,
+            _ => Level::Token,
+        },
+        ..Grpo::default()
+    });
+    let (objective, aggregate) = match run["loss_type"].as_str().expect("a loss") {
+        "grpo" => (clip, Aggregate::SequenceMean),
+        "bnpo" | "dapo" => (clip, Aggregate::TokenMean),
+        "dr_grpo" => (clip, Aggregate::Constant { tokens: 10 }),
+        "cispo" => (ObjectiveConfig::Cispo(Cispo { cap: high, ..Cispo::default() }), Aggregate::TokenMean),
+        "sapo" => (ObjectiveConfig::Sapo(Sapo::default()), Aggregate::SequenceMean),
         other => panic!("no objective for {other}"),
-    }
+    };
+    LossConfig { objective, aggregate, kl, ..LossConfig::default() }
 }
 
 /// The loss of a run and its gradient.
 fn run(f: &Fixture, batch: &Completions, run: &Value, micro_batch_tokens: usize) -> Gradients {
-    let config = objective(run);
-    let objective = config.build();
+    let config = loss(run);
     let advantages = f.column(run["advantages"].as_str().expect("a name"));
-    let weights = objective.aggregate().weights(&batch.lengths());
+    let weights = config.aggregate.weights(&batch.lengths());
     let old = (run["old_logps"] == "grpo.old_logps").then_some(&batch.old);
     let ones: Vec<Vec<f32>> = batch.lengths().iter().map(|length| vec![1.0; *length]).collect();
     let temperature = run["temperature"].as_f64().unwrap_or(1.0);
     gradient::gradients(&f.policy, &batch.sequences(), micro_batch_tokens, temperature, &|padded| {
         let now = padded.log_probs.as_detached_tensor();
         let old = old.map(|old| padded.grid(|row| &old[row])).transpose()?.unwrap_or(now);
-        Ok(objective.loss(&Tokens {
+        Ok(config.loss(&Tokens {
             log_probs: padded.log_probs.as_tensor(),
+            entropy: padded.entropy.as_tensor(),
             old_log_probs: &old,
+            sampled_log_probs: &old,
             reference_log_probs: Some(&padded.grid(|row| &batch.reference[row])?),
             advantages: &padded.column(|row| advantages[row])?,
             mask: &padded.grid(|row| &ones[row])?,
@@ -363,7 +365,7 @@ fn every_preference_run_matches() {
             rows.iter().map(|(prompt, completion)| Sequence { prompt, completion }).collect();
         let tokens: Vec<f32> = rows.iter().map(|(_, completion)| completion.len() as f32).collect();
         let reference = f.column("dpo.ref_logps");
-        let sums: Vec<f32> = gradient::log_probs(&f.policy, &sequences, ALL, 1.0)
+        let sums: Vec<f32> = gradient::log_probs(&f.policy, &sequences, ALL, 1.0, false)
             .expect("log-probs")
             .log_probs
             .iter()
@@ -390,7 +392,7 @@ fn every_preference_run_matches() {
                     chosen_tokens: &half(&tokens, 0)?,
                     rejected_tokens: &half(&tokens, 1)?,
                 })?;
-                Ok(Loss { loss: losses.mean_all()?, clipped: 0.0, kl: 0.0 })
+                Ok(Loss::plain(losses.mean_all()?))
             })
             .expect("gradients");
             let what =

@@ -1,103 +1,175 @@
 //! Rewards become advantages.
 //!
-//! Before: rewards have scored a group. After: [`crate::objective`] weighs log-probs with the advantages. A baseline
-//! sees one group at a time, and only the rollouts whose reward is known.
+//! Before: rewards have scored a group, and the log-prob pass or the ledger has weighed its rollouts. After:
+//! [`crate::objective`] weighs log-probs with the advantages. A baseline sees one group at a time, and only the rollouts
+//! whose reward is known.
+
+mod history;
+mod optimal;
+mod scale;
+mod token;
+mod weights;
+
+pub use history::History;
+pub use optimal::{Mode, Optimal};
+pub(crate) use scale::divisor;
+pub use scale::{Scale, rescale};
+pub use token::Token;
+pub use weights::{RowWeights, Weights};
 
 use serde::{Deserialize, Serialize};
 
-/// All that a baseline may look at: the rollouts of one prompt. Shape `(group,)`.
+/// All that a baseline may look at: the rollouts of one prompt that have a reward. Shape `(group,)`.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Group<'a> {
-    /// In units of reward; only rollouts that have one.
+    /// In units of reward.
     pub rewards: &'a [f32],
+    /// ‖∇ ln π(y | x)‖² of each rollout or what stands for it, see [`Weights`]; at least 0, and as many as rewards.
+    pub weights: &'a [f64],
+    /// What is known of this prompt's reward without this group, see [`Needs::prior`].
+    pub prior: Option<f32>,
+    /// Reward of this prompt's greedy rollout, see [`Needs::greedy`].
+    pub greedy: Option<f32>,
+    /// ‖onehot(token) − π‖² of every token of each rollout, see [`Needs::token_norms`].
+    pub token_norms: &'a [Vec<f32>],
+}
+
+/// What a baseline asks for beside rewards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// How rollouts are weighed.
+    pub weights: Weights,
+    /// The mean reward of the prompt's past groups, or of the batch's other groups while there are none.
+    pub prior: bool,
+    /// One more rollout a prompt, greedy, which does not train.
+    pub greedy: bool,
+    /// Norms of single tokens, from the log-prob pass.
+    pub token_norms: bool,
 }
 
 /// Something subtracted from the reward to lower the variance of the policy gradient.
 pub trait Baseline: Send + Sync {
     /// In units of reward. Shape `(group,)`; the group is not empty.
     fn baselines(&self, group: &Group<'_>) -> Vec<f32>;
+
+    /// A baseline for every token of each rollout, where it is not the same for all; the rollouts' rewards count from
+    /// every token on.
+    fn token_baselines(&self, _: &Group<'_>) -> Option<Vec<Vec<f32>>> {
+        None
+    }
+
+    /// What it asks for beside rewards.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Whether all rollouts of a group have the same baseline.
+    fn is_constant(&self) -> bool {
+        false
+    }
 }
 
 /// Which baseline a recipe chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaselineConfig {
+    /// Nothing is subtracted.
+    None,
     /// The group's mean reward. It contains the rollout's own reward, so the gradient is shrunk by 1/group_size
     /// (arXiv:2402.03300, GRPO).
     #[default]
     GroupMean,
     /// The mean reward of the others in the group: unbiased (arXiv:2402.14740, RLOO). 0 for a group of one.
     LeaveOneOut,
+    /// The weighted mean of least variance.
+    Optimal(Optimal),
+    /// The same for every token.
+    Token(Token),
+    /// The reward of the greedy rollout: unbiased, one more rollout a prompt (arXiv:2310.10505, ReMax).
+    Greedy,
+    /// The mean reward of the prompt's past groups.
+    History(History),
 }
 
-impl Baseline for BaselineConfig {
+impl BaselineConfig {
+    /// The chosen baseline.
+    pub fn build(&self) -> &dyn Baseline {
+        match self {
+            Self::None => &Simple::None,
+            Self::GroupMean => &Simple::GroupMean,
+            Self::LeaveOneOut => &Simple::LeaveOneOut,
+            Self::Optimal(baseline) => baseline,
+            Self::Token(baseline) => baseline,
+            Self::Greedy => &Simple::Greedy,
+            Self::History(baseline) => baseline,
+        }
+    }
+}
+
+/// Those without settings.
+enum Simple {
+    None,
+    GroupMean,
+    LeaveOneOut,
+    Greedy,
+}
+
+impl Baseline for Simple {
     fn baselines(&self, group: &Group<'_>) -> Vec<f32> {
         let (n, mean) = (group.rewards.len(), mean(group.rewards));
         match self {
+            Self::None => vec![0.0; n],
             Self::GroupMean => vec![mean; n],
             Self::LeaveOneOut if n == 1 => vec![0.0],
             Self::LeaveOneOut => {
                 group.rewards.iter().map(|r| (n as f32 * mean - r) / (n as f32 - 1.0)).collect()
             }
+            Self::Greedy => vec![group.greedy.unwrap_or(0.0); n],
         }
     }
-}
 
-/// What an advantage is divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    /// The group's standard deviation with Bessel's correction, plus 1e-4, as in TRL. Weighs prompts by
-    /// 1/√(p(1−p)) for rewards of 0 and 1.
-    #[default]
-    Group,
-    /// Nothing (arXiv:2503.20783, Dr. GRPO).
-    None,
-}
-
-/// Added to a standard deviation before dividing by it.
-const SCALE_EPSILON: f32 = 1e-4;
-
-/// The advantages of one group, `(group,)`; `None` where the reward is absent.
-///
-/// A group whose known rewards are all equal has advantages of exactly 0, whatever rounding would make of them.
-pub fn advantages(baseline: &dyn Baseline, scale: Scale, rewards: &[Option<f32>]) -> Vec<Option<f32>> {
-    let known: Vec<f32> = rewards.iter().copied().flatten().collect();
-    let Some(first) = known.first() else { return vec![None; rewards.len()] };
-    let mut values = if known.iter().all(|reward| reward == first) && known.len() > 1 {
-        vec![0.0; known.len()]
-    } else {
-        let divisor = match scale {
-            Scale::Group if known.len() > 1 => deviation(&known) + SCALE_EPSILON,
-            _ => 1.0,
-        };
-        let baselines = baseline.baselines(&Group { rewards: &known });
-        known.iter().zip(baselines).map(|(reward, baseline)| (reward - baseline) / divisor).collect()
+    fn needs(&self) -> Needs {
+        Needs { greedy: matches!(self, Self::Greedy), ..Needs::default() }
     }
-    .into_iter();
-    rewards.iter().map(|reward| reward.and_then(|_| values.next())).collect()
+}
+
+/// Reward minus baseline of one group, `(group,)`, in units of reward.
+///
+/// A group of several whose rewards are all equal has advantages of exactly 0, whatever rounding would make of them,
+/// unless the baseline comes from outside the group.
+pub fn advantages(baseline: &dyn Baseline, group: &Group<'_>) -> Vec<f32> {
+    let needs = baseline.needs();
+    let within = !needs.prior && !needs.greedy;
+    if within && is_equal(group.rewards) && baseline.baselines(group).iter().any(|b| *b != 0.0) {
+        return vec![0.0; group.rewards.len()];
+    }
+    let baselines = baseline.baselines(group);
+    group.rewards.iter().zip(baselines).map(|(reward, baseline)| reward - baseline).collect()
+}
+
+/// Whether several rewards are all the same.
+pub fn is_equal(rewards: &[f32]) -> bool {
+    rewards.len() > 1 && rewards.iter().all(|reward| *reward == rewards[0])
 }
 
 fn mean(values: &[f32]) -> f32 {
     (values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64) as f32
 }
 
-/// Standard deviation with Bessel's correction.
-fn deviation(values: &[f32]) -> f32 {
-    let mean = f64::from(mean(values));
-    let sum: f64 = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum();
-    (sum / (values.len() as f64 - 1.0)).sqrt() as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GROUP: [Option<f32>; 5] = [Some(1.0), Some(0.0), Some(0.0), Some(1.0), Some(0.0)];
+    const REWARDS: [f32; 5] = [1.0, 0.0, 0.0, 1.0, 0.0];
 
-    fn close(found: &[Option<f32>], wanted: &[f32]) {
+    fn of(baseline: &BaselineConfig, rewards: &[f32]) -> Vec<f32> {
+        let weights = vec![1.0; rewards.len()];
+        advantages(baseline.build(), &Group { rewards, weights: &weights, ..Group::default() })
+    }
+
+    pub(super) fn close(found: &[f32], wanted: &[f32]) {
         assert_eq!(found.len(), wanted.len());
         for (found, wanted) in found.iter().zip(wanted) {
-            let found = found.expect("known");
             assert!((found - wanted).abs() < 2e-6, "{found} is not {wanted}");
         }
     }
@@ -105,51 +177,29 @@ mod tests {
     #[test]
     fn advantages_match_the_published_formulas() {
         use BaselineConfig::*;
-        close(&advantages(&GroupMean, Scale::None, &GROUP), &[0.6, -0.4, -0.4, 0.6, -0.4]);
-        close(&advantages(&LeaveOneOut, Scale::None, &GROUP), &[0.75, -0.5, -0.5, 0.75, -0.5]);
-        let d = 0.547_722_6 + 1e-4;
-        close(&advantages(&GroupMean, Scale::Group, &GROUP), &[0.6, -0.4, -0.4, 0.6, -0.4].map(|a| a / d));
+        close(&of(&GroupMean, &REWARDS), &[0.6, -0.4, -0.4, 0.6, -0.4]);
+        close(&of(&LeaveOneOut, &REWARDS), &[0.75, -0.5, -0.5, 0.75, -0.5]);
+        close(&of(&None, &REWARDS), &REWARDS);
+        let greedy = Group { rewards: &REWARDS, greedy: Some(1.0), ..Group::default() };
+        close(&advantages(Greedy.build(), &greedy), &[0.0, -1.0, -1.0, 0.0, -1.0]);
     }
 
     #[test]
     fn group_mean_advantages_are_leave_one_out_shrunk_by_one_over_group_size() {
-        let mean = advantages(&BaselineConfig::GroupMean, Scale::None, &GROUP);
-        let others: Vec<f32> = advantages(&BaselineConfig::LeaveOneOut, Scale::None, &GROUP)
-            .iter()
-            .map(|a| a.expect("known") * 0.8)
-            .collect();
-        close(&mean, &others);
+        let others: Vec<f32> = of(&BaselineConfig::LeaveOneOut, &REWARDS).iter().map(|a| a * 0.8).collect();
+        close(&of(&BaselineConfig::GroupMean, &REWARDS), &others);
     }
 
     #[test]
     fn equal_rewards_give_exactly_zero() {
         for baseline in [BaselineConfig::GroupMean, BaselineConfig::LeaveOneOut] {
-            for scale in [Scale::Group, Scale::None] {
-                assert_eq!(advantages(&baseline, scale, &[Some(0.1); 7]), [Some(0.0); 7]);
-            }
+            assert_eq!(of(&baseline, &[0.1; 7]), [0.0; 7]);
         }
-    }
-
-    #[test]
-    fn an_absent_reward_is_left_out_and_not_zero() {
-        let rewards = [Some(1.0), None, Some(0.0)];
-        let found = advantages(&BaselineConfig::GroupMean, Scale::None, &rewards);
-        assert_eq!(found, [Some(0.5), None, Some(-0.5)]);
-        assert_eq!(advantages(&BaselineConfig::GroupMean, Scale::Group, &[None, None]), [None, None]);
+        assert_eq!(of(&BaselineConfig::None, &[0.5; 3]), [0.5; 3], "nothing is subtracted");
     }
 
     #[test]
     fn a_group_of_one_keeps_its_reward_without_others_to_compare() {
-        assert_eq!(advantages(&BaselineConfig::LeaveOneOut, Scale::Group, &[Some(2.0)]), [Some(2.0)]);
-    }
-
-    #[test]
-    fn advantages_do_not_depend_on_an_offset_of_the_rewards() {
-        let shifted = GROUP.map(|r| r.map(|r| r + 8.0));
-        for baseline in [BaselineConfig::GroupMean, BaselineConfig::LeaveOneOut] {
-            let plain: Vec<f32> =
-                advantages(&baseline, Scale::Group, &GROUP).into_iter().map(|a| a.expect("known")).collect();
-            close(&advantages(&baseline, Scale::Group, &shifted), &plain);
-        }
+        assert_eq!(of(&BaselineConfig::LeaveOneOut, &[2.0]), [2.0]);
     }
 }

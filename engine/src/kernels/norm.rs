@@ -1,9 +1,8 @@
 //! The RMS norm and its backward.
 #![allow(unsafe_code)]
 
-use super::buffer::Buffer;
 use super::math::{LANES, dot, total, wide};
-use super::rows::{BLOCK, Rows, add_rows, blocks};
+use super::rows::{RowSums, Rows, blocks, summed};
 
 #[inline(always)]
 pub(super) fn inverse_root(row: &[f32], eps: f32) -> f32 {
@@ -77,21 +76,14 @@ pub fn rms_norm_backward(
     eps: f32,
     dy: &[f32],
     dx: &mut [f32],
-    d_weight: &mut [f32],
+    d_weight: RowSums<'_>,
 ) {
     let width = weight.len();
-    assert!(x.len() == dy.len() && x.len() == dx.len() && d_weight.len() == width);
-    let rows = x.len() / width.max(1);
-    let mut parts = Buffer::zeros(rows.div_ceil(BLOCK) * width);
-    let (target, sums) = (Rows::new(dx), Rows::new(&mut parts));
-    blocks(rows, x.len(), |rows| {
-        // SAFETY: rows of different blocks do not overlap, and each block has sums of its own.
-        let (dx, dw) = unsafe {
-            (
-                target.part(rows.start * width, rows.len() * width),
-                sums.part(rows.start / BLOCK * width, width),
-            )
-        };
+    assert!(x.len() == dy.len() && x.len() == dx.len());
+    let target = Rows::new(dx);
+    summed(x.len() / width.max(1), width, x.len(), d_weight, |rows, dw| {
+        // SAFETY: rows of different ranges do not overlap.
+        let dx = unsafe { target.part(rows.start * width, rows.len() * width) };
         wide(|| {
             let inputs =
                 x[rows.start * width..].chunks_exact(width).zip(dy[rows.start * width..].chunks_exact(width));
@@ -100,7 +92,4 @@ pub fn rms_norm_backward(
             }
         });
     });
-    for part in parts.chunks_exact(width.max(1)) {
-        add_rows(part, d_weight);
-    }
 }

@@ -58,6 +58,52 @@ pub fn adam(step: &AdamStep, weights: &mut [f32], grads: &[f32], m: &mut [f32], 
         });
 }
 
+/// Adds `from` times `factor` to `to` and gives Σ (factor · from)², chunk by chunk in order, in one pass.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) -> f64 {
+    assert_eq!(to.len(), from.len());
+    let chunks = to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK));
+    let parts: Vec<f64> = chunks
+        .map(|(to, from)| {
+            wide(|| {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
+                f64::from(dot(from, from))
+            })
+        })
+        .collect();
+    f64::from(factor).powi(2) * parts.iter().sum::<f64>()
+}
+
+/// Σ a b, chunk by chunk in order.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn inner(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let parts: Vec<f64> =
+        a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| f64::from(wide(|| dot(a, b)))).collect();
+    parts.iter().sum()
+}
+
+/// Σ (x / (√(v · correct) + ε))², chunk by chunk in order: a gradient in the metric of Adam's second moment.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn preconditioned_norm(x: &[f32], v: &[f32], correct: f32, epsilon: f32) -> f64 {
+    assert_eq!(x.len(), v.len());
+    let chunk = |(x, v): (&[f32], &[f32])| {
+        let squares = x.iter().zip(v).map(|(x, v)| {
+            let y = x / ((v * correct).sqrt() + epsilon);
+            f64::from(y * y)
+        });
+        squares.sum::<f64>()
+    };
+    let parts: Vec<f64> = x.par_chunks(CHUNK).zip(v.par_chunks(CHUNK)).map(chunk).collect();
+    parts.iter().sum()
+}
+
 /// Σ x², chunk by chunk in order.
 pub fn squared_norm(x: &[f32]) -> f64 {
     let parts: Vec<f64> = x.par_chunks(CHUNK).map(|x| f64::from(wide(|| dot(x, x)))).collect();

@@ -1,10 +1,9 @@
 //! Heads of queries and keys: their norm, if they have one, and the rotation by position; with the backward.
 #![allow(unsafe_code)]
 
-use super::buffer::Buffer;
 use super::math::wide;
 use super::norm::{inverse_root, norm_row_backward};
-use super::rows::{BLOCK, Rows, add_rows, blocks};
+use super::rows::{RowSums, Rows, blocks, summed};
 
 /// Where the heads of some tokens lie: head h of token t at `t · stride + first + h · width`.
 #[derive(Clone, Copy)]
@@ -65,7 +64,7 @@ pub fn rotate(
 }
 
 /// Backward of [`rotate`]: reads ∂L/∂out from `dy` at `to`, writes ∂L/∂x to `dx` at `from`, and adds ∂L/∂(norm weight)
-/// to `d_norm`.
+/// to `d_norm`, which without a norm gets nothing.
 ///
 /// # Panics
 /// As [`rotate`].
@@ -79,15 +78,12 @@ pub fn rotate_back(
     dy: &[f32],
     to: Heads,
     dx: &mut [f32],
-    d_norm: Option<&mut [f32]>,
+    d_norm: RowSums<'_>,
 ) {
     let (width, half) = (from.width, from.width / 2);
     let count = cos.len() / half;
-    let mut parts = Buffer::zeros(count.div_ceil(BLOCK) * width);
-    let (target, sums) = (Rows::new(dx), Rows::new(&mut parts));
-    blocks(count, count * from.count * width, |tokens| {
-        // SAFETY: each block has sums of its own.
-        let dw = unsafe { sums.part(tokens.start / BLOCK * width, width) };
+    let target = Rows::new(dx);
+    summed(count, width, count * from.count * width, d_norm, |tokens, dw| {
         let mut turned = vec![0f32; width];
         wide(|| {
             for token in tokens {
@@ -111,9 +107,4 @@ pub fn rotate_back(
             }
         });
     });
-    if let Some(d_norm) = d_norm {
-        for part in parts.chunks_exact(width) {
-            add_rows(part, d_norm);
-        }
-    }
 }

@@ -25,6 +25,52 @@ pub(super) fn blocks(rows: usize, numbers: usize, f: impl Fn(std::ops::Range<usi
     }
 }
 
+/// Where sums over rows go.
+pub enum RowSums<'a> {
+    /// All rows into one sum, which is added to.
+    All(&'a mut [f32]),
+    /// So many rows each time into a sum of their own: one after another, `(lengths, width)`, which are added to.
+    Each(&'a [usize], &'a mut [f32]),
+}
+
+/// Calls `f` with ranges of `rows` rows and the place of their sum of `width` numbers.
+pub(super) fn summed(
+    rows: usize,
+    width: usize,
+    numbers: usize,
+    sums: RowSums<'_>,
+    f: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync + Send,
+) {
+    match sums {
+        RowSums::All(out) => {
+            let mut parts = Buffer::zeros(rows.div_ceil(BLOCK) * width);
+            let sums = Rows::new(&mut parts);
+            blocks(rows, numbers, |rows| {
+                // SAFETY: each block has sums of its own.
+                let sum = unsafe { sums.part(rows.start / BLOCK * width, width) };
+                f(rows, sum);
+            });
+            for part in parts.chunks_exact(width.max(1)) {
+                add_rows(part, out);
+            }
+        }
+        RowSums::Each(lengths, out) => {
+            assert_eq!(lengths.iter().sum::<usize>(), rows, "the lengths are those of all rows");
+            let mut first = 0;
+            let ranges = lengths.iter().map(|length| {
+                first += length;
+                first - length..first
+            });
+            let parts: Vec<_> = ranges.zip(out.chunks_exact_mut(width)).collect();
+            if numbers < SMALL {
+                parts.into_iter().for_each(|(rows, sum)| f(rows, sum));
+            } else {
+                parts.into_par_iter().with_min_len(4).for_each(|(rows, sum)| f(rows, sum));
+            }
+        }
+    }
+}
+
 /// Rows of a result that several threads write, each its own.
 #[derive(Clone, Copy)]
 pub(super) struct Rows(*mut f32, usize);
@@ -57,25 +103,16 @@ pub(super) fn add_rows(from: &[f32], to: &mut [f32]) {
     wide(|| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
 }
 
-/// Adds the sum over rows of `out.len()` columns, from column `first` on, to `out`. Rows of `x` begin every `stride`.
+/// Sums `width` columns over rows, from column `first` on. Rows of `x` begin every `stride`.
 ///
 /// # Panics
 /// If a row does not have these columns.
-pub fn add_columns(x: &[f32], stride: usize, first: usize, out: &mut [f32]) {
-    let width = out.len();
-    let rows = x.len() / stride.max(1);
-    let mut parts = Buffer::zeros(rows.div_ceil(BLOCK) * width);
-    let sums = Rows::new(&mut parts);
-    blocks(rows, x.len(), |rows| {
-        // SAFETY: each block has sums of its own.
-        let sums = unsafe { sums.part(rows.start / BLOCK * width, width) };
+pub fn add_columns(x: &[f32], stride: usize, first: usize, width: usize, sums: RowSums<'_>) {
+    summed(x.len() / stride.max(1), width, x.len(), sums, |rows, sum| {
         for row in rows {
-            add_rows(&x[row * stride + first..][..width], sums);
+            add_rows(&x[row * stride + first..][..width], sum);
         }
     });
-    for part in parts.chunks_exact(width.max(1)) {
-        add_rows(part, out);
-    }
 }
 
 /// Whether no number is NaN or infinite, and how many are subnormal: so small that they have lost precision, that some

@@ -155,10 +155,12 @@ pub fn softmax_stats(
 }
 
 /// Backward of ln π at each row's target: logits `(rows, width)`, which begin with token `first`, become their own
-/// gradient `d (onehot(target) − p) / temperature`, with `p` from the row's statistics over all tokens.
+/// gradient `d (onehot(target) − p) / temperature`, with `p` from the row's statistics over all tokens. With `d_entropy`,
+/// one for each row or none at all, that of the entropy H is added: `−d_entropy p (ln p + H) / temperature`.
 ///
 /// # Panics
 /// If rows, statistics, targets and derivatives differ in number.
+#[expect(clippy::too_many_arguments, reason = "a part of the logits, its place, and what is known of each row")]
 pub fn softmax_backward(
     logits: &mut [f32],
     width: usize,
@@ -167,20 +169,36 @@ pub fn softmax_backward(
     stats: &[RowStats],
     targets: &[u32],
     d_log_probs: &[f32],
+    d_entropy: &[f32],
 ) {
     assert!(
         logits.len() == stats.len() * width
             && stats.len() == targets.len()
             && stats.len() == d_log_probs.len()
+            && (d_entropy.is_empty() || d_entropy.len() == stats.len())
     );
     let one = |(row, logits): (usize, &mut [f32])| {
         let (stats, d) = (&stats[row], d_log_probs[row] * inverse_temperature);
         let factor = -d / stats.sum;
-        wide(|| {
-            for z in logits.iter_mut() {
-                *z = factor * exp(*z * inverse_temperature - stats.max);
+        match d_entropy.get(row).filter(|d| **d != 0.0) {
+            None => wide(|| {
+                for z in logits.iter_mut() {
+                    *z = factor * exp(*z * inverse_temperature - stats.max);
+                }
+            }),
+            Some(d_entropy) => {
+                let spread = -d_entropy * inverse_temperature / stats.sum;
+                // ln p + H, of which ln p = z − max − ln Σ
+                let shift = stats.entropy() - stats.sum.ln();
+                wide(|| {
+                    for z in logits.iter_mut() {
+                        let x = *z * inverse_temperature - stats.max;
+                        // e is 0 where z is −∞
+                        *z = exp(x) * (factor + spread * (x.max(-1e4) + shift));
+                    }
+                });
             }
-        });
+        }
         let target = targets[row] as usize;
         if (first..first + width).contains(&target) {
             logits[target - first] += d;
@@ -246,11 +264,29 @@ mod tests {
     fn the_gradient_of_a_row_sums_to_nothing() {
         let (mut z, width) = (logits(600), 300);
         let stats = [RowStats::of(&z[..width], 2.0), RowStats::of(&z[width..], 2.0)];
-        softmax_backward(&mut z, width, 0, 2.0, &stats, &[3, 299], &[0.5, -1.5]);
+        softmax_backward(&mut z, width, 0, 2.0, &stats, &[3, 299], &[0.5, -1.5], &[]);
         for (row, target, d) in [(0, 3, 0.5f32), (1, 299, -1.5)] {
             let row = &z[row * width..][..width];
             assert!(row.iter().sum::<f32>().abs() < 1e-5);
             assert!(row.iter().enumerate().all(|(i, g)| (i == target) == (g * d > 0.0)));
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_the_entropy_is_that_of_finite_differences() {
+        let (z, inverse) = (logits(40), 0.7f32);
+        let stats = [RowStats::of(&z, inverse)];
+        let mut gradient = z.clone();
+        softmax_backward(&mut gradient, 40, 0, inverse, &stats, &[0], &[0.0], &[1.0]);
+        let entropy = |z: &[f32]| {
+            let e: Vec<f64> = z.iter().map(|z| (f64::from(*z) * f64::from(inverse)).exp()).collect();
+            let total: f64 = e.iter().sum();
+            -e.iter().map(|e| e / total * (e / total).ln()).sum::<f64>()
+        };
+        for i in [0, 7, 39] {
+            let at = |h: f32| entropy(&z.iter().enumerate().map(|(j, z)| if i == j { z + h } else { *z }).collect::<Vec<_>>());
+            let slope = (at(0.02) - at(-0.02)) / 0.04;
+            assert!((f64::from(gradient[i]) - slope).abs() < 1e-5, "{} is not {slope}", gradient[i]);
         }
     }
 }

@@ -116,7 +116,7 @@ impl Composed {
         Ok((ComposedTrace { tokens, grid, rope, inputs }, hidden))
     }
 
-    /// ln π(target) and the entropy at each position, in nats, `(tokens,)` both, from final hidden states
+    /// ln π(target), the entropy, both in nats, and Σ p² at each position, `(tokens,)`, from final hidden states
     /// `(tokens, hidden)` and `targets` `(tokens,)` u32; logits are divided by `temperature` first. No gradient is
     /// recorded.
     ///
@@ -127,7 +127,7 @@ impl Composed {
         hidden: &Tensor,
         targets: &Tensor,
         temperature: f64,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<[Tensor; 3]> {
         head::log_probs(hidden, &self.head(), targets, temperature)
     }
 
@@ -141,11 +141,11 @@ impl Composed {
         hidden: &Tensor,
         targets: &Tensor,
         temperature: f64,
-        d_log_probs: &Tensor,
+        (d_log_probs, d_entropy): (&Tensor, Option<&Tensor>),
         grads: &mut BTreeMap<String, Tensor>,
     ) -> Result<Tensor> {
         let (d_hidden, d_head) =
-            head::log_probs_backward(hidden, &self.head(), targets, temperature, d_log_probs)?;
+            head::log_probs_backward(hidden, &self.head(), targets, temperature, d_log_probs, d_entropy)?;
         let name = if self.config.tie_word_embeddings { EMBEDDING } else { HEAD };
         add(grads, name, d_head)?;
         Ok(d_hidden)

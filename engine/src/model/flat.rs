@@ -66,6 +66,11 @@ impl Flat {
         &self.numbers
     }
 
+    /// All numbers, to be changed.
+    pub fn numbers_mut(&mut self) -> &mut [f32] {
+        &mut self.numbers
+    }
+
     /// Those of one parameter.
     ///
     /// # Panics

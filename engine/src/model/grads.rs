@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::ModelError;
 use super::flat::Flat;
+use crate::kernels::{add_scaled, inner};
 
 /// A gradient, by parameter: sums that [`super::Policy::backward`] adds to.
 #[derive(Clone)]
@@ -50,6 +52,97 @@ impl Grads {
             _ if !self.any => Ok(BTreeMap::new()),
             GradsBody::Flat(flat) => flat.tensors(),
             GradsBody::Tensors(tensors) => Ok(tensors.clone()),
+        }
+    }
+
+    /// Adds `factor` times another gradient, and gives the squared norm of what was added.
+    ///
+    /// # Errors
+    /// If the other is of another policy, or a tensor operation fails.
+    pub fn add_scaled(&mut self, factor: f32, other: &Self) -> Result<f64, ModelError> {
+        if !other.any {
+            return Ok(0.0);
+        }
+        let squared = match (&mut self.body, &other.body) {
+            (GradsBody::Flat(to), GradsBody::Flat(from)) if to.layout() == from.layout() => {
+                add_scaled(to.numbers_mut(), factor, from.numbers())
+            }
+            (GradsBody::Tensors(to), GradsBody::Tensors(from)) => {
+                let mut squared = 0.0;
+                for (name, from) in from {
+                    let part = (from * f64::from(factor))?;
+                    squared += f64::from(part.sqr()?.sum_all()?.to_scalar::<f32>()?);
+                    let sum = match to.remove(name) {
+                        Some(to) => (to + part)?,
+                        None => part,
+                    };
+                    to.insert(name.clone(), sum);
+                }
+                squared
+            }
+            _ => return Err(ModelError::Foreign),
+        };
+        self.any = true;
+        Ok(squared)
+    }
+
+    /// Σ over all parameters of this gradient times another.
+    ///
+    /// # Errors
+    /// If the other is of another policy, or a tensor operation fails.
+    pub fn inner(&self, other: &Self) -> Result<f64, ModelError> {
+        match (&self.body, &other.body) {
+            _ if !self.any || !other.any => Ok(0.0),
+            (GradsBody::Flat(a), GradsBody::Flat(b)) if a.layout() == b.layout() => {
+                Ok(inner(a.numbers(), b.numbers()))
+            }
+            (GradsBody::Tensors(a), GradsBody::Tensors(b)) => {
+                let mut sum = 0.0;
+                for (name, a) in a {
+                    if let Some(b) = b.get(name) {
+                        sum += f64::from((a * b)?.sum_all()?.to_scalar::<f32>()?);
+                    }
+                }
+                Ok(sum)
+            }
+            _ => Err(ModelError::Foreign),
+        }
+    }
+
+    /// Whether it has the form of this policy's gradients.
+    pub fn is_of(&self, policy: &super::Policy) -> bool {
+        match (&self.body, policy.layout()) {
+            (GradsBody::Flat(flat), Some(layout)) => flat.layout() == layout,
+            (GradsBody::Tensors(_), None) => true,
+            _ => false,
+        }
+    }
+
+    /// All zeros again, in the same place.
+    pub fn clear(&mut self) {
+        match &mut self.body {
+            GradsBody::Flat(flat) if self.any => flat.numbers_mut().fill(0.0),
+            GradsBody::Flat(_) => {}
+            GradsBody::Tensors(tensors) => tensors.clear(),
+        }
+        self.any = false;
+    }
+
+    /// All numbers one after another, by name, for sketches and laboratories; `None` if there are none.
+    ///
+    /// # Errors
+    /// If a tensor cannot be brought to the CPU.
+    pub fn numbers(&self) -> candle_core::Result<Option<Vec<f32>>> {
+        match &self.body {
+            _ if !self.any => Ok(None),
+            GradsBody::Flat(flat) => Ok(Some(flat.numbers().to_vec())),
+            GradsBody::Tensors(tensors) => {
+                let mut all = Vec::new();
+                for tensor in tensors.values() {
+                    all.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+                }
+                Ok(Some(all))
+            }
         }
     }
 

@@ -43,7 +43,7 @@ fn chunks(hidden: &Tensor, head: &Tensor) -> Result<Vec<(usize, usize)>> {
     Ok((0..tokens).step_by(size).map(|start| (start, size.min(tokens - start))).collect())
 }
 
-/// ln π(target) and entropy of the next-token distribution at each position, in nats, both `(tokens,)`.
+/// ln π(target), entropy and Σ p² of the next-token distribution at each position, the first two in nats, `(tokens,)`.
 /// `hidden` is `(tokens, hidden)` after the final norm, `head` `(vocab, hidden)`, `targets` `(tokens,)` u32.
 /// No gradient is recorded: see [`log_probs_backward`].
 pub(super) fn log_probs(
@@ -51,22 +51,23 @@ pub(super) fn log_probs(
     head: &Tensor,
     targets: &Tensor,
     temperature: f64,
-) -> Result<(Tensor, Tensor)> {
-    let (mut log_probs, mut entropy) = (Vec::new(), Vec::new());
+) -> Result<[Tensor; 3]> {
+    let (mut log_probs, mut entropy, mut squares) = (Vec::new(), Vec::new(), Vec::new());
     for (start, size) in chunks(hidden, head)? {
         let chunk = Chunk::new(&hidden.narrow(0, start, size)?, head, temperature)?;
         let targets = targets.narrow(0, start, size)?.unsqueeze(1)?;
         log_probs.push(chunk.log_probs(&targets)?.squeeze(1)?);
         entropy.push(chunk.entropy()?.squeeze(1)?);
+        squares.push(chunk.exp.broadcast_div(&chunk.sum)?.sqr()?.sum(1)?);
     }
     if log_probs.is_empty() {
         let none = || Tensor::zeros(0, DType::F32, hidden.device());
-        return Ok((none()?, none()?));
+        return Ok([none()?, none()?, none()?]);
     }
-    Ok((Tensor::cat(&log_probs, 0)?, Tensor::cat(&entropy, 0)?))
+    Ok([Tensor::cat(&log_probs, 0)?, Tensor::cat(&entropy, 0)?, Tensor::cat(&squares, 0)?])
 }
 
-/// Backward of [`log_probs`]: from ∂L/∂log π `(tokens,)` to ∂L/∂hidden `(tokens, hidden)` and ∂L/∂head
+/// Backward of [`log_probs`]: from ∂L/∂log π and, if there is one, ∂L/∂entropy, `(tokens,)`, to ∂L/∂hidden `(tokens, hidden)` and ∂L/∂head
 /// `(vocab, hidden)`.
 pub(super) fn log_probs_backward(
     hidden: &Tensor,
@@ -74,6 +75,7 @@ pub(super) fn log_probs_backward(
     targets: &Tensor,
     temperature: f64,
     d_log_probs: &Tensor,
+    d_entropy: Option<&Tensor>,
 ) -> Result<(Tensor, Tensor)> {
     let (mut d_hidden, mut d_head) = (Vec::new(), None::<Tensor>);
     for (start, size) in chunks(hidden, head)? {
@@ -82,7 +84,14 @@ pub(super) fn log_probs_backward(
         let weights = (d_log_probs.narrow(0, start, size)?.unsqueeze(1)? / temperature)?;
         let targets = targets.narrow(0, start, size)?.unsqueeze(1)?.contiguous()?;
         let d_logits = chunk.exp.broadcast_mul(&weights.neg()?.div(&chunk.sum)?)?;
-        let d_logits = d_logits.scatter_add(&targets, &weights.contiguous()?, 1)?;
+        let mut d_logits = d_logits.scatter_add(&targets, &weights.contiguous()?, 1)?;
+        if let Some(d_entropy) = d_entropy {
+            let factor = (d_entropy.narrow(0, start, size)?.unsqueeze(1)? / -temperature)?;
+            let p = chunk.exp.broadcast_div(&chunk.sum)?;
+            let log_p = chunk.logits.broadcast_sub(&chunk.log_sum_exp)?;
+            let spread = (&p * log_p.broadcast_add(&chunk.entropy()?)?)?;
+            d_logits = (d_logits + spread.broadcast_mul(&factor)?)?;
+        }
         d_hidden.push(d_logits.matmul(head)?);
         let part = d_logits.t()?.matmul(&hidden)?;
         d_head = Some(match d_head {

@@ -26,6 +26,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Family, ModelConfig, NewModel};
 pub use error::ModelError;
 pub use flat::{Flat, Layout};
+pub use fused::RowGrads;
 pub use grads::Grads;
 pub use hub::Hub;
 pub use policy::{Compute, Hidden, Policy, Recompute, Scores, Targets, Trace};

@@ -13,7 +13,7 @@ use super::cache::{RowBody, TensorRow};
 use super::composed::{Composed, ComposedTrace};
 use super::error::Result;
 use super::flat::{Flat, Layout};
-use super::fused::{Fused, FusedTrace};
+use super::fused::{Fused, FusedTrace, RowGrads};
 use super::grads::GradsBody;
 use super::weights::{Source, missing};
 use super::{Grads, KvRow, ModelConfig, ModelError, Sequences};
@@ -77,7 +77,9 @@ pub struct Scores {
     pub log_probs: Vec<f32>,
     /// Entropy of the distribution that the target was scored under, in nats.
     pub entropy: Vec<f32>,
-    /// Σ p², the likeliest token and more of that distribution; empty where candle computes.
+    /// Σ p² of that distribution.
+    pub squares: Vec<f32>,
+    /// The likeliest token and more of that distribution; empty where candle computes.
     pub rows: Vec<RowStats>,
 }
 
@@ -246,6 +248,24 @@ impl Policy {
         }
     }
 
+    /// How weights and gradients lie in one line, where they do.
+    pub(super) fn layout(&self) -> Option<&std::sync::Arc<Layout>> {
+        match &self.body {
+            Body::Fused(fused) => Some(fused.weights().layout()),
+            Body::Composed(_) => None,
+        }
+    }
+
+    /// Bytes that [`Self::backward_rows`] keeps of a token, about.
+    pub fn row_bytes_per_token(&self) -> usize {
+        let c = &self.config;
+        let inputs = 2 * c.hidden_size + c.query_size() + c.intermediate_size;
+        let outputs = c.query_size() + 2 * c.key_value_size() + 2 * c.hidden_size + 2 * c.intermediate_size;
+        let numbers = c.num_hidden_layers * (inputs + outputs) + c.vocab_size + c.hidden_size;
+        let bf16 = matches!(self.compute(), Compute::Fused(kernel) if kernel.path().is_bf16());
+        numbers * if bf16 { 2 } else { 4 } + 4 * c.hidden_size
+    }
+
     /// A gradient of zeros for this policy.
     pub fn zero_grads(&self) -> Grads {
         let body = match &self.body {
@@ -353,16 +373,22 @@ impl Policy {
             (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
                 let chosen = tensor.index_select(&Tensor::new(targets.places, &self.device)?, 0)?;
                 let tokens = Tensor::new(targets.tokens, &self.device)?;
-                let (log_probs, entropy) = composed.log_probs(&chosen, &tokens, targets.temperature)?;
                 let numbers = |x: Tensor| x.to_dtype(DType::F32)?.to_vec1::<f32>();
-                Ok(Scores { log_probs: numbers(log_probs)?, entropy: numbers(entropy)?, rows: Vec::new() })
+                let [log_probs, entropy, squares] =
+                    composed.log_probs(&chosen, &tokens, targets.temperature)?;
+                Ok(Scores {
+                    log_probs: numbers(log_probs)?,
+                    entropy: numbers(entropy)?,
+                    squares: numbers(squares)?,
+                    rows: Vec::new(),
+                })
             }
             _ => Err(ModelError::Foreign),
         }
     }
 
     /// Backward of [`Self::forward`] and [`Self::score`], from what they took and gave: takes ∂L/∂ln π(target), one for
-    /// each target, and adds the gradient of every parameter to `grads`.
+    /// each target, and ∂L/∂entropy, one for each or none at all, and adds the gradient of every parameter to `grads`.
     ///
     /// # Errors
     /// If a tensor operation fails, or trace, hidden states and gradient are another policy's.
@@ -375,18 +401,19 @@ impl Policy {
         hidden: &Hidden,
         targets: &Targets<'_>,
         scores: &Scores,
-        d_log_probs: &[f32],
+        (d_log_probs, d_entropy): (&[f32], &[f32]),
         grads: &mut Grads,
     ) -> Result<()> {
         let count = targets.tokens.len();
         assert!(targets.places.len() == count && d_log_probs.len() == count, "one derivative a target");
+        assert!(d_entropy.is_empty() || d_entropy.len() == count, "one derivative of the entropy a target, or none");
         grads.any = true;
         match (&self.body, trace.0, &hidden.0, &mut grads.body) {
             (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows), GradsBody::Flat(grads)) => {
                 if grads.layout() != fused.weights().layout() {
                     return Err(ModelError::Foreign);
                 }
-                let d_hidden = fused.head_backward(rows, targets, &scores.rows, d_log_probs, grads);
+                let d_hidden = fused.head_backward(rows, targets, &scores.rows, (d_log_probs, d_entropy), grads);
                 fused.backward(trace, d_hidden, grads);
             }
             (
@@ -398,12 +425,16 @@ impl Policy {
                 let places = Tensor::new(targets.places, &self.device)?;
                 let tokens = Tensor::new(targets.tokens, &self.device)?;
                 let d_log_probs = Tensor::new(d_log_probs, &self.device)?;
+                let d_entropy = match d_entropy {
+                    [] => None,
+                    d_entropy => Some(Tensor::new(d_entropy, &self.device)?),
+                };
                 let chosen = hidden.index_select(&places, 0)?;
                 let d_chosen = composed.log_probs_backward(
                     &chosen,
                     &tokens,
                     targets.temperature,
-                    &d_log_probs,
+                    (&d_log_probs, d_entropy.as_ref()),
                     grads,
                 )?;
                 let d_hidden = hidden.zeros_like()?.index_add(&places, &d_chosen, 0)?;
@@ -412,6 +443,96 @@ impl Policy {
             _ => return Err(ModelError::Foreign),
         }
         Ok(())
+    }
+
+    /// Backward of [`Self::forward`] and [`Self::score`] for each row by itself. A row's gradient is that of Σ d · ln π over
+    /// its `scored` targets. Measures the rows and, with `keep`, keeps what [`Self::add_rows`] needs; no gradient is added
+    /// up yet. `None` where candle computes: there rows go through [`Self::backward`] one at a time.
+    ///
+    /// # Errors
+    /// If trace and hidden states are another policy's.
+    ///
+    /// # Panics
+    /// As [`Self::backward`], or if `scored` does not add up to the targets.
+    #[expect(clippy::too_many_arguments, reason = "a forward's results and what to do with them")]
+    pub fn backward_rows(
+        &self,
+        trace: Trace,
+        hidden: &Hidden,
+        targets: &Targets<'_>,
+        scores: &Scores,
+        d_log_probs: &[f32],
+        scored: &[usize],
+        keep: bool,
+    ) -> Result<Option<RowGrads>> {
+        let count = targets.tokens.len();
+        assert!(targets.places.len() == count && d_log_probs.len() == count, "one derivative a target");
+        assert_eq!(scored.iter().sum::<usize>(), count, "targets of all rows");
+        match (&self.body, trace.0, &hidden.0) {
+            (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows)) => {
+                Ok(Some(fused.backward_rows(trace, rows, targets, &scores.rows, d_log_probs, scored, keep)))
+            }
+            (Body::Composed(_), TraceBody::Composed(_), HiddenBody::Tensor(_)) => Ok(None),
+            _ => Err(ModelError::Foreign),
+        }
+    }
+
+    /// ‖∂ Σ ln π/∂(head)‖² over each row's `scored` targets, with the temperature's factor: the exact gradient norm of the
+    /// head alone, without a backward. A tied embedding's input side is not in it.
+    ///
+    /// # Errors
+    /// If the hidden states are another policy's, or a tensor operation fails.
+    ///
+    /// # Panics
+    /// If `scored` does not add up to the targets.
+    pub fn head_norms(
+        &self,
+        hidden: &Hidden,
+        targets: &Targets<'_>,
+        scores: &Scores,
+        scored: &[usize],
+    ) -> Result<Vec<f64>> {
+        assert_eq!(scored.iter().sum::<usize>(), targets.tokens.len(), "targets of all rows");
+        match (&self.body, &hidden.0) {
+            (Body::Fused(fused), HiddenBody::Rows(rows)) => {
+                Ok(fused.head_norms(rows, targets, &scores.rows, scored))
+            }
+            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
+                let chosen = tensor.index_select(&Tensor::new(targets.places, &self.device)?, 0)?;
+                let tokens = Tensor::new(targets.tokens, &self.device)?;
+                let mut first = 0;
+                let norm = |count: &usize| {
+                    let (part, next) = (chosen.narrow(0, first, *count)?, tokens.narrow(0, first, *count)?);
+                    first += count;
+                    let ones = Tensor::ones(*count, DType::F32, &self.device)?;
+                    let mut head = BTreeMap::new();
+                    let d = (&ones, None);
+                    composed.log_probs_backward(&part, &next, targets.temperature, d, &mut head)?;
+                    let squares = head.values().map(|x| x.sqr()?.sum_all()?.to_scalar::<f32>());
+                    Ok(f64::from(squares.sum::<candle_core::Result<f32>>()?))
+                };
+                scored.iter().map(norm).collect()
+            }
+            _ => Err(ModelError::Foreign),
+        }
+    }
+
+    /// Adds Σ factor · gradient over rows that [`Self::backward_rows`] kept; rows with factor 0 cost nothing.
+    ///
+    /// # Errors
+    /// If the gradient is another policy's.
+    ///
+    /// # Panics
+    /// If there are not as many factors as rows, or the rows were not kept.
+    pub fn add_rows(&self, rows: &RowGrads, factors: &[f32], grads: &mut Grads) -> Result<()> {
+        match (&self.body, &mut grads.body) {
+            (Body::Fused(fused), GradsBody::Flat(flat)) if flat.layout() == fused.weights().layout() => {
+                grads.any |= factors.iter().any(|factor| *factor != 0.0);
+                rows.add(fused.kernel(), factors, flat);
+                Ok(())
+            }
+            _ => Err(ModelError::Foreign),
+        }
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {

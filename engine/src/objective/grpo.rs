@@ -1,9 +1,9 @@
 //! The clipped surrogate of PPO on group advantages.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregate, Kl, Loss, Objective, Tokens, aggregate, finish, ratio};
+use super::{Objective, Surrogate, Tokens, difference, ratio, row_mean};
 
 /// −min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high)·A), with ρ = π/π_old of a token or of its sequence.
 ///
@@ -26,11 +26,6 @@ pub struct Grpo {
     pub ratio_cap: Option<f32>,
     /// Whether a ratio belongs to a token or to its sequence.
     pub level: Level,
-    /// What the mean runs over.
-    pub aggregate: Aggregate,
-    /// Pull towards the reference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kl: Option<Kl>,
 }
 
 impl Default for Grpo {
@@ -41,8 +36,6 @@ impl Default for Grpo {
             dual_clip: None,
             ratio_cap: None,
             level: Level::Token,
-            aggregate: Aggregate::TokenMean,
-            kl: None,
         }
     }
 }
@@ -89,14 +82,10 @@ pub enum Level {
 }
 
 impl Objective for Grpo {
-    fn loss(&self, t: &Tokens<'_>) -> Result<Loss> {
-        let difference = aggregate::masked(&(t.log_probs - t.old_log_probs)?, t.mask)?;
+    fn surrogate(&self, t: &Tokens<'_>) -> Result<Surrogate> {
         let ratio = ratio(&match self.level {
-            Level::Token => difference,
-            Level::Sequence => {
-                let tokens = t.mask.sum_keepdim(1)?.maximum(1f32)?;
-                difference.sum_keepdim(1)?.broadcast_div(&tokens)?.broadcast_as(t.mask.shape())?
-            }
+            Level::Token => difference(t)?,
+            Level::Sequence => row_mean(&difference(t)?, t)?,
         })?;
         let capped = match self.ratio_cap {
             Some(cap) => ratio.minimum(cap)?,
@@ -119,20 +108,6 @@ impl Objective for Grpo {
             gain = worse.where_cond(&floor, &gain)?;
             cut = cut.maximum(&worse)?;
         }
-        let cut = cut.to_dtype(t.mask.dtype())?;
-        finish(gain.neg()?, &ratio, self.kl.as_ref(), &cut, t)
+        Ok(Surrogate { losses: gain.neg()?, ratio, clipped: cut.to_dtype(t.mask.dtype())? })
     }
-
-    fn aggregate(&self) -> Aggregate {
-        self.aggregate
-    }
-
-    fn kl(&self) -> Option<&Kl> {
-        self.kl.as_ref()
-    }
-}
-
-/// A tensor of zeros for objectives that cut nothing off.
-pub(super) fn uncut(t: &Tokens<'_>) -> Result<Tensor> {
-    t.mask.zeros_like()
 }

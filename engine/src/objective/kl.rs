@@ -17,9 +17,24 @@ pub struct Kl {
     /// Which estimate.
     #[serde(default)]
     pub estimator: KlEstimator,
-    /// Multiply the estimate by π/π_old, so that it stays unbiased off policy, as TRL does.
+    /// Multiply the estimate by π/π_old, so that it stays unbiased off policy, as TRL does; in the loss only.
     #[serde(default)]
     pub importance_weighted: bool,
+    /// Where it counts.
+    #[serde(default)]
+    pub place: KlPlace,
+}
+
+/// Where a KL term counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlPlace {
+    /// It is added to the loss of every token.
+    #[default]
+    Loss,
+    /// β d is taken from the reward of every token that it belongs to, with d = ln π_old − ln π_ref held constant: the
+    /// exact policy gradient of KL(π ‖ π_ref). The estimator is k1 there.
+    Reward,
 }
 
 /// Which estimate of the divergence.
@@ -33,6 +48,10 @@ pub enum KlEstimator {
     /// e^−d − 1 + d: unbiased and never negative; gradient of KL(π_ref ‖ π).
     #[default]
     K3,
+    /// The value of k1 with the gradient of k2, hence of KL(π ‖ π_ref).
+    K1Plus,
+    /// The value of k3 with the gradient of k2, hence of KL(π ‖ π_ref).
+    K3Plus,
 }
 
 impl Kl {
@@ -48,9 +67,21 @@ impl Kl {
             KlEstimator::K1 => kl_k1(&log_probs, &reference),
             KlEstimator::K2 => kl_k2(&log_probs, &reference),
             KlEstimator::K3 => kl_k3(&log_probs, &reference),
+            KlEstimator::K1Plus => straight_through(kl_k1, &log_probs, &reference),
+            KlEstimator::K3Plus => straight_through(kl_k3, &log_probs, &reference),
         }?;
         if self.importance_weighted { estimate * ratio } else { Ok(estimate) }
     }
+}
+
+/// The value of one estimate with the gradient of k2.
+fn straight_through(
+    value: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+    log_probs: &Tensor,
+    reference: &Tensor,
+) -> Result<Tensor> {
+    let gradient = kl_k2(log_probs, reference)?;
+    (&gradient - gradient.detach())? + value(log_probs, reference)?.detach()
 }
 
 /// Per-token estimate of KL(π ‖ π_ref) in nats: d = ln π − ln π_ref. Unbiased if the tokens were drawn from π, and
@@ -111,6 +142,7 @@ mod tests {
             (kl_k1 as Estimator, 0.025_267_2, [0.0, 0.0, 0.0]),
             (kl_k2, 0.024_862_4, [0.098_938, -0.093_885, -0.005_053]), // ∇KL(π ‖ π_ref)
             (kl_k3, 0.025_267_2, [0.1, -0.1, 0.0]),                    // ∇KL(π_ref ‖ π) = π − π_ref
+            (|a, b| straight_through(kl_k3, a, b), 0.025_267_2, [0.098_938, -0.093_885, -0.005_053]),
         ] {
             let (found, grad) = expectation(estimator);
             assert!((found - value).abs() < 1e-7, "{found}");

@@ -3,7 +3,7 @@
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregate, Kl, Loss, Objective, Tokens, aggregate, finish, grpo::uncut, ratio};
+use super::{Objective, Surrogate, Tokens, difference, ratio};
 
 /// −f(ρ)·A with f(ρ) = σ(τ(ρ − 1))·4/τ: slope 1 on policy, falling off on both sides.
 ///
@@ -16,27 +16,17 @@ pub struct Sapo {
     pub temperature_positive: f32,
     /// τ where it is negative or 0.
     pub temperature_negative: f32,
-    /// What the mean runs over.
-    pub aggregate: Aggregate,
-    /// Pull towards the reference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kl: Option<Kl>,
 }
 
 impl Default for Sapo {
     fn default() -> Self {
-        Self {
-            temperature_positive: 1.0,
-            temperature_negative: 1.05,
-            aggregate: Aggregate::SequenceMean,
-            kl: None,
-        }
+        Self { temperature_positive: 1.0, temperature_negative: 1.05 }
     }
 }
 
 impl Objective for Sapo {
-    fn loss(&self, t: &Tokens<'_>) -> Result<Loss> {
-        let ratio = ratio(&aggregate::masked(&(t.log_probs - t.old_log_probs)?, t.mask)?)?;
+    fn surrogate(&self, t: &Tokens<'_>) -> Result<Surrogate> {
+        let ratio = ratio(&difference(t)?)?;
         let gate = |temperature: f32| {
             let temperature = f64::from(temperature);
             let x = ((&ratio - 1.0)? * temperature)?;
@@ -46,14 +36,6 @@ impl Objective for Sapo {
         let positive = t.advantages.gt(0f32)?.broadcast_as(ratio.shape())?;
         let gain =
             positive.where_cond(&gate(self.temperature_positive)?, &gate(self.temperature_negative)?)?;
-        finish(gain.neg()?, &ratio, self.kl.as_ref(), &uncut(t)?, t)
-    }
-
-    fn aggregate(&self) -> Aggregate {
-        self.aggregate
-    }
-
-    fn kl(&self) -> Option<&Kl> {
-        self.kl.as_ref()
+        Ok(Surrogate { losses: gain.neg()?, ratio, clipped: t.mask.zeros_like()? })
     }
 }

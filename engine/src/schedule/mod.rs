@@ -1,7 +1,7 @@
 //! The learning rate of each update.
 //!
 //! Before: the recipe. After: [`crate::transform::ScaleByLearningRate`]. A schedule is a function of the update's
-//! number and holds no state.
+//! number and holds no state; what it follows of the gradients' past is in [`crate::ledger`].
 
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +17,34 @@ pub struct Schedule {
     pub shape: Shape,
     /// Where `linear` and `cosine` end, as a share of the highest.
     pub floor: f64,
+    /// Multiply by what the gradient's signal-to-noise ratio is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snr: Option<Snr>,
+}
+
+/// The learning rate follows the gradient's signal-to-noise ratio: f = SNR/(1 + SNR) on top of the rest, from the running
+/// means of [`crate::ledger`]. Of an L-smooth objective, f/L is the step of the largest guaranteed gain.
+///
+/// # Source
+/// OBLR-PO, arXiv:2511.23310 (abstract); formula and bounds derived.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snr {
+    /// Least factor, in 0..1.
+    pub floor: f64,
+    /// Updates at the start that keep the factor at 1 while the means settle.
+    pub warmup: u64,
+}
+
+impl Default for Snr {
+    fn default() -> Self {
+        Self { floor: 0.1, warmup: 10 }
+    }
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { learning_rate: 1e-6, warmup: 0, shape: Shape::Constant, floor: 0.0 }
+        Self { learning_rate: 1e-6, warmup: 0, shape: Shape::Constant, floor: 0.0, snr: None }
     }
 }
 
@@ -62,7 +85,7 @@ mod tests {
     #[test]
     fn it_rises_to_the_peak_and_ends_at_the_floor() {
         for shape in [Shape::Linear, Shape::Cosine] {
-            let schedule = Schedule { learning_rate: 2.0, warmup: 4, shape, floor: 0.1 };
+            let schedule = Schedule { learning_rate: 2.0, warmup: 4, shape, floor: 0.1, snr: None };
             let rates: Vec<f64> = (0..11).map(|update| schedule.at(update, 11)).collect();
             assert_eq!(&rates[..5], [0.5, 1.0, 1.5, 2.0, 2.0]);
             assert!((rates[7] - (0.2 + 1.8 * 0.5)).abs() < 1e-12, "half way: {rates:?}");

@@ -1,34 +1,63 @@
 //! The backward of the layers, written out: from the last to the first, each from its input and what is inside it.
 
+use super::rows::{RowGrads, Sink};
 use super::{Fused, FusedTrace, Inside, Rope};
 use crate::kernels::attention::{Gradient, attend_backward};
 use crate::kernels::{
-    Buffer, Start, View, add_columns, product, rms_norm, rms_norm_backward, rotate_back, swiglu,
+    Buffer, RowSums, Start, View, add_columns, product, rms_norm, rms_norm_backward, rotate_back, swiglu,
     swiglu_backward,
 };
 use crate::model::flat::Flat;
-use crate::model::policy::{EMBEDDING, NORM};
+use crate::kernels::RowStats;
+use crate::model::policy::{EMBEDDING, NORM, Targets};
 
 impl Fused {
     /// Adds the gradient of everything but the head, from ∂L/∂hidden.
     pub(in crate::model) fn backward(&self, trace: FusedTrace, d_hidden: Buffer, grads: &mut Flat) {
+        let (tokens, dx) = self.layers_backward(trace, d_hidden, &mut Sink::Sum(grads));
+        let (width, table) = (self.sizes.hidden, grads.get_mut(EMBEDDING));
+        for (token, dx) in tokens.iter().zip(dx.chunks_exact(width)) {
+            let row = &mut table[*token as usize * width..][..width];
+            row.iter_mut().zip(dx).for_each(|(row, dx)| *row += dx);
+        }
+    }
+
+    /// Gradients of single rows: measures them and, with `keep`, keeps what their sum needs. `d_log_probs` are a row's
+    /// own derivatives, such as 1 a token; `scored` counts the targets of each row.
+    #[expect(clippy::too_many_arguments, reason = "a forward's results and what to do with them")]
+    pub(in crate::model) fn backward_rows(
+        &self,
+        trace: FusedTrace,
+        hidden: &[f32],
+        targets: &Targets<'_>,
+        stats: &[RowStats],
+        d_log_probs: &[f32],
+        scored: &[usize],
+        keep: bool,
+    ) -> RowGrads {
+        let mut rows = RowGrads::new(&trace.lengths, keep);
+        let (head, d_hidden) = self.head_rows(hidden, targets, stats, d_log_probs, scored, &mut rows);
+        let (tokens, dx) = self.layers_backward(trace, d_hidden, &mut Sink::Rows(&mut rows));
+        let tied = self.head_name == EMBEDDING;
+        rows.embedding(self, &tokens, &dx, tied.then_some(&head));
+        rows
+    }
+
+    /// From ∂L/∂hidden to the tokens and ∂L/∂(their embeddings).
+    fn layers_backward(&self, trace: FusedTrace, d_hidden: Buffer, sink: &mut Sink<'_>) -> (Vec<u32>, Buffer) {
         let s = &self.sizes;
         let FusedTrace { tokens, lengths, rope, mut inputs, mut inside } = trace;
         let last = inputs.pop().expect("a trace ends with the input of the final norm");
         let mut dx = Buffer::zeros(last.len());
         let norm = self.weights.get(NORM);
-        rms_norm_backward(&last, norm, s.eps, &d_hidden, &mut dx, grads.get_mut(NORM));
+        sink.vector(NORM, s.hidden, |sums| rms_norm_backward(&last, norm, s.eps, &d_hidden, &mut dx, sums));
         drop((last, d_hidden));
         for layer in (0..self.names.len()).rev() {
             let input = inputs.pop().expect("a trace holds one input a layer");
             let inside = inside.pop().unwrap_or_else(|| self.inside(layer, &input, &lengths, &rope));
-            self.layer_backward(layer, &input, inside, &lengths, &rope, &mut dx, grads);
+            self.layer_backward(layer, &input, inside, &lengths, &rope, &mut dx, sink);
         }
-        let table = grads.get_mut(EMBEDDING);
-        for (token, dx) in tokens.iter().zip(dx.chunks_exact(s.hidden)) {
-            let row = &mut table[*token as usize * s.hidden..][..s.hidden];
-            row.iter_mut().zip(dx).for_each(|(row, dx)| *row += dx);
-        }
+        (tokens, dx)
     }
 
     /// The values inside a layer, once more.
@@ -51,7 +80,7 @@ impl Fused {
         lengths: &[usize],
         rope: &Rope,
         dx: &mut [f32],
-        grads: &mut Flat,
+        sink: &mut Sink<'_>,
     ) {
         let (s, names) = (&self.sizes, &self.names[layer]);
         let Inside { projected, rotated, attended, middle, mut gate_up } = inside;
@@ -62,28 +91,28 @@ impl Fused {
         {
             let mut gated = Buffer::new(tokens * inner);
             swiglu(&gate_up, inner, &mut gated);
-            self.weight_gradient(dx, hidden, 0, hidden, &gated, inner, grads.get_mut(&names.down));
+            sink.linear(self, dx, hidden, &[(&names.down, 0, hidden)], &gated, inner);
             let d_gated = &mut gated;
             self.input_gradient(dx, hidden, 0, &names.down, (tokens, hidden, inner), d_gated, Start::Zero);
             swiglu_backward(&mut gate_up, inner, d_gated);
         }
         let mut normed = Buffer::new(tokens * hidden);
         rms_norm(&middle, self.weights.get(&names.post_norm), s.eps, &mut normed);
-        self.weight_gradient(&gate_up, double, 0, inner, &normed, hidden, grads.get_mut(&names.gate));
-        self.weight_gradient(&gate_up, double, inner, inner, &normed, hidden, grads.get_mut(&names.up));
+        let parts: [(&str, usize, usize); 2] = [(&names.gate, 0, inner), (&names.up, inner, inner)];
+        sink.linear(self, &gate_up, double, &parts, &normed, hidden);
         let d_normed = &mut normed;
         let size = (tokens, inner, hidden);
         self.input_gradient(&gate_up, double, 0, &names.gate, size, d_normed, Start::Zero);
         self.input_gradient(&gate_up, double, inner, &names.up, size, d_normed, Start::Add);
         drop(gate_up);
         let norm = self.weights.get(&names.post_norm);
-        rms_norm_backward(&middle, norm, s.eps, d_normed, dx, grads.get_mut(&names.post_norm));
+        sink.vector(&names.post_norm, hidden, |sums| rms_norm_backward(&middle, norm, s.eps, d_normed, dx, sums));
         drop(middle);
 
         // attention
-        self.weight_gradient(dx, hidden, 0, hidden, &attended, s.query, grads.get_mut(&names.output[0]));
+        sink.linear(self, dx, hidden, &[(&names.output[0], 0, hidden)], &attended, s.query);
         if self.weights.has(&names.output[1]) {
-            add_columns(dx, hidden, 0, grads.get_mut(&names.output[1]));
+            sink.vector(&names.output[1], hidden, |sums| add_columns(dx, hidden, 0, hidden, sums));
         }
         let mut d_attended = Buffer::new(tokens * s.query);
         let size = (tokens, hidden, s.query);
@@ -118,18 +147,14 @@ impl Fused {
             (s.keys(all), s.keys(wide), &names.key_norm),
         ] {
             let norm = self.head_norm(name);
-            let d_norm = norm.map(|_| grads.get_mut(name));
-            rotate_back(
-                &projected,
-                from,
-                norm,
-                &rope.cos,
-                &rope.sin,
-                &d_rotated,
-                to,
-                &mut d_projected,
-                d_norm,
-            );
+            let (cos, sin) = (&rope.cos, &rope.sin);
+            let mut back = |sums: RowSums<'_>| {
+                rotate_back(&projected, from, norm, cos, sin, &d_rotated, to, &mut d_projected, sums);
+            };
+            match norm {
+                Some(_) => sink.vector(name, s.shape.head_dim, back),
+                None => back(RowSums::All(&mut vec![0.0; s.shape.head_dim])),
+            }
         }
         drop((d_rotated, projected, rotated));
         rms_norm(input, self.weights.get(&names.input_norm), s.eps, &mut normed);
@@ -138,10 +163,11 @@ impl Fused {
             (&names.key, s.query, s.key_value),
             (&names.value, wide, s.key_value),
         ];
+        let weights = parts.map(|(name, first, width)| (name[0].as_str(), first, width));
+        sink.linear(self, &d_projected, all, &weights, &normed, hidden);
         for (name, first, width) in parts {
-            self.weight_gradient(&d_projected, all, first, width, &normed, hidden, grads.get_mut(&name[0]));
             if self.weights.has(&name[1]) {
-                add_columns(&d_projected, all, first, grads.get_mut(&name[1]));
+                sink.vector(&name[1], width, |sums| add_columns(&d_projected, all, first, width, sums));
             }
         }
         let mut start = Start::Zero;
@@ -151,12 +177,12 @@ impl Fused {
             start = Start::Add;
         }
         let norm = self.weights.get(&names.input_norm);
-        rms_norm_backward(input, norm, s.eps, &normed, dx, grads.get_mut(&names.input_norm));
+        sink.vector(&names.input_norm, hidden, |sums| rms_norm_backward(input, norm, s.eps, &normed, dx, sums));
     }
 
     /// ∂L/∂W += ∂L/∂yᵀ · x, with `outputs` columns of `dy` from `first` on and W `(outputs, inputs)`.
     #[expect(clippy::too_many_arguments, reason = "two matrices with their places")]
-    fn weight_gradient(
+    pub(super) fn weight_gradient(
         &self,
         dy: &[f32],
         stride: usize,

@@ -1,7 +1,10 @@
 //! The output head: logits, what they say of given tokens, and the backward of that, part by part of the vocabulary.
 
 use super::Fused;
-use crate::kernels::{Buffer, Right, RowStats, Start, View, product, softmax_backward, softmax_stats};
+use super::rows::RowGrads;
+use crate::kernels::{
+    Buffer, Columns, Gram, Right, RowStats, Start, View, exp, product, softmax_backward, softmax_stats,
+};
 use crate::model::flat::Flat;
 use crate::model::policy::{Scores, Targets};
 
@@ -67,6 +70,7 @@ impl Fused {
         Scores {
             log_probs: stats.iter().zip(&chosen).map(|(stats, z)| stats.log_prob(*z, inverse)).collect(),
             entropy: stats.iter().map(RowStats::entropy).collect(),
+            squares: stats.iter().map(RowStats::sum_of_squares).collect(),
             rows: stats,
         }
     }
@@ -78,7 +82,7 @@ impl Fused {
         hidden: &[f32],
         targets: &Targets<'_>,
         stats: &[RowStats],
-        d_log_probs: &[f32],
+        (d_log_probs, d_entropy): (&[f32], &[f32]),
         grads: &mut Flat,
     ) -> Buffer {
         let s = &self.sizes;
@@ -87,7 +91,7 @@ impl Fused {
         let (weight, d_weight) = (self.weights.get(self.head_name), grads.get_mut(self.head_name));
         let mut d_rows = Buffer::zeros(rows.len());
         self.logits_by_part(&rows, |logits, first, width| {
-            softmax_backward(logits, width, first, inverse, stats, tokens, d_log_probs);
+            softmax_backward(logits, width, first, inverse, stats, tokens, d_log_probs, d_entropy);
             let d_logits = View::rows(logits, width);
             let part = first * s.hidden..(first + width) * s.hidden;
             let weight = View::rows(&weight[part.clone()], s.hidden);
@@ -103,5 +107,104 @@ impl Fused {
             to.iter_mut().zip(row).for_each(|(to, from)| *to += from);
         }
         d_hidden
+    }
+
+    /// ‖∂ Σ ln π/∂(head)‖² of each row of `scored` targets: what of its gradient the head alone gives.
+    pub(in crate::model) fn head_norms(
+        &self,
+        hidden: &[f32],
+        targets: &Targets<'_>,
+        stats: &[RowStats],
+        scored: &[usize],
+    ) -> Vec<f64> {
+        let (inverse, ones) = ((1.0 / targets.temperature) as f32, vec![1.0; stats.len()]);
+        let chosen = self.gather(hidden, targets.places);
+        let gram = Gram::new(self.kernel, scored, Columns::all(&chosen, self.sizes.hidden));
+        let mut norms = vec![0.0; scored.len()];
+        self.logits_by_part(&chosen, |logits, first, width| {
+            softmax_backward(logits, width, first, inverse, stats, targets.tokens, &ones, &[]);
+            gram.add_norms(Columns::all(logits, width), &mut norms);
+        });
+        norms
+    }
+
+    /// The head's part of the gradients of single rows, of which each has so many `scored` targets. Gives ∂L/∂hidden too.
+    pub(super) fn head_rows<'a>(
+        &self,
+        hidden: &[f32],
+        targets: &'a Targets<'_>,
+        stats: &'a [RowStats],
+        d_log_probs: &'a [f32],
+        scored: &[usize],
+        rows: &mut RowGrads,
+    ) -> (Head<'a>, Buffer) {
+        let s = &self.sizes;
+        let (tokens, inverse) = (targets.tokens, (1.0 / targets.temperature) as f32);
+        let chosen = self.gather(hidden, targets.places);
+        let weight = self.weights.get(self.head_name);
+        let mut d_rows = Buffer::zeros(chosen.len());
+        let gram = Gram::new(self.kernel, scored, Columns::all(&chosen, s.hidden));
+        self.logits_by_part(&chosen, |logits, first, width| {
+            softmax_backward(logits, width, first, inverse, stats, tokens, d_log_probs, &[]);
+            let weight = View::rows(&weight[first * s.hidden..(first + width) * s.hidden], s.hidden);
+            let (size, d_logits) = ((tokens.len(), s.hidden, width), View::rows(logits, width));
+            product(self.kernel, size, d_logits, weight, &mut d_rows, s.hidden, Start::Add);
+            rows.head(self, &gram, self.head_name, logits, first, width);
+        });
+        rows.head_inputs(self, scored, &chosen);
+        let mut d_hidden = Buffer::zeros(hidden.len());
+        for (place, row) in targets.places.iter().zip(d_rows.chunks_exact(s.hidden)) {
+            let to = &mut d_hidden[*place as usize * s.hidden..][..s.hidden];
+            to.iter_mut().zip(row).for_each(|(to, from)| *to += from);
+        }
+        let begins = scored.iter().scan(0, |first, count| {
+            *first += count;
+            Some(*first - count..*first)
+        });
+        (Head { hidden: chosen, tokens, stats, d_log_probs, inverse, rows: begins.collect() }, d_hidden)
+    }
+}
+
+/// The head's gradients of single rows, as far as the embeddings have to do with them.
+pub(super) struct Head<'a> {
+    /// Hidden states before the scored tokens, `(targets, hidden)`.
+    hidden: Buffer,
+    tokens: &'a [u32],
+    stats: &'a [RowStats],
+    d_log_probs: &'a [f32],
+    inverse: f32,
+    /// The targets of each row.
+    rows: Vec<std::ops::Range<usize>>,
+}
+
+impl Head<'_> {
+    /// ⟨Σₜ eₜ hₜᵀ, Σ_id 1_id δ_idᵀ⟩ of a row with a tied embedding: the head's gradient, with e = ∂L/∂logits, against that
+    /// of the embeddings of `ids`, `(ids, hidden)`.
+    pub(super) fn crossed(&self, fused: &Fused, row: usize, ids: &[u32], d_embeddings: &[f32]) -> f64 {
+        let (width, count) = (fused.sizes.hidden, ids.len());
+        let targets = self.rows[row].clone();
+        if targets.is_empty() || ids.is_empty() {
+            return 0.0;
+        }
+        let table = fused.gather(fused.weights.get(fused.head_name), ids);
+        let left = View::rows(&self.hidden[targets.start * width..], width);
+        let against = |right: &[f32]| {
+            let mut out = Buffer::new(targets.len() * count);
+            let size = (targets.len(), count, width);
+            product(fused.kernel, size, left, View::rows(right, width).t(), &mut out, count, Start::Zero);
+            out
+        };
+        let (logits, along) = (against(&table), against(d_embeddings));
+        let mut sum = 0.0;
+        for (line, target) in targets.enumerate() {
+            let (stats, d) = (&self.stats[target], self.d_log_probs[target] * self.inverse);
+            for (at, id) in ids.iter().enumerate() {
+                let at = line * count + at;
+                let p = exp(logits[at] * self.inverse - stats.max) / stats.sum;
+                let e = d * (f32::from(*id == self.tokens[target]) - p);
+                sum += f64::from(e * along[at]);
+            }
+        }
+        sum
     }
 }

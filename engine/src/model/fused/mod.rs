@@ -7,6 +7,9 @@
 
 mod backward;
 mod head;
+mod rows;
+
+pub use rows::RowGrads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,166 @@
+//! Advantages of a batch: rewards, weights and what is known of the prompts, through the recipe's baseline.
+//!
+//! Before: [`Batch`] has rewards in groups. After: every row that trains has an advantage for each of its tokens.
+
+use crate::baseline::{Baseline, BaselineConfig, Group, RowWeights, Scale, Weights, advantages, is_equal, rescale};
+use crate::batch::{BaselineStats, Batch};
+use crate::ledger::Ledger;
+use crate::stats::correlation;
+
+/// What advantages are made from, beside the batch.
+pub(crate) struct Inputs<'a> {
+    pub(crate) baseline: &'a BaselineConfig,
+    pub(crate) scale: Scale,
+    /// Of every row, in the baseline's way.
+    pub(crate) weights: &'a RowWeights,
+    pub(crate) ledger: &'a Ledger,
+    /// β of a KL term in the reward; its d is ln π_old − ln π_ref of every token, empty where it was left out.
+    pub(crate) kl: Option<(f32, &'a [Vec<f32>])>,
+}
+
+/// What the baseline may look at of one group, and the rows that it is about.
+pub(crate) struct Seen {
+    pub(crate) rows: Vec<usize>,
+    pub(crate) rewards: Vec<f32>,
+    weights: Vec<f64>,
+    prior: Option<f32>,
+    greedy: Option<f32>,
+    token_norms: Vec<Vec<f32>>,
+}
+
+impl Seen {
+    /// A group as the baseline sees it. `weight` gives that of a row.
+    pub(crate) fn new(
+        batch: &Batch,
+        number: usize,
+        baseline: &dyn Baseline,
+        ledger: &Ledger,
+        kl: Option<(f32, &[Vec<f32>])>,
+        weight: impl Fn(usize) -> f64,
+    ) -> Self {
+        let group = &batch.groups[number];
+        let needs = baseline.needs();
+        let (rows, mut rewards): (Vec<usize>, Vec<f32>) = batch.known(group).unzip();
+        if let Some((beta, d)) = kl {
+            for (row, reward) in rows.iter().zip(&mut rewards) {
+                *reward -= beta * d[*row].iter().sum::<f32>();
+            }
+        }
+        let prior = needs.prior.then(|| ledger.prior(&group.prompt).or_else(|| others(batch, number))).flatten();
+        let norms = |row: &usize| batch.seen.as_ref().map_or(Vec::new(), |seen| seen.logit_norms[*row].clone());
+        Self {
+            weights: rows.iter().map(|row| weight(*row)).collect(),
+            prior,
+            greedy: group.greedy,
+            token_norms: if needs.token_norms { rows.iter().map(norms).collect() } else { Vec::new() },
+            rewards,
+            rows,
+        }
+    }
+
+    /// For the baseline.
+    pub(crate) fn group(&self) -> Group<'_> {
+        Group {
+            rewards: &self.rewards,
+            weights: &self.weights,
+            prior: self.prior,
+            greedy: self.greedy,
+            token_norms: &self.token_norms,
+        }
+    }
+}
+
+/// Mean reward of the other groups.
+fn others(batch: &Batch, number: usize) -> Option<f32> {
+    let groups = batch.groups.iter().enumerate().filter(|(other, _)| *other != number);
+    let rewards: Vec<f32> = groups.flat_map(|(_, group)| batch.known(group).map(|(_, r)| r)).collect();
+    (!rewards.is_empty()).then(|| rewards.iter().sum::<f32>() / rewards.len() as f32)
+}
+
+/// Gives every row that trains its advantages.
+pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
+    let baseline = inputs.baseline.build();
+    let kind = baseline.needs().weights;
+    let mut all: Vec<Vec<Vec<f32>>> = Vec::new();
+    let mut groups = Vec::new();
+    let mut stats = Running::default();
+    for number in 0..batch.groups.len() {
+        let weight = |row| inputs.weights.get(kind, row);
+        let seen = Seen::new(batch, number, baseline, inputs.ledger, inputs.kl, weight);
+        if seen.rows.is_empty() {
+            groups.push(seen);
+            all.push(Vec::new());
+            continue;
+        }
+        let group = seen.group();
+        let lengths = seen.rows.iter().map(|row| batch.rows[*row].tokens.len());
+        let mut rows: Vec<Vec<f32>> = match baseline.token_baselines(&group) {
+            Some(_) if is_equal(group.rewards) => lengths.map(|n| vec![0.0; n]).collect(),
+            Some(tokens) => {
+                let of_row = |(baselines, reward): (Vec<f32>, &f32)| baselines.iter().map(|b| reward - b).collect();
+                tokens.into_iter().zip(group.rewards).map(of_row).collect()
+            }
+            None => {
+                let values = advantages(baseline, &group);
+                stats.take(kind, &seen, &values);
+                values.iter().zip(lengths).map(|(a, n)| vec![*a; n]).collect()
+            }
+        };
+        if let Some((beta, d)) = inputs.kl {
+            // what was paid before a token is none of its doing
+            for (row, advantages) in seen.rows.iter().zip(&mut rows) {
+                let mut paid = 0.0;
+                for (advantage, d) in advantages.iter_mut().zip(&d[*row]) {
+                    *advantage += paid;
+                    paid += beta * d;
+                }
+            }
+        }
+        groups.push(seen);
+        all.push(rows);
+    }
+    let rewards: Vec<Vec<f32>> = groups.iter().map(|seen| seen.rewards.clone()).collect();
+    rescale(inputs.scale, &rewards, &mut all);
+    for (seen, rows) in groups.iter().zip(all) {
+        for (row, advantages) in seen.rows.iter().zip(rows) {
+            if batch.rows[*row].trains {
+                batch.rows[*row].advantages = advantages;
+            }
+        }
+    }
+    stats.into(&mut batch.baseline);
+}
+
+/// Sums over groups of what baselines and weights came to.
+#[derive(Default)]
+pub(crate) struct Running {
+    gaps: Vec<f64>,
+    rewards: Vec<f64>,
+    weights: Vec<f64>,
+}
+
+impl Running {
+    /// One group, whose rewards differ, with its advantages.
+    pub(crate) fn take(&mut self, kind: Weights, seen: &Seen, advantages: &[f32]) {
+        if kind == Weights::Uniform || seen.rewards.len() < 2 || is_equal(&seen.rewards) {
+            return;
+        }
+        let n = seen.rewards.len() as f64;
+        let mean_advantage = advantages.iter().map(|a| f64::from(*a)).sum::<f64>() / n;
+        self.gaps.push(-mean_advantage); // mean reward − mean advantage is the mean baseline
+        let (r, w) = (
+            seen.rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n,
+            seen.weights.iter().sum::<f64>() / n,
+        );
+        self.rewards.extend(seen.rewards.iter().map(|reward| f64::from(*reward) - r));
+        self.weights.extend(seen.weights.iter().map(|weight| if w > 0.0 { weight / w - 1.0 } else { 0.0 }));
+    }
+
+    /// Into the batch's statistics.
+    pub(crate) fn into(self, stats: &mut BaselineStats) {
+        if !self.gaps.is_empty() {
+            stats.gap = Some(self.gaps.iter().sum::<f64>() / self.gaps.len() as f64);
+            stats.reward_weight_correlation = correlation(&self.rewards, &self.weights);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The baseline of least variance.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Baseline, Group, Needs, Weights};
+
+/// Σ wⱼ rⱼ / Σ wⱼ with wⱼ = ‖∇ ln π(yⱼ | x)‖²: of all constants, the one that gives the policy gradient the least variance.
+///
+/// It differs from the mean by Cov(w, r)/E w, so it pays where long or surprising answers are right more often, or less
+/// often, than others; the excess variance of any other baseline b is E w · (b − b*)². With weights `length` it is OPO's.
+///
+/// Needs a loss whose rows all have the same normaliser: with one of its own length, E[S/|y|] is not 0 and any baseline
+/// shifts the expected gradient.
+///
+/// # Source
+/// Weaver & Tao (2001); Greensmith, Bartlett & Baxter, JMLR 5 (2004); for language models OBLR-PO, arXiv:2511.23310, of
+/// which only the abstract is confirmed: leave-one-out, cap, tempering and shrinkage are derived here. OPO: arXiv:2505.23585.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimal {
+    /// What w is: `"full"`, exact, or something cheaper.
+    pub weights: Weights,
+    /// Whether a rollout's own reward is in its baseline.
+    pub mode: Mode,
+    /// Largest W/(W − w): how much a leave-one-out advantage may exceed the one with its own reward. At least 1.
+    pub cap: f32,
+    /// τ: weights are w^τ; 1 is optimal, 0 the mean.
+    pub temper: f32,
+    /// κ: how many rollouts the prior knowledge of the prompt's reward counts as; 0 uses none.
+    pub shrink: f32,
+}
+
+impl Default for Optimal {
+    fn default() -> Self {
+        Self { weights: Weights::Full, mode: Mode::LeaveOneOut, cap: 4.0, temper: 1.0, shrink: 0.0 }
+    }
+}
+
+/// Whether a rollout's own reward is in its baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It is: least error in small groups, with a bias of O(1/group_size).
+    Own,
+    /// It is not: unbiased, A = (r − b)·W/(W − w).
+    #[default]
+    LeaveOneOut,
+}
+
+impl Optimal {
+    /// Weights after tempering; all 1 where a policy is so sure that they vanish.
+    fn tempered(&self, group: &Group<'_>) -> Vec<f64> {
+        let clean = |w: f64| if w.is_finite() { w.max(0.0) } else { 0.0 };
+        let weights: Vec<f64> = group.weights.iter().map(|w| clean(*w).powf(f64::from(self.temper))).collect();
+        if weights.len() == group.rewards.len() && weights.iter().sum::<f64>() > 0.0 {
+            weights
+        } else {
+            vec![1.0; group.rewards.len()]
+        }
+    }
+}
+
+impl Baseline for Optimal {
+    fn baselines(&self, group: &Group<'_>) -> Vec<f32> {
+        let weights = self.tempered(group);
+        let count = weights.len();
+        let total: f64 = weights.iter().sum();
+        let weighted: f64 = weights.iter().zip(group.rewards).map(|(w, r)| w * f64::from(*r)).sum();
+        let prior = group.prior.filter(|_| self.shrink > 0.0).map(f64::from);
+        let pseudo = prior.map_or(0.0, |_| f64::from(self.shrink) * total / count as f64);
+        let shrunk = |weighted: f64, total: f64| {
+            (weighted + pseudo * prior.unwrap_or(0.0)) / (total + pseudo)
+        };
+        let own = shrunk(weighted, total);
+        if self.mode == Mode::Own {
+            return vec![own as f32; count];
+        }
+        let others = weights.iter().zip(group.rewards).enumerate().map(|(place, (w, r))| {
+            let (r, rest) = (f64::from(*r), total - w);
+            let baseline = if rest + pseudo > 1e-12 * total {
+                shrunk(weighted - w * r, rest)
+            } else if count == 1 {
+                // nobody to compare with: as in RLOO, nothing is subtracted
+                return 0.0;
+            } else {
+                // the others weigh nothing: they count alike
+                let rest = group.rewards.iter().enumerate().filter(|(other, _)| *other != place);
+                rest.map(|(_, r)| f64::from(*r)).sum::<f64>() / (count - 1) as f64
+            };
+            let (alone, whole) = (r - baseline, r - own);
+            let bounded = f64::from(self.cap) * whole.abs();
+            r - if alone.abs() > bounded { bounded.copysign(alone) } else { alone }
+        });
+        others.map(|baseline| baseline as f32).collect()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { weights: self.weights, prior: self.shrink > 0.0, ..Needs::default() }
+    }
+
+    fn is_constant(&self) -> bool {
+        self.mode == Mode::Own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{advantages, tests::close};
+    use super::*;
+
+    const REWARDS: [f32; 4] = [1.0, 0.0, 1.0, 0.0];
+    const WEIGHTS: [f64; 4] = [4.0, 1.0, 2.0, 3.0];
+
+    fn group(weights: &[f64]) -> Group<'_> {
+        Group { rewards: &REWARDS, weights, ..Group::default() }
+    }
+
+    fn own() -> Optimal {
+        Optimal { mode: Mode::Own, ..Optimal::default() }
+    }
+
+    #[test]
+    fn baselines_match_the_worked_numbers() {
+        close(&own().baselines(&group(&WEIGHTS)), &[0.6; 4]);
+        let others = Optimal::default().baselines(&group(&WEIGHTS));
+        close(&others, &[1.0 / 3.0, 2.0 / 3.0, 0.5, 0.857_143]);
+        let a = advantages(&Optimal::default(), &group(&WEIGHTS));
+        close(&a, &[0.666_667, -0.666_667, 0.5, -0.857_143]);
+        let weighted: f64 = advantages(&own(), &group(&WEIGHTS))
+            .iter()
+            .zip(WEIGHTS)
+            .map(|(a, w)| f64::from(*a) * w)
+            .sum();
+        assert!(weighted.abs() < 1e-6, "weighted advantages with the own reward add up to 0");
+        // OPO: length as weight
+        let rewards = [1.0, 0.0, 0.0, 1.0, 0.0];
+        let lengths = [10.0, 20.0, 30.0, 20.0, 20.0];
+        let opo = Group { rewards: &rewards, weights: &lengths, ..Group::default() };
+        close(&advantages(&own(), &opo), &[0.7, -0.3, -0.3, 0.7, -0.3]);
+    }
+
+    #[test]
+    fn equal_weights_give_the_mean_and_leave_one_out() {
+        close(&own().baselines(&group(&[2.5; 4])), &[0.5; 4]);
+        let third = 2.0 / 3.0;
+        close(&advantages(&Optimal::default(), &group(&[2.5; 4])), &[third, -third, third, -third]);
+        let untempered = Optimal { temper: 0.0, ..own() };
+        close(&untempered.baselines(&group(&WEIGHTS)), &[0.5; 4]);
+    }
+
+    #[test]
+    fn advantages_do_not_depend_on_an_offset_of_rewards_nor_on_a_factor_of_weights() {
+        for baseline in [own(), Optimal::default(), Optimal { shrink: 2.0, ..Optimal::default() }] {
+            let prior = Some(0.25).filter(|_| baseline.shrink > 0.0);
+            let plain = advantages(&baseline, &Group { prior, ..group(&WEIGHTS) });
+            let rewards = REWARDS.map(|r| r + 8.0);
+            let shifted = Group { rewards: &rewards, prior: prior.map(|p| p + 8.0), ..group(&WEIGHTS) };
+            close(&advantages(&baseline, &shifted), &plain);
+            let scaled = WEIGHTS.map(|w| w * 1e6);
+            close(&advantages(&baseline, &Group { prior, ..group(&scaled) }), &plain);
+        }
+    }
+
+    #[test]
+    fn one_dominating_rollout_is_capped_and_none_that_weighs_is_no_harm() {
+        let heavy = [1000.0, 1.0, 1.0, 1.0];
+        let (whole, alone) = (advantages(&own(), &group(&heavy)), advantages(&Optimal::default(), &group(&heavy)));
+        assert!((alone[0] / whole[0] - 4.0).abs() < 1e-3, "{alone:?} {whole:?}");
+        let unbounded = Optimal { cap: f32::INFINITY, ..Optimal::default() };
+        close(&advantages(&unbounded, &group(&heavy))[..1], &[2.0 / 3.0]);
+        let third = 2.0 / 3.0;
+        for nothing in [[0.0; 4], [f64::NAN; 4]] {
+            close(&advantages(&Optimal::default(), &group(&nothing)), &[third, -third, third, -third]);
+        }
+        // only one weighs at all: the others stand in
+        let single = Optimal { cap: f32::INFINITY, ..Optimal::default() };
+        close(&single.baselines(&group(&[1.0, 0.0, 0.0, 0.0])), &[1.0 / 3.0, 1.0, 1.0, 1.0]);
+        let one = Group { rewards: &[0.7], weights: &[3.0], ..Group::default() };
+        close(&Optimal::default().baselines(&one), &[0.0]);
+        let known = Group { prior: Some(0.4), ..one };
+        close(&Optimal { shrink: 2.0, cap: f32::INFINITY, ..Optimal::default() }.baselines(&known), &[0.4]);
+    }
+
+    #[test]
+    fn a_prior_counts_as_so_many_rollouts() {
+        let shrunk = Optimal { shrink: 4.0, ..own() };
+        // (6 + 4 · 2.5 · 0.2) / (10 + 10)
+        close(&shrunk.baselines(&Group { prior: Some(0.2), ..group(&WEIGHTS) }), &[0.4; 4]);
+        close(&shrunk.baselines(&group(&WEIGHTS)), &[0.6; 4]);
+    }
+}

@@ -1,0 +1,120 @@
+//! What advantages are divided by.
+
+use serde::{Deserialize, Serialize};
+
+/// What an advantage is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// The standard deviation of the group's rewards with Bessel's correction, plus 1e-4, as in TRL. Weighs prompts by
+    /// 1/√(p(1−p)) for rewards of 0 and 1.
+    #[default]
+    Group,
+    /// The standard deviation of the whole batch's rewards, likewise (arXiv:2508.08221, Lite PPO).
+    Batch,
+    /// The mean over all tokens of the batch is subtracted, and the rest divided by √(variance + 1e-8), with Bessel's
+    /// correction (arXiv:2501.03262, REINFORCE++).
+    Whiten,
+    /// Nothing (arXiv:2503.20783, Dr. GRPO).
+    None,
+}
+
+/// Added to a standard deviation before dividing by it.
+const EPSILON: f32 = 1e-4;
+
+impl Scale {
+    /// Whether it looks beyond a group.
+    pub fn is_global(self) -> bool {
+        matches!(self, Self::Batch | Self::Whiten)
+    }
+}
+
+/// What the advantages of rollouts with these rewards are divided by, where that is one standard deviation.
+pub(crate) fn divisor(rewards: &[f32]) -> f32 {
+    if rewards.len() < 2 {
+        return 1.0;
+    }
+    let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / rewards.len() as f64;
+    let sum: f64 = rewards.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum();
+    (sum / (rewards.len() as f64 - 1.0)).sqrt() as f32 + EPSILON
+}
+
+/// Divides the advantages of single tokens, group by group and rollout by rollout, by what `scale` says. `rewards` are
+/// those of every group's rollouts.
+///
+/// A group whose advantages are exactly 0 keeps them, but for [`Scale::Whiten`], which knows no groups.
+pub fn rescale(scale: Scale, rewards: &[Vec<f32>], advantages: &mut [Vec<Vec<f32>>]) {
+    let divide = |rows: &mut Vec<Vec<f32>>, divisor: f32| {
+        rows.iter_mut().flatten().for_each(|advantage| *advantage /= divisor);
+    };
+    match scale {
+        Scale::None => {}
+        Scale::Group => {
+            advantages.iter_mut().zip(rewards).for_each(|(rows, rewards)| divide(rows, divisor(rewards)));
+        }
+        Scale::Batch => {
+            let divisor = divisor(&rewards.concat());
+            advantages.iter_mut().for_each(|rows| divide(rows, divisor));
+        }
+        Scale::Whiten => {
+            let all = || advantages.iter().flatten().flatten().map(|a| f64::from(*a));
+            let count = all().count() as f64;
+            if count < 2.0 {
+                return;
+            }
+            let mean = all().sum::<f64>() / count;
+            let variance = all().map(|a| (a - mean).powi(2)).sum::<f64>() / (count - 1.0);
+            let deviation = (variance + 1e-8).sqrt();
+            for advantage in advantages.iter_mut().flatten().flatten() {
+                *advantage = ((f64::from(*advantage) - mean) / deviation) as f32;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::close;
+    use super::*;
+
+    fn rows(values: &[&[f32]]) -> Vec<Vec<Vec<f32>>> {
+        values.iter().map(|group| group.iter().map(|a| vec![*a]).collect()).collect()
+    }
+
+    fn scaled(scale: Scale, rewards: &[&[f32]], advantages: &[&[f32]]) -> Vec<f32> {
+        let mut advantages = rows(advantages);
+        let rewards: Vec<Vec<f32>> = rewards.iter().map(|group| group.to_vec()).collect();
+        rescale(scale, &rewards, &mut advantages);
+        advantages.into_iter().flatten().flatten().collect()
+    }
+
+    #[test]
+    fn scales_match_the_published_numbers() {
+        let (rewards, advantages): (&[f32], &[f32]) = (&[1.0, 0.0, 0.0, 1.0, 0.0], &[0.6, -0.4, -0.4, 0.6, -0.4]);
+        let wanted = [1.095_443, -0.730_295, -0.730_295, 1.095_443, -0.730_295];
+        let found = scaled(Scale::Group, &[rewards], &[advantages]);
+        // the notes have 1e-6 where TRL has 1e-4
+        let exact: Vec<f32> =
+            found.iter().map(|a| a * (0.547_722_6 + EPSILON) / (0.547_722_6 + 1e-6)).collect();
+        close(&exact, &wanted);
+        close(&scaled(Scale::None, &[rewards], &[advantages]), advantages);
+        // REINFORCE++: rewards themselves; and its form with a baseline, two groups (1, 0) and (1, 1)
+        close(&scaled(Scale::Whiten, &[&[]], &[&[1.0, 0.0, 1.0, 1.0]]), &[0.5, -1.5, 0.5, 0.5]);
+        let found = scaled(Scale::Whiten, &[&[], &[]], &[&[0.5, -0.5], &[0.0, 0.0]]);
+        close(&found, &[1.224_745, -1.224_745, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_batch_has_one_deviation_for_all_groups() {
+        let found = scaled(Scale::Batch, &[&[1.0, 0.0], &[0.0, 0.0]], &[&[0.5, -0.5], &[0.0, 0.0]]);
+        close(&found, &[0.5 / 0.5001, -0.5 / 0.5001, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn whitening_counts_tokens_not_rollouts() {
+        let mut advantages = vec![vec![vec![1.0, 1.0, 1.0], vec![-1.0]]];
+        rescale(Scale::Whiten, &[vec![]], &mut advantages);
+        let all: Vec<f32> = advantages.into_iter().flatten().flatten().collect();
+        close(&all, &[0.5, 0.5, 0.5, -1.5]);
+    }
+}

@@ -1,0 +1,263 @@
+//! Squared norms of the weight gradients of single rows, without the gradients.
+//!
+//! A row of tokens with inputs x and cotangents δ has the weight gradient Σₜ δₜ xₜᵀ, and its squared norm is
+//! Σₛₜ (xₛ·xₜ)(δₛ·δₜ): two small matrices of inner products in place of one as large as the weight ("ghost norm").
+//!
+//! # Source
+//! Goodfellow, arXiv:1510.01799; for layers that are used at every token Li et al., arXiv:2110.05679.
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::kernel::Kernel;
+use super::math::{LANES, total, wide};
+use super::pack::View;
+use super::product::{Start, product};
+
+/// Some columns of a matrix whose rows are tokens.
+#[derive(Clone, Copy)]
+pub struct Columns<'a> {
+    /// All numbers.
+    pub data: &'a [f32],
+    /// Numbers from one token to the next.
+    pub stride: usize,
+    /// The first column.
+    pub first: usize,
+    /// How many.
+    pub width: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// All columns of a matrix.
+    pub fn all(data: &'a [f32], width: usize) -> Self {
+        Self { data, stride: width, first: 0, width }
+    }
+
+    fn row(&self, token: usize) -> &'a [f32] {
+        &self.data[token * self.stride + self.first..][..self.width]
+    }
+
+    fn from(&self, token: usize) -> View<'a> {
+        View::rows(&self.data[token * self.stride + self.first..], self.stride)
+    }
+}
+
+/// Tokens below which one thread takes a whole row of them; longer rows share each product among threads.
+const SHORT: usize = 48;
+/// Tokens on a side of a block of inner products, of which those above the diagonal are left out.
+const BLOCK: usize = 128;
+
+/// Inner products of the inputs within each row.
+pub struct Gram<'a> {
+    kernel: Kernel,
+    lengths: &'a [usize],
+    /// Where each row begins among tokens, and among inner products.
+    begins: Vec<(usize, usize)>,
+    inputs: Buffer,
+}
+
+impl<'a> Gram<'a> {
+    /// Rows of these lengths, end to end in `x`.
+    ///
+    /// # Panics
+    /// If `x` holds fewer tokens.
+    pub fn new(kernel: Kernel, lengths: &'a [usize], x: Columns<'_>) -> Self {
+        let (mut token, mut place) = (0, 0);
+        let begins = lengths
+            .iter()
+            .map(|length| {
+                let here = (token, place);
+                (token, place) = (token + length, place + triangle(*length));
+                here
+            })
+            .collect();
+        let mut gram = Self { kernel, lengths, begins, inputs: Buffer::new(place) };
+        let mut inputs = std::mem::replace(&mut gram.inputs, Buffer::new(0));
+        gram.each(&mut inputs, |token, length, out| inner_products(kernel, x, token, length, out));
+        gram.inputs = inputs;
+        gram
+    }
+
+    /// Adds to `norms` of each row ‖Σₜ δₜ xₜᵀ‖². A row's number depends on that row alone, to the bit.
+    ///
+    /// # Panics
+    /// If `dy` holds fewer tokens, or there are not as many norms as rows.
+    pub fn add_norms(&self, dy: Columns<'_>, norms: &mut [f64]) {
+        assert_eq!(norms.len(), self.lengths.len(), "one norm a row");
+        let mut outputs = Buffer::new(self.inputs.len());
+        self.each(&mut outputs, |token, length, out| inner_products(self.kernel, dy, token, length, out));
+        let sum = |((length, (_, place)), norm): ((&usize, &(usize, usize)), &mut f64)| {
+            let range = *place..place + triangle(*length);
+            *norm += contracted(&self.inputs[range.clone()], &outputs[range], *length);
+        };
+        let rows = self.lengths.par_iter().zip(&self.begins);
+        rows.zip(norms).with_min_len(8).for_each(sum);
+    }
+
+    /// Calls `f` for each row with its first token, its length and its part of `out`: rows that are short side by side,
+    /// long ones one after another.
+    fn each(&self, out: &mut [f32], f: impl Fn(usize, usize, &mut [f32]) + Sync) {
+        let mut parts = Vec::with_capacity(self.lengths.len());
+        let mut rest = out;
+        for (length, (token, _)) in self.lengths.iter().zip(&self.begins) {
+            let (part, tail) = rest.split_at_mut(triangle(*length));
+            rest = tail;
+            parts.push((*token, *length, part));
+        }
+        let (short, long): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(_, length, _)| *length <= SHORT);
+        short.into_par_iter().with_min_len(4).for_each(|(token, length, part)| f(token, length, part));
+        long.into_iter().for_each(|(token, length, part)| f(token, length, part));
+    }
+}
+
+/// Inner products that are kept of a row: whole blocks on and below the diagonal.
+fn triangle(length: usize) -> usize {
+    if length <= SHORT {
+        return length * length;
+    }
+    (0..length).step_by(BLOCK).map(|first| BLOCK.min(length - first) * (first + BLOCK).min(length)).sum()
+}
+
+/// Inner products of the tokens of one row, as [`triangle`] keeps them.
+fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
+    if length <= SHORT {
+        wide(|| short_products(x, token, length, out));
+        return;
+    }
+    let mut rest = out;
+    for first in (0..length).step_by(BLOCK) {
+        let (rows, columns) = (BLOCK.min(length - first), (first + BLOCK).min(length));
+        let (part, tail) = rest.split_at_mut(rows * columns);
+        rest = tail;
+        let size = (rows, columns, x.width);
+        product(kernel, size, x.from(token + first), x.from(token).t(), part, columns, Start::Zero);
+    }
+}
+
+/// The same for a short row, whole; only what is on and below the diagonal is set.
+#[inline(always)]
+fn short_products(x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
+    for i in (0..length).step_by(4) {
+        for j in (0..=i).step_by(4) {
+            // beyond the end the last token stands in, and its products are not kept
+            let rows = |first: usize| [0, 1, 2, 3].map(|k| x.row(token + (first + k).min(length - 1)));
+            let block = sixteen(rows(i), rows(j));
+            for (row, values) in block.iter().enumerate().take(length - i) {
+                let count = 4.min(length - j);
+                out[(i + row) * length + j..][..count].copy_from_slice(&values[..count]);
+            }
+        }
+    }
+}
+
+/// Inner products of four rows with four others.
+#[inline(always)]
+fn sixteen(a: [&[f32]; 4], b: [&[f32]; 4]) -> [[f32; 4]; 4] {
+    let width = a[0].len();
+    let whole = width / LANES * LANES;
+    let mut sums = [[[0f32; LANES]; 4]; 4];
+    for at in (0..whole).step_by(LANES) {
+        let take = |x: &[f32]| -> [f32; LANES] { x[at..at + LANES].try_into().expect("a lane of numbers") };
+        let b = [take(b[0]), take(b[1]), take(b[2]), take(b[3])];
+        for (a, sums) in a.iter().zip(&mut sums) {
+            let a = take(a);
+            for (b, sums) in b.iter().zip(sums) {
+                for lane in 0..LANES {
+                    sums[lane] += a[lane] * b[lane];
+                }
+            }
+        }
+    }
+    for at in whole..width {
+        for (a, sums) in a.iter().zip(&mut sums) {
+            for (b, sums) in b.iter().zip(sums) {
+                sums[at - whole] += a[at] * b[at];
+            }
+        }
+    }
+    sums.map(|row| row.map(total))
+}
+
+/// Σₛₜ aₛₜ bₛₜ over the whole square, from what [`triangle`] keeps.
+fn contracted(a: &[f32], b: &[f32], length: usize) -> f64 {
+    let row = |a: &[f32], b: &[f32], diagonal: usize| {
+        let below: f64 = a[..diagonal].iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
+        2.0 * below + f64::from(a[diagonal] * b[diagonal])
+    };
+    if length <= SHORT {
+        return (0..length).map(|t| row(&a[t * length..], &b[t * length..], t)).sum();
+    }
+    let (mut place, mut sum) = (0, 0.0);
+    for first in (0..length).step_by(BLOCK) {
+        let (rows, columns) = (BLOCK.min(length - first), (first + BLOCK).min(length));
+        let part: Vec<f64> = (0..rows)
+            .into_par_iter()
+            .map(|t| {
+                let at = place + t * columns;
+                wide(|| row(&a[at..at + columns], &b[at..at + columns], first + t))
+            })
+            .collect();
+        sum += part.iter().sum::<f64>();
+        place += rows * columns;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2001) as f32 / 1000.0 - 1.0).collect()
+    }
+
+    /// ‖Σₜ δₜ xₜᵀ‖² of some tokens, the long way.
+    fn explicit(x: &Columns<'_>, dy: &Columns<'_>, tokens: std::ops::Range<usize>) -> f64 {
+        let mut gradient = vec![vec![0f64; x.width]; dy.width];
+        for t in tokens {
+            for (d, row) in dy.row(t).iter().zip(&mut gradient) {
+                for (x, g) in x.row(t).iter().zip(row) {
+                    *g += f64::from(*d) * f64::from(*x);
+                }
+            }
+        }
+        gradient.iter().flatten().map(|g| g * g).sum()
+    }
+
+    #[test]
+    fn norms_are_those_of_the_gradients_written_out() {
+        let lengths = [1, 7, 0, 48, 49, 300];
+        let tokens: usize = lengths.iter().sum();
+        let (x, dy) = (numbers(tokens * 37, 1), numbers(tokens * 50, 2));
+        let x = Columns::all(&x, 37);
+        let dy = Columns { data: &dy, stride: 50, first: 3, width: 41 };
+        let gram = Gram::new(Kernel::f32().expect("a path"), &lengths, x);
+        let mut norms = vec![1.0; lengths.len()];
+        gram.add_norms(dy, &mut norms);
+        let mut first = 0;
+        for (length, norm) in lengths.iter().zip(&norms) {
+            let wanted = explicit(&x, &dy, first..first + length) + 1.0;
+            assert!((norm / wanted - 1.0).abs() < 1e-5, "{length} tokens: {norm} is not {wanted}");
+            first += length;
+        }
+    }
+
+    #[test]
+    fn a_norm_depends_on_its_own_row_alone() {
+        let (x, dy) = (numbers(200 * 16, 3), numbers(200 * 8, 4));
+        let norms = |lengths: &[usize], first: usize| {
+            let gram = Gram::new(
+                Kernel::f32().expect("a path"),
+                lengths,
+                Columns::all(&x[first * 16..], 16),
+            );
+            let mut norms = vec![0.0; lengths.len()];
+            gram.add_norms(Columns::all(&dy[first * 8..], 8), &mut norms);
+            norms
+        };
+        let together = norms(&[20, 100, 5], 0);
+        assert_eq!(norms(&[20], 0)[0], together[0]);
+        assert_eq!(norms(&[100], 20)[0], together[1]);
+        assert_eq!(norms(&[5], 120)[0], together[2]);
+    }
+}

@@ -83,7 +83,7 @@ fn several_updates_a_step_and_a_kl_term_run_and_are_reported() {
             "--set",
             "rl.mini_batches=2",
             "--set",
-            "rl.objective.grpo.kl={coefficient=0.04}",
+            "rl.kl={coefficient=0.04}",
             "--set",
             "eval.prompts=5",
             "--set",

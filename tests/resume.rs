@@ -10,7 +10,7 @@ const SETTINGS: &[&str] = &[
     "rl.prompts_per_step=6",
     "rl.group_size=4",
     "rl.mini_batches=2",
-    "rl.objective.grpo.kl={coefficient=0.01,estimator=\"k2\"}",
+    "rl.kl={coefficient=0.01,estimator=\"k2\"}",
     "eval.every=4",
     "eval.prompts=20",
     "save.every=3",

@@ -25,6 +25,42 @@ pub enum Truncated {
     Mask,
     /// This much is taken from its reward, in units of reward.
     Penalise(f32),
+    /// What comes near the end of the budget is taken from the reward, long before it is cut off.
+    Overlong(Overlong),
+}
+
+/// Nothing up to L − C tokens, then in a straight line up to 1 at L = `limit` and beyond.
+///
+/// # Source
+/// DAPO, arXiv:2503.14476, soft overlong punishment, with L = 20480 and C = 4096.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlong {
+    /// C as a share of the limit, in 0..1.
+    pub buffer: f32,
+    /// L in tokens; 0 stands for the largest completion.
+    pub limit: usize,
+}
+
+impl Default for Overlong {
+    fn default() -> Self {
+        Self { buffer: 0.2, limit: 0 }
+    }
+}
+
+impl Overlong {
+    /// What a completion of so many tokens loses, in 0..1.
+    pub fn penalty(&self, tokens: usize) -> f32 {
+        let (tokens, limit) = (tokens as f32, self.limit as f32);
+        let buffer = self.buffer * limit;
+        if tokens <= limit - buffer {
+            0.0
+        } else if tokens >= limit {
+            1.0
+        } else {
+            (tokens - (limit - buffer)) / buffer
+        }
+    }
 }
 
 /// One rollout, ready to train.
@@ -176,6 +212,7 @@ impl Batch {
 fn reward(scored: &ScoredRollout, truncated: Truncated) -> Option<f32> {
     let penalty = match truncated {
         Truncated::Penalise(penalty) if scored.rollout.truncated() => penalty,
+        Truncated::Overlong(overlong) => overlong.penalty(scored.rollout.tokens.len()),
         _ => 0.0,
     };
     scored.score.reward.map(|reward| reward - penalty)
@@ -257,6 +294,15 @@ mod tests {
         assert_eq!(rewards_of(&masked), [Some(1.0), Some(0.0)], "it counts in the baseline");
         assert!(!masked.rows[1].trains);
         assert_eq!(rewards_of(&batch(&rollouts, Truncated::Penalise(1.0))), [Some(1.0), Some(-1.0)]);
+    }
+
+    #[test]
+    fn a_long_completion_loses_more_the_nearer_it_comes_to_the_limit() {
+        let overlong = Overlong { buffer: 0.2, limit: 20480 };
+        for (tokens, wanted) in [(16384, 0.0), (17408, 0.25), (18432, 0.5), (20480, 1.0), (20481, 1.0)] {
+            assert_eq!(overlong.penalty(tokens), wanted, "{tokens}");
+        }
+        assert_eq!(Overlong { buffer: 0.0, limit: 10 }.penalty(9), 0.0);
     }
 
     #[test]

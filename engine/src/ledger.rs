@@ -17,6 +17,10 @@ pub struct LedgerConfig {
     /// Parts of a batch, each of whole prompt groups, whose gradients are seen apart: signal and noise come from how they
     /// differ. At most as many as groups; 0 or 1 looks at nothing and saves one gradient's memory.
     pub chunks: usize,
+    /// Memory that rollouts may take while they wait for the weights of their group, in gradients of the whole model; by
+    /// default 2, and at least 32 MiB. Beyond it two sums or two passes do the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<f64>,
     /// Share of the past that running means keep from update to update.
     pub decay: f64,
     /// Steps between two measurements of how well each cheap weight ranks rollouts, against their exact gradient norms; 0
@@ -26,7 +30,18 @@ pub struct LedgerConfig {
 
 impl Default for LedgerConfig {
     fn default() -> Self {
-        Self { chunks: 8, decay: 0.9, correlations: 0 }
+        Self { chunks: 8, room: None, decay: 0.9, correlations: 0 }
+    }
+}
+
+impl LedgerConfig {
+    /// Bytes that rollouts may take while they wait, of a model of so many parameters.
+    pub fn room_bytes(&self, parameters: usize) -> usize {
+        let gradient = 4.0 * parameters as f64;
+        match self.room {
+            Some(room) => (room * gradient) as usize,
+            None => ((2.0 * gradient) as usize).max(32 << 20),
+        }
     }
 }
 

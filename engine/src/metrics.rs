@@ -26,6 +26,12 @@ pub struct Metrics {
     pub zero_variance_groups: usize,
     /// All groups.
     pub groups: usize,
+    /// Rounds of dynamic sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_rounds: Option<usize>,
+    /// Groups that dynamic sampling left out because their rewards were all equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_groups: Option<usize>,
     /// Mean completion length in tokens.
     pub completion_tokens_mean: f64,
     /// See [`Update::loss`].
@@ -147,6 +153,8 @@ impl Metrics {
             absent_rewards: batch.absent_rewards,
             zero_variance_groups: batch.zero_variance_groups,
             groups: batch.groups.len(),
+            sampling_rounds: None,
+            dropped_groups: None,
             completion_tokens_mean: tokens as f64 / rollouts,
             loss: update.loss,
             grad_norm: update.grad_norm,

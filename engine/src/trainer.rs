@@ -119,6 +119,9 @@ impl TrainerConfig {
                 ));
             }
         }
+        if let Some(room) = self.ledger.room.filter(|room| !(room.is_finite() && *room >= 0.0)) {
+            return Some(format!("ledger.room is {room}; wanted at least 0"));
+        }
         if !(0.0..1.0).contains(&self.ledger.decay) {
             return Some(format!("ledger.decay is {}; wanted at least 0 and below 1", self.ledger.decay));
         }

@@ -3,6 +3,8 @@
 //! Every figure is a median over repetitions in this very run; shares are of limits that the same run measured, since
 //! machines differ and drift.
 
+mod ledger;
+
 use std::io::Write;
 use std::time::Instant;
 
@@ -51,7 +53,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
         let rows = pool.install(|| products(&machine, args.seconds));
         report.products(&machine, &rows)?;
     }
-    if wants(BenchPart::Train) || wants(BenchPart::Decode) {
+    if wants(BenchPart::Train) || wants(BenchPart::Decode) || args.parts.contains(&BenchPart::Ledger) {
         for shape in &args.shape {
             for path in &machine.paths {
                 let kernel = path.kernel;
@@ -67,6 +69,15 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
                         for rows in &args.rows {
                             let step = pool.install(|| decode(&policy, *rows, *context, args))?;
                             report.decode(shape, &policy, path, &machine, *rows, *context, step)?;
+                        }
+                    }
+                }
+                if args.parts.contains(&BenchPart::Ledger) {
+                    for recompute in [Recompute::None, Recompute::Layer] {
+                        policy.set_recompute(recompute);
+                        for graded in [false, true] {
+                            let lines = pool.install(|| ledger::measure(&mut policy, args, graded))?;
+                            report.ledger(shape, path, recompute, graded, &lines)?;
                         }
                     }
                 }
@@ -248,9 +259,9 @@ fn train(policy: &mut Policy, args: &BenchArgs) -> Result<f64> {
         let begun = Instant::now();
         let result = gradient::gradients(policy, &sequences, args.micro_batch, 1.0, &|padded| {
             let loss = (padded.log_probs.sum_all()? * (-1.0 / count))?;
-            Ok(Loss { loss, clipped: 0.0, kl: 0.0 })
+            Ok(Loss::plain(loss))
         })?;
-        optimizer.update(policy, &result.grads)?;
+        optimizer.update(policy, &result.grads, 1.0)?;
         if step > 0 {
             times.push(begun.elapsed().as_secs_f64());
         }
@@ -428,6 +439,37 @@ impl Report<'_> {
                 "peak_memory_bytes": memory,
             }),
         );
+        Ok(())
+    }
+
+    fn ledger(
+        &mut self,
+        shape: &str,
+        path: &PathLimit,
+        recompute: Recompute,
+        graded: bool,
+        lines: &[ledger::Line],
+    ) -> Result<()> {
+        let (name, kept) = (path.kernel.path().name(), serde_json::to_value(recompute)?);
+        let rewards = if graded { "graded" } else { "0 and 1" };
+        self.say(&format!("ledger     {shape} {name}, recompute {kept}, rewards {rewards}:"))?;
+        let plain = lines.first().map_or(1.0, |line| line.step);
+        for line in lines {
+            let gib = line.peak_memory.map_or("unknown".into(), |bytes| format!("{:.2} GiB", bytes / (1u64 << 30) as f64));
+            let (ratio, share) = (line.step / plain, 100.0 * line.measuring / line.step);
+            self.say(&format!(
+                "             {:<28} {:>9.3} s a step, {ratio:.3} × the group mean; {share:>4.1} % measuring; peak memory {gib}",
+                line.name, line.step
+            ))?;
+            self.add(
+                "ledger",
+                json!({
+                    "shape": shape, "path": name, "recompute": kept, "rewards": rewards, "way": line.name,
+                    "seconds_per_step": line.step, "ratio": ratio, "measuring_share": share / 100.0,
+                    "peak_memory_bytes": line.peak_memory,
+                }),
+            );
+        }
         Ok(())
     }
 }

@@ -12,8 +12,8 @@ use crate::device::DeviceRecipe;
 use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
-use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
-use crate::{bench, builtin, check, run, sample};
+use crate::recipe::{ComputeRecipe, Recipe, RecipeError, did_you_mean};
+use crate::{bench, builtin, check, preset, run, sample};
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
@@ -45,6 +45,11 @@ enum Command {
     /// First the peak of multiply-adds and the memory's bandwidth, then matrix products, decoding and training steps at the
     /// shapes of real models, with arbitrary weights. Takes some minutes and, at 0.6B, up to 20 GB of memory.
     Bench(BenchArgs),
+    /// List the published methods that a recipe may name by `preset`, or print the settings of one.
+    Presets {
+        /// Print this one.
+        name: Option<String>,
+    },
     /// List the built-in recipes, or print one.
     Recipes {
         /// Print this one, to start your own from.
@@ -191,6 +196,8 @@ pub(crate) enum BenchPart {
     Train,
     /// Decoding steps.
     Decode,
+    /// Updates with the exact optimal baseline against updates with the group mean; only when asked for.
+    Ledger,
 }
 
 impl BenchArgs {
@@ -274,6 +281,22 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
             Some(problem) => Err(Usage::error(problem)),
             None => bench::bench(args, out),
         },
+        Command::Presets { name: Some(name) } => {
+            match preset::PRESETS.iter().find(|(known, _, _)| known == name) {
+                Some((_, about, text)) => Ok(write!(out, "# {about}\n{text}")?),
+                None => {
+                    let known = preset::PRESETS.iter().map(|(known, _, _)| *known);
+                    let hint = did_you_mean(name, known);
+                    Err(Usage::error(format!("there is no preset `{name}`; see `evenkeel presets`{hint}")))
+                }
+            }
+        }
+        Command::Presets { name: None } => {
+            for (name, about, _) in preset::PRESETS {
+                writeln!(out, "{name:22}  {about}")?;
+            }
+            Ok(())
+        }
         Command::Recipes { name: Some(name) } => {
             let (_, text) = builtin::recipe_text(name)?;
             Ok(write!(out, "{text}")?)

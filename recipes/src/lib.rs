@@ -20,6 +20,7 @@ mod compute;
 mod device;
 mod folder;
 mod plan;
+mod preset;
 mod progress;
 mod recipe;
 mod run;

@@ -9,6 +9,7 @@ use candle_core::Device;
 use data::{Body, Dataset, Prompt, Seed, Split};
 use engine::Tensors;
 use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
+use engine::objective::LossConfig;
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
 use rewards::{ExactMatch, Extract, Format, NumericMatch, Rewards};
@@ -210,7 +211,14 @@ impl Plan {
         let activations = |tokens: usize| 4 * tokens * (stream + inside);
         let mut micro_batch = self.recipe.sft.as_ref().map_or(0, |sft| sft.micro_batch_tokens.get());
         if let Some(rl) = &self.recipe.rl {
-            if rl.objective.build().kl().is_some() {
+            if rl.ledger.chunks > 1 {
+                parts.push(("gradients of a chunk, for the ledger", weights));
+            }
+            if Self::trainer(rl).weighs_in_one_backward() {
+                let room = rl.ledger.room_bytes(c.parameter_count());
+                parts.push(("rollouts that wait for their weights, at most", room));
+            }
+            if rl.kl.is_some() {
                 parts.push(("frozen reference", weights + packed));
             }
             let longest = self.longest_prompt() + rl.sampling.max_tokens;
@@ -232,12 +240,19 @@ impl Plan {
     /// What the trainer does.
     pub(crate) fn trainer(rl: &RlRecipe) -> TrainerConfig {
         TrainerConfig {
-            baseline: rl.baseline,
+            baseline: rl.baseline.clone(),
             scale: rl.scale,
             truncated: rl.truncated,
-            objective: rl.objective.clone(),
+            loss: LossConfig {
+                objective: rl.objective.clone(),
+                aggregate: rl.aggregate,
+                kl: rl.kl.clone(),
+                entropy_bonus: rl.entropy_bonus,
+                correction: rl.correction.clone(),
+            },
             optimizer: rl.optimizer.clone(),
             schedule: rl.schedule.clone(),
+            ledger: rl.ledger.clone(),
             epochs: rl.epochs.get(),
             mini_batches: rl.mini_batches.get(),
             micro_batch_tokens: rl.micro_batch_tokens.get(),

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use data::{Arithmetic, Columns, Layout, PromptTemplate};
 use engine::baseline::{BaselineConfig, Scale};
-use engine::batch::Truncated;
+use engine::batch::{Overlong, Truncated};
+use engine::ledger::LedgerConfig;
 use engine::model::{NewModel, Recompute, WeightDtype};
-use engine::objective::ObjectiveConfig;
+use engine::objective::{Aggregate, Correction, Kl, ObjectiveConfig};
 use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
 use indexmap::IndexMap;
@@ -221,6 +222,9 @@ fn answer_templates() -> Vec<String> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RlRecipe {
+    /// A published method whose settings fill in what this table leaves out, see `evenkeel presets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// Rounds of sampling and training.
     pub steps: Count,
     /// Prompts in a step.
@@ -236,17 +240,37 @@ pub struct RlRecipe {
     /// Padded tokens of one forward pass.
     #[serde(default = "micro_batch_tokens")]
     pub micro_batch_tokens: Count,
-    /// What becomes of a rollout that ran out of tokens: `"keep"`, `"mask"` or `{ penalise = 0.5 }`.
+    /// What becomes of a rollout that ran out of tokens: `"keep"`, `"mask"`, `{ penalise = 0.5 }`, or
+    /// `{ overlong = { buffer = 0.2 } }`, which takes from the reward of all that come near the end of the budget.
     pub truncated: Truncated,
+    /// Sample on until the step's groups all have rewards that differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic_sampling: Option<DynamicSampling>,
     /// What is subtracted from rewards.
     #[serde(default)]
     pub baseline: BaselineConfig,
-    /// What advantages are divided by: `"group"` or `"none"`.
+    /// What advantages are divided by: `"group"`, `"batch"`, `"whiten"` or `"none"`.
     #[serde(default)]
     pub scale: Scale,
-    /// The loss.
+    /// The loss of a token.
     #[serde(default)]
     pub objective: ObjectiveConfig,
+    /// How tokens become one number: `"token_mean"`, `"sequence_mean"` or `{ constant = { tokens = 400 } }`, which takes
+    /// the largest completion if it says no number.
+    #[serde(default)]
+    pub aggregate: Aggregate,
+    /// A pull towards the policy that the stage began with, in the loss or in the reward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<Kl>,
+    /// What a nat of the policy's entropy earns.
+    #[serde(default)]
+    pub entropy_bonus: f32,
+    /// Importance weights for a sampler whose probabilities are not the trainer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<Correction>,
+    /// What is watched of gradients.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
     /// How gradients become changes.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -259,6 +283,21 @@ pub struct RlRecipe {
     /// Rows sampled side by side: bounds the memory for keys and values.
     #[serde(default = "max_rows")]
     pub max_rows: Count,
+}
+
+/// `dynamic_sampling` of `[rl]`: groups whose rewards are all equal teach nothing, and other prompts take their place
+/// (arXiv:2503.14476, DAPO).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DynamicSampling {
+    /// Rounds of sampling in a step; after that it trains on what there is.
+    pub max_rounds: Count,
+}
+
+impl Default for DynamicSampling {
+    fn default() -> Self {
+        Self { max_rounds: Count(10) }
+    }
 }
 
 fn one_count() -> Count {
@@ -433,20 +472,32 @@ impl Recipe {
     pub fn load(name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let (place, text) = crate::builtin::recipe_text(name)?;
         let stem = std::path::Path::new(&place).file_stem().and_then(|s| s.to_str()).unwrap_or(&place);
+        // the file by itself first: what is wrong in it is found where it stands
         let mut recipe = Self::parse(&place, &text)?;
-        if !sets.is_empty() {
+        let preset = recipe.rl.as_ref().and_then(|rl| rl.preset.clone());
+        if !sets.is_empty() || preset.is_some() {
             let mut table: toml::Table =
                 text.parse().map_err(|error: toml::de::Error| parse_error(&place, &error))?;
             for set in sets {
                 apply(&mut table, set)?;
             }
+            let mut with = sets.to_vec();
+            if let Some(rl) = table.get_mut("rl").and_then(toml::Value::as_table_mut) {
+                with.extend(rl.get("preset").map(|name| format!("preset {name}")));
+                crate::preset::expand(rl).map_err(|(name, known)| {
+                    let hint = did_you_mean(&name, known.iter().copied());
+                    let problem = format!("[rl] preset `{name}` is not known; there are {}{hint}", known.join(", "));
+                    RecipeError::Conflict { name: stem.to_owned(), problem }
+                })?;
+            }
             let text = toml::to_string(&table)
                 .map_err(|error| RecipeError::Set { text: sets.join(" "), problem: error.to_string() })?;
-            recipe = Self::parse(&format!("{place} with {}", sets.join(", ")), &text)?;
+            recipe = Self::parse(&format!("{place} with {}", with.join(", ")), &text)?;
         }
         if recipe.name.is_none() {
             recipe.name = Some(stem.to_owned());
         }
+        recipe.resolve();
         recipe.check()?;
         Ok(recipe)
     }
@@ -462,6 +513,21 @@ impl Recipe {
     /// What the run is called.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("run")
+    }
+
+    /// Puts numbers in the place of those that stand for others.
+    fn resolve(&mut self) {
+        let Some(rl) = &mut self.rl else { return };
+        if let Aggregate::Constant { tokens } = &mut rl.aggregate
+            && *tokens == 0
+        {
+            *tokens = rl.sampling.max_tokens;
+        }
+        if let Truncated::Overlong(Overlong { limit, .. }) = &mut rl.truncated
+            && *limit == 0
+        {
+            *limit = rl.sampling.max_tokens;
+        }
     }
 
     /// What the types cannot say.
@@ -488,6 +554,14 @@ impl Recipe {
             }
             if rl.sampling.temperature == 0.0 {
                 return refuse("[rl.sampling] temperature is 0, which makes all rollouts of a group alike; wanted more than 0".into());
+            }
+            if let Some(problem) = crate::plan::Plan::trainer(rl).problem() {
+                return refuse(format!("[rl] {problem}"));
+            }
+            if let Truncated::Overlong(Overlong { buffer, .. }) = rl.truncated
+                && !(0.0..=1.0).contains(&buffer)
+            {
+                return refuse(format!("[rl] truncated.overlong.buffer is {buffer}; wanted 0 to 1"));
             }
             if rl.mini_batches > rl.prompts_per_step {
                 return refuse(format!(

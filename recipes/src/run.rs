@@ -2,12 +2,13 @@
 //!
 //! Before: [`Plan`]. After: a run folder with metrics, rollouts and checkpoints.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use data::{PolicyVersion, Seed};
-use engine::Tensors;
+use data::{PolicyVersion, ScoredRollout, Seed};
+use engine::baseline::is_equal;
 use engine::metrics::{Metrics, Timing};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
@@ -22,7 +23,7 @@ use crate::folder::{Progress, RunFolder, Stage, write_aside};
 use crate::plan::Plan;
 use crate::progress::{Display, line};
 use crate::recipe::{RlRecipe, SftRecipe};
-use crate::save;
+use crate::save::{self, Kept, Resume};
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +45,7 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
     match (resume, newest) {
         (true, Some(place)) => {
             let read = save::read(plan, &place)?;
-            (at, policy, saved) = (read.progress, read.policy, Some((read.updates, read.optimizer)));
+            (at, policy, saved) = (read.progress, read.policy, Some(read.resume));
             folder = RunFolder::open(out)?;
             line(&format!("going on after {} step {}", at.stage.name(), at.step));
         }
@@ -87,12 +88,12 @@ fn rl_stage(
     folder: &mut RunFolder,
     policy: &mut Policy,
     done: u64,
-    saved: Option<(u64, Tensors)>,
+    saved: Option<Resume>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let config = Plan::trainer(rl);
     let steps = config.steps;
-    let mut trainer = if config.objective.build().kl().is_some() {
+    let mut trainer = if config.loss.kl.is_some() {
         if saved.is_none() {
             save::write_reference(folder, policy)?;
         }
@@ -100,8 +101,10 @@ fn rl_stage(
     } else {
         Trainer::new(config, policy)?
     };
-    if let Some((updates, state)) = saved {
-        trainer.restore(updates, state)?;
+    let mut drawn = 0;
+    if let Some(Resume { updates, optimizer, kept }) = saved {
+        trainer.restore(updates, optimizer, kept.ledger)?;
+        drawn = kept.drawn;
     }
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     let seed = plan.seed().named("rollout");
@@ -113,12 +116,14 @@ fn rl_stage(
         note_accuracy(&display, "before RL", before);
     }
     for step in done..steps {
-        let attempt = rl_step(plan, rl, &selection, seed, folder, policy, &mut trainer, &mut display, step);
-        let mut metrics = match attempt {
+        let before = drawn;
+        let mut parts = Parts { plan, rl, selection: &selection, seed, folder, display: &mut display };
+        let mut metrics = match rl_step(&mut parts, policy, &mut trainer, &mut drawn, step) {
             Ok(metrics) => metrics,
             Err(error) => {
                 let at = Progress { stage: Stage::Rl, step };
-                return Err(save_failed(plan, folder, at, policy, trainer.optimizer(), error));
+                let kept = Kept { drawn: before, ledger: trainer.ledger().clone() };
+                return Err(save_failed(plan, folder, at, policy, trainer.optimizer(), &kept, error));
             }
         };
         let last = step + 1 == steps;
@@ -140,7 +145,8 @@ fn rl_stage(
         display.step(step + 1, &progress_line(&metrics, outcome.after));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Rl, step: step + 1 };
-            save::write(plan, folder, at, policy, trainer.optimizer())?;
+            let kept = Kept { drawn, ledger: trainer.ledger().clone() };
+            save::write(plan, folder, at, policy, trainer.optimizer(), &kept)?;
         }
     }
     if outcome.after.is_none() {
@@ -149,45 +155,113 @@ fn rl_stage(
     Ok(())
 }
 
-/// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
-#[expect(clippy::too_many_arguments, reason = "the one place where all of the loop's parts meet")]
-fn rl_step(
-    plan: &Plan,
-    rl: &RlRecipe,
-    selection: &Shuffled,
+/// What the steps of a stage have in common.
+struct Parts<'a> {
+    plan: &'a Plan,
+    rl: &'a RlRecipe,
+    selection: &'a Shuffled,
     seed: Seed,
-    folder: &RunFolder,
+    folder: &'a RunFolder,
+    display: &'a mut Display,
+}
+
+/// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
+fn rl_step(
+    parts: &mut Parts<'_>,
     policy: &mut Policy,
     trainer: &mut Trainer,
-    display: &mut Display,
+    drawn: &mut u64,
     step: u64,
 ) -> Result<Metrics> {
-    let prompts = selection.draw(step, rl.prompts_per_step.get());
-    let tasks: Vec<Task> = prompts.into_iter().map(|index| plan.tasks[index].clone()).collect();
-
-    let begun = Instant::now();
-    let sampler = sampler(plan, policy, step, &rl.sampling, rl.max_rows.get());
-    let all = tasks.len() * rl.group_size.get();
-    let rollouts = sampler.sample(&tasks, rl.group_size.get(), seed.at(step), &mut |finished, tokens| {
-        display.within(&format!("step {}: {finished} of {all} rollouts sampled, {tokens} tokens", step + 1));
-    })?;
-    let sampled = Instant::now();
-    let scored = plan.rewards.score(rollouts);
-    let judged = Instant::now();
+    let (plan, rl) = (parts.plan, parts.rl);
+    let mut timing = Timing::default();
+    let Sampled { scored, greedy, rounds, dropped } = sample_step(parts, policy, drawn, step, &mut timing)?;
     // before training, so that a step that fails does not lose them
     if plan.recipe.save.rollouts {
-        folder.write_rollouts(step + 1, &scored)?;
+        parts.folder.write_rollouts(step + 1, &scored)?;
     }
     let trained = Instant::now();
-    let batch = trainer.batch(&scored)?;
-    display.within(&format!("step {}: training", step + 1));
+    let batch = trainer.batch(policy, &scored, &greedy)?;
+    parts.display.within(&format!("step {}: training", step + 1));
     let update = trainer.step(policy, &batch)?;
-    let timing = Timing {
-        sample: (sampled - begun).as_secs_f64(),
-        score: (judged - sampled).as_secs_f64(),
-        update: trained.elapsed().as_secs_f64(),
-    };
-    Ok(Metrics::new(step + 1, &scored, &batch, &update, timing, !rl.sampling.truncates()))
+    timing.update = trained.elapsed().as_secs_f64();
+    let (comparable, snr) = (!rl.sampling.truncates(), rl.schedule.snr.is_some());
+    let mut metrics = Metrics::new(step + 1, &scored, &batch, &update, timing, comparable, snr);
+    if rl.dynamic_sampling.is_some() {
+        metrics.sampling_rounds = Some(rounds);
+        metrics.dropped_groups = Some(dropped);
+    }
+    Ok(metrics)
+}
+
+/// The rollouts of a step, and what it took to get them.
+struct Sampled {
+    scored: Vec<ScoredRollout>,
+    /// Rewards of greedy rollouts by prompt, where the baseline wants them.
+    greedy: BTreeMap<String, f32>,
+    rounds: usize,
+    dropped: usize,
+}
+
+/// Samples and scores groups; with dynamic sampling, until enough have rewards that differ.
+fn sample_step(
+    parts: &mut Parts<'_>,
+    policy: &Policy,
+    drawn: &mut u64,
+    step: u64,
+    timing: &mut Timing,
+) -> Result<Sampled> {
+    let (plan, rl) = (parts.plan, parts.rl);
+    let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
+    let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
+    let mut sampled = Sampled { scored: Vec::new(), greedy: BTreeMap::new(), rounds: 0, dropped: 0 };
+    let (mut seen, mut chosen) = (BTreeSet::new(), Vec::new());
+    while sampled.rounds < most && sampled.scored.len() < wanted * group_size {
+        let missing = wanted - sampled.scored.len() / group_size;
+        let mut draws = parts.selection.draw(*drawn, missing);
+        *drawn += missing as u64;
+        if rl.dynamic_sampling.is_some() {
+            // the same prompt twice in a step would be the same rollouts twice
+            draws.retain(|index| seen.insert(*index));
+        }
+        let tasks: Vec<Task> = draws.iter().map(|index| plan.tasks[*index].clone()).collect();
+        let begun = Instant::now();
+        let sampler = sampler(plan, policy, step, &rl.sampling, rl.max_rows.get());
+        let all = tasks.len() * group_size;
+        let display = &mut *parts.display;
+        let rollouts = sampler.sample(&tasks, group_size, parts.seed.at(step), &mut |finished, tokens| {
+            display.within(&format!("step {}: {finished} of {all} rollouts sampled, {tokens} tokens", step + 1));
+        })?;
+        timing.sample += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let scored = plan.rewards.score(rollouts);
+        timing.score += begun.elapsed().as_secs_f64();
+        sampled.rounds += 1;
+        for (task, group) in tasks.iter().zip(scored.chunks(group_size)) {
+            let known: Vec<f32> = group.iter().filter_map(|s| s.score.reward).collect();
+            if rl.dynamic_sampling.is_some() && (known.len() < 2 || is_equal(&known)) {
+                sampled.dropped += 1;
+            } else {
+                sampled.scored.extend_from_slice(group);
+                chosen.push(task.clone());
+            }
+        }
+    }
+    if rl.baseline.build().needs().greedy {
+        let begun = Instant::now();
+        let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..rl.sampling.clone() };
+        let sampler = sampler(plan, policy, step, &greedy, rl.max_rows.get());
+        let rollouts = sampler.sample(&chosen, 1, parts.seed.named("greedy").at(step), &mut |_, _| ())?;
+        timing.sample += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        for scored in plan.rewards.score(rollouts) {
+            if let Some(reward) = scored.score.reward {
+                sampled.greedy.insert(scored.rollout.prompt.id.clone(), reward);
+            }
+        }
+        timing.score += begun.elapsed().as_secs_f64();
+    }
+    Ok(sampled)
 }
 
 fn supervised_stage(
@@ -196,15 +270,15 @@ fn supervised_stage(
     folder: &mut RunFolder,
     policy: &mut Policy,
     done: u64,
-    saved: Option<(u64, Tensors)>,
+    saved: Option<Resume>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let examples = plan.examples(&sft.answer_templates)?;
     let forms = plan.seed().named("answer form");
     let steps = sft.steps.get() as u64;
     let mut optimizer = Optimizer::new(&sft.optimizer, &sft.schedule, steps);
-    if let Some((updates, state)) = saved {
-        optimizer.restore(updates, state)?;
+    if let Some(saved) = saved {
+        optimizer.restore(saved.updates, saved.optimizer)?;
     }
     let selection = Shuffled { prompts: examples.len(), seed: plan.seed().named("sft") };
     let mut display = Display::new("sft", done, steps);
@@ -216,7 +290,7 @@ fn supervised_stage(
     }
     for step in done..steps {
         let batch: Vec<_> = selection
-            .draw(step, sft.batch_size.get())
+            .draw(step * sft.batch_size.get() as u64, sft.batch_size.get())
             .into_iter()
             .map(|index| {
                 let forms_of = &examples[index];
@@ -230,7 +304,7 @@ fn supervised_stage(
             Ok(update) => update,
             Err(error) => {
                 let at = Progress { stage: Stage::Sft, step };
-                return Err(save_failed(plan, folder, at, policy, &optimizer, error.into()));
+                return Err(save_failed(plan, folder, at, policy, &optimizer, &Kept::default(), error.into()));
             }
         };
         let mut metrics = json!({
@@ -253,7 +327,7 @@ fn supervised_stage(
         display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Sft, step: step + 1 };
-            save::write(plan, folder, at, policy, &optimizer)?;
+            save::write(plan, folder, at, policy, &optimizer, &Kept::default())?;
         }
     }
     if outcome.after.is_none() {
@@ -269,11 +343,12 @@ fn save_failed(
     done: Progress,
     policy: &Policy,
     optimizer: &Optimizer,
+    kept: &Kept,
     error: anyhow::Error,
 ) -> anyhow::Error {
     let stage = done.stage.name();
     let step = done.step + 1;
-    match save::write(plan, folder, done, policy, optimizer) {
+    match save::write(plan, folder, done, policy, optimizer, kept) {
         Ok(place) => error
             .context(format!("{stage} step {step} failed; the run up to there is in `{}`", place.display())),
         Err(second) => {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use engine::Tensors;
+use engine::ledger::Ledger;
 use engine::model::weights::Source;
 use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
@@ -28,14 +29,33 @@ const LATEST: &str = "latest";
 struct State {
     progress: Progress,
     updates: u64,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+/// Small things that outlive a step, beside the optimizer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Prompts drawn so far in this stage.
+    #[serde(default)]
+    pub(crate) drawn: u64,
+    /// What is remembered of gradients and prompts.
+    #[serde(default)]
+    pub(crate) ledger: Ledger,
 }
 
 /// What a checkpoint brings back.
 pub(crate) struct Saved {
     pub(crate) progress: Progress,
-    pub(crate) updates: u64,
     pub(crate) policy: Policy,
+    pub(crate) resume: Resume,
+}
+
+/// What a stage goes on with.
+pub(crate) struct Resume {
+    pub(crate) updates: u64,
     pub(crate) optimizer: Tensors,
+    pub(crate) kept: Kept,
 }
 
 /// Writes a checkpoint and forgets the oldest ones.
@@ -45,6 +65,7 @@ pub(crate) fn write(
     progress: Progress,
     policy: &Policy,
     optimizer: &Optimizer,
+    kept: &Kept,
 ) -> Result<PathBuf> {
     let prefix = match progress.stage {
         crate::folder::Stage::Sft => "sft",
@@ -68,7 +89,7 @@ pub(crate) fn write(
     }
     write_tensors(&aside.join(TRAINER), &parts).with_context(cannot)?;
     let updates = optimizer.updates();
-    write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(&State { progress, updates })?)?;
+    write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(&State { progress, updates, kept: kept.clone() })?)?;
     fs::rename(&aside, &place).with_context(cannot)?;
     write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
     forget(&folder.checkpoints(), plan.recipe.save.keep.get())?;
@@ -109,7 +130,8 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
         weights = engine::model::weights::load(place, &plan.config, &Device::Cpu)?;
     }
     let policy = plan.build(weights)?;
-    Ok(Saved { progress: state.progress, updates: state.updates, policy, optimizer })
+    let resume = Resume { updates: state.updates, optimizer, kept: state.kept };
+    Ok(Saved { progress: state.progress, policy, resume })
 }
 
 /// Keeps the policy that KL is taken to, for resuming.

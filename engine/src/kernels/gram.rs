@@ -5,12 +5,13 @@
 //!
 //! # Source
 //! Goodfellow, arXiv:1510.01799; for layers that are used at every token Li et al., arXiv:2110.05679.
+#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::kernel::Kernel;
-use super::math::{LANES, total, wide};
+use super::math::{dot, wide};
 use super::pack::View;
 use super::product::{Start, product};
 
@@ -121,7 +122,7 @@ fn triangle(length: usize) -> usize {
 /// Inner products of the tokens of one row, as [`triangle`] keeps them.
 fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
     if length <= SHORT {
-        wide(|| short_products(x, token, length, out));
+        short_products(x, token, length, out);
         return;
     }
     let mut rest = out;
@@ -135,47 +136,56 @@ fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, o
 }
 
 /// The same for a short row, whole; only what is on and below the diagonal is set.
-#[inline(always)]
 fn short_products(x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
-    for i in (0..length).step_by(4) {
-        for j in (0..=i).step_by(4) {
-            // beyond the end the last token stands in, and its products are not kept
-            let rows = |first: usize| [0, 1, 2, 3].map(|k| x.row(token + (first + k).min(length - 1)));
-            let block = sixteen(rows(i), rows(j));
-            for (row, values) in block.iter().enumerate().take(length - i) {
-                let count = 4.min(length - j);
-                out[(i + row) * length + j..][..count].copy_from_slice(&values[..count]);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        for i in (0..length).step_by(4) {
+            for j in (0..=i).step_by(4) {
+                // beyond the end the last token stands in, and its products are not kept
+                let rows = |first: usize| [0, 1, 2, 3].map(|k| x.row(token + (first + k).min(length - 1)));
+                // SAFETY: just detected.
+                let block = unsafe { sixteen(rows(i), rows(j)) };
+                for (row, values) in block.iter().enumerate().take(length - i) {
+                    let count = 4.min(length - j);
+                    out[(i + row) * length + j..][..count].copy_from_slice(&values[..count]);
+                }
             }
+        }
+        return;
+    }
+    for i in 0..length {
+        for j in 0..=i {
+            out[i * length + j] = wide(|| dot(x.row(token + i), x.row(token + j)));
         }
     }
 }
 
-/// Inner products of four rows with four others.
-#[inline(always)]
-fn sixteen(a: [&[f32]; 4], b: [&[f32]; 4]) -> [[f32; 4]; 4] {
+/// Inner products of four rows with four others, all of one width.
+///
+/// # Safety
+/// The machine has AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn sixteen(a: [&[f32]; 4], b: [&[f32]; 4]) -> [[f32; 4]; 4] {
+    use std::arch::x86_64::*;
     let width = a[0].len();
-    let whole = width / LANES * LANES;
-    let mut sums = [[[0f32; LANES]; 4]; 4];
-    for at in (0..whole).step_by(LANES) {
-        let take = |x: &[f32]| -> [f32; LANES] { x[at..at + LANES].try_into().expect("a lane of numbers") };
-        let b = [take(b[0]), take(b[1]), take(b[2]), take(b[3])];
-        for (a, sums) in a.iter().zip(&mut sums) {
-            let a = take(a);
-            for (b, sums) in b.iter().zip(sums) {
-                for lane in 0..LANES {
-                    sums[lane] += a[lane] * b[lane];
-                }
+    assert!(a.iter().chain(&b).all(|row| row.len() == width));
+    let mut sums = [[_mm512_setzero_ps(); 4]; 4];
+    let mut at = 0;
+    while at < width {
+        let left = width - at;
+        let mask: __mmask16 = if left >= 16 { 0xffff } else { (1 << left) - 1 };
+        // SAFETY: what lies beyond the rows is masked out.
+        let load = |row: &[f32]| unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().add(at)) };
+        let (a, b) = (a.map(load), b.map(load));
+        for i in 0..4 {
+            for j in 0..4 {
+                sums[i][j] = _mm512_fmadd_ps(a[i], b[j], sums[i][j]);
             }
         }
+        at += 16;
     }
-    for at in whole..width {
-        for (a, sums) in a.iter().zip(&mut sums) {
-            for (b, sums) in b.iter().zip(sums) {
-                sums[at - whole] += a[at] * b[at];
-            }
-        }
-    }
-    sums.map(|row| row.map(total))
+    sums.map(|row| row.map(|sum| _mm512_reduce_add_ps(sum)))
 }
 
 /// Σₛₜ aₛₜ bₛₜ over the whole square, from what [`triangle`] keeps.

@@ -13,10 +13,10 @@ pub enum Aggregate {
     TokenMean,
     /// Over a row's tokens, then over rows that have any (arXiv:2402.03300, GRPO).
     SequenceMean,
-    /// Sum over rows × a constant number of tokens, which the recipe sets to the longest completion
-    /// (arXiv:2503.20783, Dr. GRPO).
+    /// Sum over rows × a constant number of tokens (arXiv:2503.20783, Dr. GRPO).
     Constant {
-        /// Tokens that a row counts as.
+        /// Tokens that a row counts as; 0 stands for the largest completion, and a plan puts that in its place.
+        #[serde(default)]
         tokens: usize,
     },
 }

@@ -1,6 +1,6 @@
 //! Which prompts a step draws.
 //!
-//! Before: the dataset. After: the sampler. A draw is a function of (seed, step), so that a resumed run draws what
+//! Before: the dataset. After: the sampler. A draw is a function of the seed and its number, so that a resumed run draws what
 //! an uninterrupted one would.
 
 use data::Seed;
@@ -16,9 +16,9 @@ pub struct Shuffled {
 }
 
 impl Shuffled {
-    /// Indices of the prompts of step `step`, `count` of them. A step may reach into the next epoch.
-    pub fn draw(&self, step: u64, count: usize) -> Vec<usize> {
-        let first = step * count as u64;
+    /// Indices of `count` prompts from draw number `first` on, counted over the whole run. They may reach into the next
+    /// epoch.
+    pub fn draw(&self, first: u64, count: usize) -> Vec<usize> {
         let mut epoch = u64::MAX;
         let mut order = Vec::new();
         (first..first + count as u64)
@@ -42,13 +42,13 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_prompt_once_and_the_next_another_order() {
         let selection = Shuffled { prompts: 10, seed: Seed(3) };
-        let drawn: Vec<usize> = (0..10).flat_map(|step| selection.draw(step, 4)).collect();
+        let drawn: Vec<usize> = (0..10).flat_map(|step| selection.draw(4 * step, 4)).collect();
         for epoch in drawn.chunks(10) {
             let mut sorted = epoch.to_vec();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..10).collect::<Vec<_>>());
         }
         assert_ne!(drawn[..10], drawn[10..20]);
-        assert_eq!(selection.draw(7, 4), drawn[28..32]);
+        assert_eq!(selection.draw(28, 4), drawn[28..32]);
     }
 }

@@ -27,7 +27,7 @@ impl Trainer {
         grads: &mut Grads,
         tally: &mut Tally,
     ) -> Result<()> {
-        let room = policy.config().parameter_count() * 8; // bytes: two gradients
+        let room = self.config.ledger.room_bytes(policy.config().parameter_count());
         let fits = room / policy.row_bytes_per_token().max(1);
         let mut waiting: Vec<(usize, Vec<usize>)> = Vec::new();
         let mut tokens = 0;

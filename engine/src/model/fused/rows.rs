@@ -377,12 +377,33 @@ fn weighted(lengths: &[usize], factors: &[f32]) -> Vec<(usize, f32)> {
     tokens
 }
 
-/// What was kept of some tokens, `width` numbers each, times their factors if they are to be `scaled`.
-fn taken(kept: &Kept, width: usize, tokens: &[(usize, f32)], scaled: bool) -> Buffer {
+/// What was kept of some tokens, `width` numbers each, times their factors if they are to be `scaled`. All of them as they
+/// are need not be copied.
+fn taken<'a>(kept: &'a Kept, width: usize, tokens: &[(usize, f32)], scaled: bool) -> Taken<'a> {
     use rayon::prelude::*;
+    if let (Kept::F32(x), false) = (kept, scaled)
+        && x.len() == tokens.len() * width
+    {
+        return Taken::All(x);
+    }
     let mut out = Buffer::new(tokens.len() * width);
     out.par_chunks_exact_mut(width.max(1)).zip(tokens).with_min_len(16).for_each(|(out, (token, factor))| {
         kept.read(token * width, if scaled { *factor } else { 1.0 }, out);
     });
-    out
+    Taken::Some(out)
+}
+
+enum Taken<'a> {
+    All(&'a [f32]),
+    Some(Buffer),
+}
+
+impl std::ops::Deref for Taken<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::All(x) => x,
+            Self::Some(x) => x,
+        }
+    }
 }

@@ -102,7 +102,7 @@ pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
             }
             None => {
                 let values = advantages(baseline, &group);
-                stats.take(kind, &seen, &values);
+                stats.take(baseline, &batch.groups[number].prompt, &seen, &values);
                 values.iter().zip(lengths).map(|(a, n)| vec![*a; n]).collect()
             }
         };
@@ -137,11 +137,17 @@ pub(crate) struct Running {
     gaps: Vec<f64>,
     rewards: Vec<f64>,
     weights: Vec<f64>,
+    lessons: Vec<(String, f32)>,
 }
 
 impl Running {
-    /// One group, whose rewards differ, with its advantages.
-    pub(crate) fn take(&mut self, kind: Weights, seen: &Seen, advantages: &[f32]) {
+    /// One group with its advantages.
+    pub(crate) fn take(&mut self, baseline: &dyn Baseline, prompt: &str, seen: &Seen, advantages: &[f32]) {
+        let needs = baseline.needs();
+        if needs.prior && !seen.rewards.is_empty() {
+            self.lessons.push((prompt.to_owned(), baseline.lesson(&seen.group())));
+        }
+        let kind = needs.weights;
         if kind == Weights::Uniform || seen.rewards.len() < 2 || is_equal(&seen.rewards) {
             return;
         }
@@ -158,6 +164,7 @@ impl Running {
 
     /// Into the batch's statistics.
     pub(crate) fn into(self, stats: &mut BaselineStats) {
+        stats.lessons.extend(self.lessons);
         if !self.gaps.is_empty() {
             stats.gap = Some(self.gaps.iter().sum::<f64>() / self.gaps.len() as f64);
             stats.reward_weight_correlation = correlation(&self.rewards, &self.weights);

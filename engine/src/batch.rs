@@ -119,6 +119,8 @@ pub struct BaselineStats {
     pub gap: Option<f64>,
     /// Correlation within groups between rewards and weights.
     pub reward_weight_correlation: Option<f64>,
+    /// What is to be remembered of each prompt, where the baseline asks for it.
+    pub lessons: Vec<(String, f32)>,
     /// Spearman's correlation of `length`, `logit` and `lm_head` weights with exact squared gradient norms.
     pub rank_correlations: Vec<(&'static str, f64)>,
 }

@@ -1,4 +1,4 @@
-//! What is remembered of gradients: signal and noise of the batches so far, and every prompt's past rewards.
+//! What is remembered of gradients: signal and noise of the batches so far, and what every prompt taught.
 //!
 //! Before: the trainer has seen the gradients of single rollouts and of chunks of prompt groups. After: the learning rate
 //! follows the signal-to-noise ratio, baselines know the prompts' past, and metrics say how far to trust a step.
@@ -45,7 +45,7 @@ impl LedgerConfig {
     }
 }
 
-/// Share of a prompt's past reward that its running mean keeps from visit to visit.
+/// Share of what a prompt taught that its running mean keeps from visit to visit.
 const PRIOR_DECAY: f64 = 0.7;
 
 /// Everything that outlives an update. Small numbers, saved in JSON.
@@ -55,7 +55,7 @@ pub struct Ledger {
     group_variance: Ema,
     /// Updates whose gradients were seen in chunks.
     seen: u64,
-    /// The running mean reward of every prompt that was visited.
+    /// The running mean of what every prompt that was visited taught its baseline.
     priors: BTreeMap<String, Ema>,
 }
 
@@ -104,14 +104,14 @@ impl Ledger {
         }
     }
 
-    /// The running mean reward of a prompt's past groups.
+    /// The running mean of what a prompt's past groups taught, in units of reward.
     pub fn prior(&self, prompt: &str) -> Option<f32> {
         self.priors.get(prompt).and_then(Ema::mean).map(|mean| mean as f32)
     }
 
-    /// Takes in the mean reward of a prompt's group.
-    pub fn visit(&mut self, prompt: &str, mean_reward: f32) {
-        self.priors.entry(prompt.to_owned()).or_default().add(PRIOR_DECAY, mean_reward.into());
+    /// Takes in what a prompt's group taught.
+    pub fn visit(&mut self, prompt: &str, lesson: f32) {
+        self.priors.entry(prompt.to_owned()).or_default().add(PRIOR_DECAY, lesson.into());
     }
 }
 

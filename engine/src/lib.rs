@@ -10,6 +10,7 @@ pub mod batch;
 mod error;
 pub mod gradient;
 pub mod kernels;
+pub mod laboratory;
 pub mod ledger;
 pub mod metrics;
 pub mod model;

@@ -399,18 +399,13 @@ impl Trainer {
                 updates += 1.0;
             }
         }
-        if self.config.baseline.build().needs().prior {
-            for group in &batch.groups {
-                let rewards: Vec<f32> = batch.known(group).map(|(_, reward)| reward).collect();
-                if !rewards.is_empty() {
-                    self.ledger.visit(&group.prompt, rewards.iter().sum::<f32>() / rewards.len() as f32);
-                }
-            }
-        }
         let Tally { mut update, tokens, correction, running, .. } = tally;
         let rank_correlations = batch.baseline.rank_correlations.clone();
         update.baseline = BaselineStats { rank_correlations, ..batch.baseline.clone() };
         running.into(&mut update.baseline);
+        for (prompt, lesson) in &update.baseline.lessons {
+            self.ledger.visit(prompt, *lesson);
+        }
         if let (Some(kl), Some(seen)) = (self.kl_in_reward(), &batch.seen) {
             let _ = kl;
             let sum: f64 = self.differences(batch).iter().flatten().map(|d| f64::from(*d)).sum();

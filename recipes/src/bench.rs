@@ -73,13 +73,11 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
                     }
                 }
                 if args.parts.contains(&BenchPart::Ledger) {
-                    for recompute in [Recompute::None, Recompute::Layer] {
-                        policy.set_recompute(recompute);
-                        for graded in [false, true] {
-                            let lines = pool.install(|| ledger::measure(&mut policy, args, graded))?;
-                            report.ledger(shape, path, recompute, graded, &lines)?;
-                        }
-                    }
+                    // the recipe's default
+                    let recompute = Recompute::Layer;
+                    policy.set_recompute(recompute);
+                    let lines = pool.install(|| ledger::measure(&mut policy, args))?;
+                    report.ledger(shape, path, recompute, &lines)?;
                 }
                 if wants(BenchPart::Train) {
                     for recompute in [Recompute::None, Recompute::Layer] {
@@ -447,12 +445,10 @@ impl Report<'_> {
         shape: &str,
         path: &PathLimit,
         recompute: Recompute,
-        graded: bool,
         lines: &[ledger::Line],
     ) -> Result<()> {
         let (name, kept) = (path.kernel.path().name(), serde_json::to_value(recompute)?);
-        let rewards = if graded { "graded" } else { "0 and 1" };
-        self.say(&format!("ledger     {shape} {name}, recompute {kept}, rewards {rewards}:"))?;
+        self.say(&format!("ledger     {shape} {name}, recompute {kept}:"))?;
         let plain = lines.first().map_or(1.0, |line| line.step);
         for line in lines {
             let gib = line.peak_memory.map_or("unknown".into(), |bytes| format!("{:.2} GiB", bytes / (1u64 << 30) as f64));
@@ -464,7 +460,7 @@ impl Report<'_> {
             self.add(
                 "ledger",
                 json!({
-                    "shape": shape, "path": name, "recompute": kept, "rewards": rewards, "way": line.name,
+                    "shape": shape, "path": name, "recompute": kept, "way": line.name,
                     "seconds_per_step": line.step, "ratio": ratio, "measuring_share": share / 100.0,
                     "peak_memory_bytes": line.peak_memory,
                 }),

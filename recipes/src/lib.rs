@@ -20,6 +20,7 @@ mod compute;
 mod device;
 mod folder;
 mod plan;
+mod plot;
 mod preset;
 mod progress;
 mod recipe;
@@ -27,6 +28,7 @@ mod run;
 mod sample;
 mod save;
 mod threads;
+mod variance;
 
 pub use app::App;
 pub use data::{Prompt, Rollout};

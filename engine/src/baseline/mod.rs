@@ -39,7 +39,8 @@ pub struct Group<'a> {
 pub struct Needs {
     /// How rollouts are weighed.
     pub weights: Weights,
-    /// The mean reward of the prompt's past groups, or of the batch's other groups while there are none.
+    /// The running mean of what its past groups taught ([`Baseline::lesson`]), or the mean reward of the batch's other
+    /// groups while there are none.
     pub prior: bool,
     /// One more rollout a prompt, greedy, which does not train.
     pub greedy: bool,
@@ -56,6 +57,11 @@ pub trait Baseline: Send + Sync {
     /// every token on.
     fn token_baselines(&self, _: &Group<'_>) -> Option<Vec<Vec<f32>>> {
         None
+    }
+
+    /// What of this group is worth knowing at the prompt's next visit, as its [`Group::prior`]. In units of reward.
+    fn lesson(&self, group: &Group<'_>) -> f32 {
+        mean(group.rewards)
     }
 
     /// What it asks for beside rewards.

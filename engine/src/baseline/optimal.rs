@@ -26,7 +26,8 @@ pub struct Optimal {
     pub cap: f32,
     /// τ: weights are w^τ; 1 is optimal, 0 the mean.
     pub temper: f32,
-    /// κ: how many rollouts the prior knowledge of the prompt's reward counts as; 0 uses none.
+    /// κ: how many rollouts count for the running mean of the prompt's past baselines; 0 uses none. In small groups the
+    /// optimum cannot be told well, and what it gains is lost again without such a prior.
     pub shrink: f32,
 }
 
@@ -92,6 +93,12 @@ impl Baseline for Optimal {
             r - if alone.abs() > bounded { bounded.copysign(alone) } else { alone }
         });
         others.map(|baseline| baseline as f32).collect()
+    }
+
+    fn lesson(&self, group: &Group<'_>) -> f32 {
+        let weights = self.tempered(group);
+        let weighted: f64 = weights.iter().zip(group.rewards).map(|(w, r)| w * f64::from(*r)).sum();
+        (weighted / weights.iter().sum::<f64>()) as f32
     }
 
     fn needs(&self) -> Needs {

@@ -94,7 +94,7 @@ impl Trainer {
         let weight = |row: usize| rows.iter().position(|other| *other == row).map_or(0.0, |place| norms[place]);
         let seen = Seen::new(batch, number, baseline, &self.ledger, None, weight);
         let mut values = advantages(baseline, &seen.group());
-        tally.running.take(baseline.needs().weights, &seen, &values);
+        tally.running.take(baseline, &batch.groups[number].prompt, &seen, &values);
         if self.config.scale == Scale::Group {
             let divisor = divisor(&seen.rewards);
             values.iter_mut().for_each(|value| *value /= divisor);

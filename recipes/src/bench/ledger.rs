@@ -31,10 +31,10 @@ pub(super) struct Line {
     pub(super) peak_memory: Option<f64>,
 }
 
-/// Updates on `batch` rollouts of `length` tokens in groups of eight, whose rewards are 0 and 1 or `graded`. Ways take turns,
-/// so that a machine that drifts does so for all.
-pub(super) fn measure(policy: &mut Policy, args: &BenchArgs, graded: bool) -> Result<Vec<Line>> {
-    let scored = rollouts(policy, args, graded);
+/// Updates on `batch` rollouts of `length` tokens in groups of eight with rewards 0 and 1. Ways take turns, so that a
+/// machine that drifts does so for all.
+pub(super) fn measure(policy: &mut Policy, args: &BenchArgs) -> Result<Vec<Line>> {
+    let scored = rollouts(policy, args);
     let optimal = |mode| BaselineConfig::Optimal(Optimal { mode, ..Optimal::default() });
     // room for two rollouts, so that a group does not fit
     let bytes = policy.row_bytes_per_token() * (args.length + 16) * 2;
@@ -98,12 +98,12 @@ pub(super) fn measure(policy: &mut Policy, args: &BenchArgs, graded: bool) -> Re
     Ok(lines.collect())
 }
 
-fn rollouts(policy: &Policy, args: &BenchArgs, graded: bool) -> Vec<ScoredRollout> {
+fn rollouts(policy: &Policy, args: &BenchArgs) -> Vec<ScoredRollout> {
     let vocab = policy.config().vocab_size as u32;
     let one = |row: usize| {
         let group = row / GROUP;
         let id = |i: usize| (row as u32 * 7919 + i as u32 * 104_729) % vocab;
-        let reward = if graded { (row * 5 % 7) as f32 / 6.0 } else { (row * 5 % 3 % 2) as f32 };
+        let reward = (row * 5 % 3 % 2) as f32;
         ScoredRollout {
             rollout: Rollout {
                 prompt: Arc::new(Prompt {

@@ -22,6 +22,8 @@ pub struct Pool {
     pub gram: Vec<f32>,
     /// How rollouts are weighed, in each way that is to be compared.
     pub weights: RowWeights,
+    /// Mean reward of other prompts' rollouts, if there are any: what a first visit knows.
+    pub others: Option<f32>,
 }
 
 /// A number with its 95 % interval.
@@ -126,17 +128,18 @@ fn rules() -> Vec<(String, Rule)> {
             all.push((format!("optimal, {}, {name}", weights.name()), rule));
         }
     }
-    for pseudo in [2.0, 8.0] {
+    for (pseudo, own) in [(2.0, true), (8.0, true), (2.0, false)] {
         let optimal = Optimal { shrink: pseudo, cap: f32::INFINITY, ..Optimal::default() };
         let rule: Rule = Box::new(move |pool, group| {
             let range = pool.range(group);
             let weights: Vec<f64> = range.clone().map(|row| pool.norm(row)).collect();
-            let prior = Some(pool.mean(group, true) as f32);
+            let prior = if own { Some(pool.mean(group, true) as f32) } else { pool.others };
             let seen =
                 Group { rewards: &pool.rewards[range], weights: &weights, prior, ..Group::default() };
             advantages(&optimal, &seen)
         });
-        all.push((format!("optimal, full, shrunk by {pseudo}"), rule));
+        let prior = if own { "its past" } else { "others" };
+        all.push((format!("optimal, full, {pseudo} of {prior}"), rule));
     }
     // constants found on the other half of the rollouts, hence unbiased
     all.push(("mean of other rollouts".into(), Box::new(|pool, group| pool.less(group, pool.mean(group, false)))));
@@ -438,6 +441,7 @@ pub mod toy {
                 lm_head: norms.clone(),
                 full: norms,
             },
+            others: None,
         }
     }
 }
@@ -491,7 +495,7 @@ mod tests {
         assert!(optimum.correlation.expect("both vary") > 0.2, "{optimum:?}");
         // of four rollouts the optimum cannot be told well, and a bad guess costs more than the mean; known, it pays
         assert!(optimum.noise.low > 1.0, "{optimum:?}");
-        let (best, shrunk) = (of(&found, "best constant").noise, of(&found, "optimal, full, shrunk by 8").noise);
+        let (best, shrunk) = (of(&found, "best constant").noise, of(&found, "optimal, full, 8 of its past").noise);
         assert!(best.high < 1.0 && shrunk.high < optimum.noise.low, "{best:?} {shrunk:?}");
         assert!(optimum.difference.holds(0.0), "{optimum:?}");
         assert!(found.ranks.iter().all(|(_, value)| *value > 0.3), "{:?}", found.ranks);

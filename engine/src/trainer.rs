@@ -7,7 +7,10 @@
 //! where the loss is the surrogate alone, a gradient is linear in the advantages: then rollouts that are weighed by their
 //! own gradients need no second backward, see [`open`].
 
+mod mixed;
 mod open;
+
+pub use mixed::MixedStats;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -399,18 +402,27 @@ impl Trainer {
                 updates += 1.0;
             }
         }
+        self.finish(tally, &[batch], updates)
+    }
+
+    /// Means from sums, and what is to be remembered.
+    fn finish(&mut self, tally: Tally, batches: &[&Batch], updates: f64) -> Result<Update> {
         let Tally { mut update, tokens, correction, running, .. } = tally;
-        let rank_correlations = batch.baseline.rank_correlations.clone();
-        update.baseline = BaselineStats { rank_correlations, ..batch.baseline.clone() };
+        update.baseline = batches.first().map_or_else(BaselineStats::default, |batch| batch.baseline.clone());
+        for batch in batches.iter().skip(1) {
+            update.baseline.lessons.extend_from_slice(&batch.baseline.lessons);
+        }
         running.into(&mut update.baseline);
         for (prompt, lesson) in &update.baseline.lessons {
             self.ledger.visit(prompt, *lesson);
         }
-        if let (Some(kl), Some(seen)) = (self.kl_in_reward(), &batch.seen) {
-            let _ = kl;
-            let sum: f64 = self.differences(batch).iter().flatten().map(|d| f64::from(*d)).sum();
-            let count: usize = seen.log_probs.iter().map(Vec::len).sum();
-            update.kl = Some(sum / (count as f64).max(1.0));
+        if self.kl_in_reward().is_some() {
+            let differences = batches.iter().flat_map(|batch| self.differences(batch));
+            let (mut sum, mut count) = (0.0, 0.0f64);
+            for d in differences.flatten() {
+                (sum, count) = (sum + f64::from(d), count + 1.0);
+            }
+            update.kl = Some(sum / count.max(1.0));
         } else {
             update.kl = self.config.loss.kl_in_loss().map(|_| update.kl.unwrap_or(0.0) / tokens.max(1.0));
         }
@@ -435,29 +447,14 @@ impl Trainer {
         fresh: bool,
         tally: &mut Tally,
     ) -> Result<Grads> {
-        let range = batch.rows_of(groups);
-        let lengths: Vec<usize> = batch.rows[range.clone()]
-            .iter()
-            .map(|row| if row.trains { row.tokens.len() } else { 0 })
-            .collect();
-        // of every row of the batch; those of other mini-batches are 0
-        let mut weights = vec![0f32; batch.rows.len()];
-        weights[range].copy_from_slice(&self.config.loss.aggregate.weights(&lengths));
-
+        let weights = self.row_weights(batch, groups);
         let chunks = Batch::parts(groups.clone(), self.config.ledger.chunks.max(1));
         let mut total = Grads::default();
         let mut part: Option<Grads> = None;
         let mut seen = Vec::new();
         for chunk in &chunks {
             let into = if chunks.len() == 1 { &mut total } else { part.get_or_insert_with(Grads::default) };
-            if batch.open {
-                self.add_open(policy, batch, chunk, &weights, into, tally)?;
-            } else {
-                let rows: Vec<usize> =
-                    batch.rows_of(chunk).filter(|row| !self.is_idle(&batch.rows[*row])).collect();
-                tally.update.skipped_rows += batch.rows_of(chunk).len() - rows.len();
-                self.add_rows(policy, batch, &rows, &weights, (old, reference), fresh, into, tally)?;
-            }
+            self.add_chunk(policy, batch, chunk, &weights, (old, reference), fresh, into, tally)?;
             if chunks.len() > 1 {
                 let begun = Instant::now();
                 let into = part.as_mut().expect("made above");
@@ -480,6 +477,38 @@ impl Trainer {
             tally.update.seconds_ledger += begun.elapsed().as_secs_f64();
         }
         Ok(total)
+    }
+
+    /// What a token of every row counts for in the mean over some groups; 0 in others.
+    fn row_weights(&self, batch: &Batch, groups: &Range<usize>) -> Vec<f32> {
+        let range = batch.rows_of(groups);
+        let length = |row: &Row| if row.trains { row.tokens.len() } else { 0 };
+        let lengths: Vec<usize> = batch.rows[range.clone()].iter().map(length).collect();
+        let mut weights = vec![0f32; batch.rows.len()];
+        weights[range].copy_from_slice(&self.config.loss.aggregate.weights(&lengths));
+        weights
+    }
+
+    /// Adds the gradient of some groups.
+    #[expect(clippy::too_many_arguments, reason = "groups and what was seen of them before")]
+    fn add_chunk(
+        &self,
+        policy: &Policy,
+        batch: &Batch,
+        chunk: &Range<usize>,
+        weights: &[f32],
+        before: (Option<&Vec<Vec<f32>>>, Option<&Vec<Vec<f32>>>),
+        fresh: bool,
+        grads: &mut Grads,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        if batch.open {
+            return self.add_open(policy, batch, chunk, weights, grads, tally);
+        }
+        let all = batch.rows_of(chunk);
+        let rows: Vec<usize> = all.clone().filter(|row| !self.is_idle(&batch.rows[*row])).collect();
+        tally.update.skipped_rows += all.len() - rows.len();
+        self.add_rows(policy, batch, &rows, weights, before, fresh, grads, tally)
     }
 
     /// Adds the gradient of rows whose advantages are decided.

@@ -1,17 +1,37 @@
 //! What the binary carries: recipes, and the tiny checkpoint.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use engine::model::Checkpoint;
 
 use crate::recipe::{RecipeError, did_you_mean};
 
-/// Name and text of every built-in recipe.
-pub(crate) const RECIPES: &[(&str, &str)] = &[
+/// Name and text of the built-in recipes that are files.
+const FILES: &[(&str, &str)] = &[
     ("tiny", include_str!("../tiny.toml")),
     ("tiny-warmup", include_str!("../tiny-warmup.toml")),
     ("gsm8k-qwen2.5-0.5b", include_str!("../gsm8k-qwen2.5-0.5b.toml")),
+    ("gsm8k-qwen2.5-0.5b-oblr", include_str!("../gsm8k-qwen2.5-0.5b-oblr.toml")),
+    ("math-qwen3-0.6b-dapo", include_str!("../math-qwen3-0.6b-dapo.toml")),
+    ("math-qwen3-4b-oblr", include_str!("../math-qwen3-4b-oblr.toml")),
 ];
+
+/// What every preset is tried on, with its name in the places of braces.
+const TINY_PRESET: &str = include_str!("../tiny-preset.toml");
+
+/// Name and text of every built-in recipe: the files, and `tiny` by every preset.
+pub(crate) fn recipes() -> &'static [(String, String)] {
+    static RECIPES: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    RECIPES.get_or_init(|| {
+        let files = FILES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let presets = crate::preset::PRESETS.iter().map(|(name, about, _)| {
+            let text = TINY_PRESET.replace("{preset}", name).replace("{about}", about);
+            (format!("tiny-{}", name.replace('_', "-")), text)
+        });
+        files.chain(presets).collect()
+    })
+}
 
 /// The name by which recipes mean the embedded checkpoint.
 pub(crate) const TINY: &str = "tiny";
@@ -35,13 +55,13 @@ pub(crate) fn checkpoint(
 
 /// What a recipe is called, and its text.
 pub(crate) fn recipe_text(name: &str) -> Result<(String, String), RecipeError> {
-    if let Some((name, text)) = RECIPES.iter().find(|(known, _)| *known == name) {
-        return Ok(((*name).to_owned(), (*text).to_owned()));
+    if let Some((name, text)) = recipes().iter().find(|(known, _)| known == name) {
+        return Ok((name.clone(), text.clone()));
     }
     match std::fs::read_to_string(Path::new(name)) {
         Ok(text) => Ok((name.to_owned(), text)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-            let known: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
+            let known: Vec<&str> = recipes().iter().map(|(name, _)| name.as_str()).collect();
             let hint = did_you_mean(name, known.iter().copied());
             Err(RecipeError::Unknown { name: name.to_owned(), known: known.join(", "), hint })
         }

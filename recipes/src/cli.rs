@@ -367,9 +367,9 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
             Ok(write!(out, "{text}")?)
         }
         Command::Recipes { name: None } => {
-            for (name, text) in builtin::RECIPES {
+            for (name, text) in builtin::recipes() {
                 let about = text.lines().next().unwrap_or("").trim_start_matches("# ");
-                writeln!(out, "{name:20}  {about}")?;
+                writeln!(out, "{name:27}  {about}")?;
             }
             Ok(())
         }

@@ -705,7 +705,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for (name, _) in crate::builtin::RECIPES {
+        for (name, _) in crate::builtin::recipes() {
             let recipe = Recipe::load(name, &[]).expect(name);
             let text = toml::to_string(&recipe).expect("writes");
             assert_eq!(Recipe::parse(name, &text).expect("reads"), recipe);

@@ -143,6 +143,12 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
             line(&format!("only {} of {tries} prompts vary enough", pools.len()));
         }
     }
+    let means: Vec<f32> =
+        pools.iter().map(|pool| pool.rewards.iter().sum::<f32>() / pool.rewards.len() as f32).collect();
+    for (number, pool) in pools.iter_mut().enumerate() {
+        let rest = means.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, mean)| *mean);
+        pool.others = (means.len() > 1).then(|| rest.sum::<f32>() / (means.len() - 1) as f32);
+    }
     anyhow::ensure!(
         !pools.is_empty(),
         "none of {tries} prompts has rewards that vary (at least 5 % of rollouts must differ from the rest): nothing to compare"
@@ -195,6 +201,7 @@ fn pool(
             lm_head: pass.head_norms,
             full: norms,
         },
+        others: None,
     })
 }
 

@@ -4,6 +4,7 @@
 //! the gradient goes back through the policy's two sums. Arguments and results are `(pairs,)`, in nats.
 
 use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// Summed log-probs of pairs, each `(pairs,)`; gradients flow through the policy's.
 pub struct Pairs<'a> {
@@ -22,14 +23,17 @@ pub struct Pairs<'a> {
 }
 
 /// Which loss, with its β where it has one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PreferenceLoss {
     /// −ln σ(h), h = β(Δchosen − Δrejected) with Δ = ln π − ln π_ref (arXiv:2305.18290, DPO). With `smoothing` ε
     /// the labels are wrong that often: −(1−ε) ln σ(h) − ε ln σ(−h).
     Sigmoid {
         /// β.
+        #[serde(default = "beta")]
         beta: f64,
         /// ε.
+        #[serde(default)]
         smoothing: f64,
     },
     /// max(0, 1 − h) (arXiv:2305.10425, SLiC).
@@ -60,6 +64,24 @@ pub enum PreferenceLoss {
         /// β.
         beta: f64,
     },
+    /// −ln σ(β (ln π⁺/|y⁺| − ln π⁻/|y⁻|) − γ): no reference (arXiv:2405.14734, SimPO).
+    Simpo {
+        /// β.
+        beta: f64,
+        /// γ, the margin that is asked for.
+        margin: f64,
+    },
+}
+
+/// The default of the paper on DPO.
+fn beta() -> f64 {
+    0.1
+}
+
+impl Default for PreferenceLoss {
+    fn default() -> Self {
+        Self::Sigmoid { beta: beta(), smoothing: 0.0 }
+    }
 }
 
 impl PreferenceLoss {
@@ -86,6 +108,12 @@ impl PreferenceLoss {
             }
             Self::ApoZero { beta } => (1.0 - sigmoid(&(&chosen * beta)?)?)? + sigmoid(&(&rejected * beta)?)?,
             Self::SigmoidPerToken { beta } => softplus(&(per_token()? * -beta)?),
+            Self::Simpo { beta, margin } => {
+                let mean = |sum: &Tensor, tokens: &Tensor| sum / tokens;
+                let apart = (mean(pairs.chosen, pairs.chosen_tokens)?
+                    - mean(pairs.rejected, pairs.rejected_tokens)?)?;
+                softplus(&(margin - (apart * beta)?)?)
+            }
         }
     }
 }

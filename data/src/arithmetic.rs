@@ -30,6 +30,10 @@ pub struct Arithmetic {
     pub held_out: Share,
     /// How many distinct problems to draw.
     pub count: NonZeroUsize,
+    /// Give each prompt a column `trace`, the digits of the answer from the last to the first: worked out in this order,
+    /// every digit needs only the ones before it and a carry.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trace: bool,
 }
 
 impl Default for Arithmetic {
@@ -41,6 +45,7 @@ impl Default for Arithmetic {
             split: Split::Train,
             held_out: Share(0.1),
             count: NonZeroUsize::new(4000).expect("4000 is not 0"),
+            trace: false,
         }
     }
 }
@@ -149,7 +154,7 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         let template = Template::new(template)?;
         let problems = settings.draw(seed.named("arithmetic"))?;
-        let prompts = problems.into_iter().map(|problem| problem.prompt(&template));
+        let prompts = problems.into_iter().map(|problem| problem.prompt(&template, settings.trace));
         Self::from_prompts("arithmetic", prompts.collect::<Result<Vec<_>, _>>()?)
     }
 }
@@ -270,7 +275,7 @@ impl Problem {
         if place < held_out.0 { Split::Test } else { Split::Train }
     }
 
-    fn prompt(self, template: &Template<'_>) -> Result<Prompt, DataError> {
+    fn prompt(self, template: &Template<'_>, trace: bool) -> Result<Prompt, DataError> {
         let answer = self.answer().to_string();
         let body = template.fill(|column| match column {
             "question" => Ok(format!("{self}=")),
@@ -289,7 +294,10 @@ impl Problem {
             ("b", Value::from(self.b)),
             ("operator", Value::from(self.operator.to_string())),
         ];
-        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
+        let reversed: String = answer.chars().rev().collect();
+        let trace = trace.then(|| ("trace", Value::from(reversed)));
+        let fields = fields.into_iter().chain(trace);
+        let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
         Ok(Prompt { id: format!("arithmetic:{self}"), body, answer: Some(answer), fields })
     }
 }

@@ -95,6 +95,27 @@ pub struct Metrics {
     /// Share of tokens whose weight was out of bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction_bounded: Option<f64>,
+    /// Mean reward of rollouts that think, where two branches are mixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_mean_thinking: Option<f64>,
+    /// The same of rollouts whose trace is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_mean_empty: Option<f64>,
+    /// The thinking branch's share in the gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// tr Var of the thinking branch's gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance_thinking: Option<f64>,
+    /// The same of the other branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance_empty: Option<f64>,
+    /// The same of the mixture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance_mixed: Option<f64>,
+    /// Unbiased estimate of the squared distance between the two expected gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_distance: Option<f64>,
     /// Accuracy on held-out prompts, at the steps that measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_accuracy: Option<f64>,
@@ -178,6 +199,13 @@ impl Metrics {
             correction_effective_share: update.correction.and_then(|c| c.effective_share()),
             correction_max: update.correction.map(|c| c.max),
             correction_bounded: update.correction.map(|c| c.bounded / c.count.max(1.0)),
+            reward_mean_thinking: None,
+            reward_mean_empty: None,
+            alpha: None,
+            variance_thinking: None,
+            variance_empty: None,
+            variance_mixed: None,
+            branch_distance: None,
             eval_accuracy: None,
             seconds_sample: timing.sample,
             seconds_score: timing.score,

@@ -11,6 +11,8 @@ use crate::recipe::{RecipeError, did_you_mean};
 const FILES: &[(&str, &str)] = &[
     ("tiny", include_str!("../tiny.toml")),
     ("tiny-warmup", include_str!("../tiny-warmup.toml")),
+    ("tiny-think", include_str!("../tiny-think.toml")),
+    ("tiny-bvpo", include_str!("../tiny-bvpo.toml")),
     ("gsm8k-qwen2.5-0.5b", include_str!("../gsm8k-qwen2.5-0.5b.toml")),
     ("gsm8k-qwen2.5-0.5b-oblr", include_str!("../gsm8k-qwen2.5-0.5b-oblr.toml")),
     ("math-qwen3-0.6b-dapo", include_str!("../math-qwen3-0.6b-dapo.toml")),

@@ -19,6 +19,7 @@ use crate::cli::Usage;
 pub(crate) enum Stage {
     Sft,
     Rl,
+    Preference,
 }
 
 impl Stage {
@@ -26,6 +27,7 @@ impl Stage {
         match self {
             Self::Sft => "sft",
             Self::Rl => "rl",
+            Self::Preference => "preference",
         }
     }
 }

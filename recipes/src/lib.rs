@@ -21,6 +21,7 @@ mod device;
 mod folder;
 mod plan;
 mod plot;
+mod preference;
 mod preset;
 mod progress;
 mod recipe;

@@ -19,7 +19,7 @@ use crate::app::{CustomRewards, Shared};
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
 use crate::device;
-use crate::recipe::{DataRecipe, Recipe, RlRecipe, did_you_mean};
+use crate::recipe::{DataRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe, did_you_mean};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
@@ -31,6 +31,8 @@ pub struct Plan {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) stop_tokens: Vec<u32>,
     pub(crate) tasks: Vec<Task>,
+    /// The same prompts behind an empty trace, in the same order; empty unless a stage wants them.
+    pub(crate) empty_tasks: Vec<Task>,
     pub(crate) held_out: Vec<Task>,
     pub(crate) rewards: Rewards,
     /// The reward function that decides whether an answer is right.
@@ -58,14 +60,13 @@ impl Plan {
         let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &device, &place)?;
         let mut stop_tokens = config.eos_token_ids.clone();
         stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
-        let reader = Reader {
-            tokenizer: &tokenizer,
-            template: checkpoint.template()?,
-            enable_thinking: recipe.policy.enable_thinking,
-            limit: config.max_position_embeddings,
-            place: checkpoint.source(),
+        let reader = Reader::new(&recipe, &checkpoint, &tokenizer, &config)?;
+        let set = dataset(&recipe, &recipe.data, None)?;
+        let tasks = reader.tasks(&set)?;
+        let empty_tasks = match recipe.thinks() {
+            true => set.prompts().iter().map(|prompt| reader.empty_task(prompt)).collect::<Result<_>>()?,
+            false => Vec::new(),
         };
-        let tasks = reader.tasks(&dataset(&recipe, &recipe.data, None)?)?;
         let held_out = match &recipe.eval {
             Some(eval) => {
                 let set = match (&eval.data, &recipe.data) {
@@ -94,9 +95,11 @@ impl Plan {
             }
             None => rewards.weights().next().map(|(name, _)| name.to_owned()),
         };
-        if recipe.rl.is_some() && !rewards.count() {
+        let sampled_pairs =
+            recipe.preference.as_ref().is_some_and(|p| matches!(p.pairs, PairsRecipe::Sample(_)));
+        if (recipe.rl.is_some() || sampled_pairs) && !rewards.count() {
             return Err(Usage::error(
-                "an [rl] stage needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.numeric_match]",
+                "a stage that samples needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.numeric_match]",
             ));
         }
         if recipe.eval.is_some() && deciding.is_none() {
@@ -113,6 +116,7 @@ impl Plan {
             tokenizer,
             stop_tokens,
             tasks,
+            empty_tasks,
             held_out,
             rewards,
             deciding,
@@ -141,8 +145,9 @@ impl Plan {
         Ok(policy)
     }
 
-    /// For every prompt its reference answer in each of the recipe's forms, as tokens, for the supervised stage.
-    pub(crate) fn examples(&self, templates: &[String]) -> Result<Vec<Vec<Example>>> {
+    /// For every prompt its reference answer in each of the recipe's forms, as tokens, for the supervised stage; those
+    /// behind an empty trace come last.
+    pub(crate) fn examples(&self, sft: &SftRecipe) -> Result<Vec<Vec<Example>>> {
         let stop =
             self.stop_tokens.first().copied().context(
                 "the checkpoint names no end-of-text token, so a supervised answer would have no end",
@@ -151,7 +156,7 @@ impl Plan {
             let answer = task.prompt.answer.as_deref().with_context(|| {
                 format!("prompt `{}` has no reference answer, which [sft] needs", task.prompt.id)
             })?;
-            let text = match &task.prompt.body {
+            let mut text = match &task.prompt.body {
                 Body::Text(text) => template.replace("{prompt}", text),
                 Body::Chat(_) if template.contains("{prompt}") => {
                     anyhow::bail!(
@@ -160,14 +165,23 @@ impl Plan {
                 }
                 Body::Chat(_) => template.clone(),
             };
+            if text.contains("{trace}") {
+                let trace = task.prompt.fields.get("trace").and_then(|trace| trace.as_str());
+                let trace = trace.with_context(|| {
+                    format!("[sft] answer template {template:?} names {{trace}}, but prompt `{}` has no column `trace`", task.prompt.id)
+                })?;
+                text = text.replace("{trace}", trace);
+            }
             let mut answer_tokens = self.tokenizer.encode(&text.replace("{answer}", answer))?;
             answer_tokens.push(stop);
             Ok(Example { prompt_tokens: task.tokens.clone(), answer_tokens })
         };
-        self.tasks
-            .iter()
-            .map(|task| templates.iter().map(|template| example(task, template)).collect())
-            .collect()
+        let all = self.tasks.iter().enumerate().map(|(place, task)| {
+            let plain = sft.answer_templates.iter().map(|template| example(task, template));
+            let empty = sft.empty_templates.iter().map(|template| example(&self.empty_tasks[place], template));
+            plain.chain(empty).collect()
+        });
+        all.collect()
     }
 
     /// How held-out prompts are sampled.
@@ -267,13 +281,48 @@ pub(crate) struct Reader<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) enable_thinking: Option<bool>,
+    pub(crate) thinking: ThinkingRecipe,
     pub(crate) limit: usize,
     pub(crate) place: &'a str,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(
+        recipe: &Recipe,
+        checkpoint: &'a Checkpoint,
+        tokenizer: &'a Tokenizer,
+        config: &ModelConfig,
+    ) -> Result<Self> {
+        Ok(Self {
+            tokenizer,
+            template: checkpoint.template()?,
+            enable_thinking: recipe.policy.enable_thinking.or(recipe.thinks().then_some(true)),
+            thinking: recipe.thinking.clone(),
+            limit: config.max_position_embeddings,
+            place: checkpoint.source(),
+        })
+    }
+
+    /// A prompt as the policy reads it.
     pub(crate) fn task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
-        let text = match &prompt.body {
+        let text = self.text(prompt, self.enable_thinking)?;
+        self.tokens(prompt, &format!("{text}{}", self.thinking.open))
+    }
+
+    /// The same prompt behind an empty trace, under an id of its own.
+    pub(crate) fn empty_task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
+        let open = self.text(prompt, self.enable_thinking)?;
+        let mut text = self.text(prompt, Some(false))?;
+        // a template that has no such switch, and a prompt without one
+        if matches!(prompt.body, Body::Text(_)) || text == open {
+            text.push_str(&self.thinking.empty_trace);
+        }
+        let own = Prompt { id: format!("{}#empty", prompt.id), ..Prompt::clone(prompt) };
+        self.tokens(&Arc::new(own), &text)
+    }
+
+    fn text(&self, prompt: &Prompt, enable_thinking: Option<bool>) -> Result<String> {
+        Ok(match &prompt.body {
             Body::Text(text) => text.clone(),
             Body::Chat(messages) => {
                 let template = self.template.as_ref().with_context(|| {
@@ -282,10 +331,13 @@ impl Reader<'_> {
                         self.place
                     )
                 })?;
-                template.render(messages, true, self.enable_thinking)?
+                template.render(messages, true, enable_thinking)?
             }
-        };
-        let tokens: Arc<[u32]> = self.tokenizer.encode(&text)?.into();
+        })
+    }
+
+    fn tokens(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
+        let tokens: Arc<[u32]> = self.tokenizer.encode(text)?.into();
         anyhow::ensure!(!tokens.is_empty(), "prompt `{}` has no tokens; wanted at least one", prompt.id);
         anyhow::ensure!(
             tokens.len() < self.limit,

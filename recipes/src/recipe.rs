@@ -9,8 +9,11 @@ use data::{Arithmetic, Columns, Layout, PromptTemplate};
 use engine::baseline::{BaselineConfig, Scale};
 use engine::batch::{Overlong, Truncated};
 use engine::ledger::LedgerConfig;
+use engine::mixture::{Alpha, MixtureConfig};
 use engine::model::{NewModel, Recompute, WeightDtype};
+use engine::objective::preference::PreferenceLoss;
 use engine::objective::{Aggregate, Correction, Kl, ObjectiveConfig};
+use engine::pairs::Branch;
 use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
 use indexmap::IndexMap;
@@ -46,6 +49,12 @@ pub struct Recipe {
     /// The reinforcement-learning stage, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rl: Option<RlRecipe>,
+    /// The preference stage, if there is one; it comes last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceRecipe>,
+    /// How the policy thinks, for stages that mix answers with and without a trace.
+    #[serde(default)]
+    pub thinking: ThinkingRecipe,
     /// How progress is measured, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<EvalRecipe>,
@@ -94,6 +103,98 @@ pub enum ComputeRecipe {
     F32,
     /// Inputs of products in bf16.
     Bf16,
+}
+
+/// `[thinking]`: what a prompt ends with. A chat template that knows `enable_thinking` opens and closes the block itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThinkingRecipe {
+    /// Put behind the prompt where the policy is to think.
+    pub open: String,
+    /// Put behind the prompt where it is not: an empty trace, which is part of the prompt and never trained on.
+    pub empty_trace: String,
+}
+
+impl Default for ThinkingRecipe {
+    fn default() -> Self {
+        Self { open: String::new(), empty_trace: "<think>\n\n</think>\n\n".into() }
+    }
+}
+
+/// `[preference]`: pairs of completions, one preferred (DPO and its family, BVPO).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceRecipe {
+    /// Updates.
+    pub steps: Count,
+    /// Pairs of each branch in an update.
+    pub pairs_per_step: Count,
+    /// Where pairs come from: `{ sample = { prompts = 256, group_size = 8 } }` takes the best and the worst of each prompt's
+    /// rollouts by reward, `{ jsonl = { path = "pairs.jsonl" } }` reads `prompt`, `chosen`, `rejected` and `thinking`.
+    pub pairs: PairsRecipe,
+    /// The loss of a pair.
+    #[serde(default)]
+    pub loss: PreferenceLoss,
+    /// α of the gradient with traces in the mixture with that of empty traces.
+    #[serde(default)]
+    pub mixture: MixtureConfig,
+    /// Parts of each branch whose gradients are seen apart, for `alpha = "moment"`.
+    #[serde(default = "eight")]
+    pub chunks: Count,
+    /// Tokens of one forward pass; a pair is never split.
+    #[serde(default = "micro_batch_tokens")]
+    pub micro_batch_tokens: Count,
+    /// How gradients become changes.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Learning rate.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How completions are drawn, where they are.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Rows sampled side by side.
+    #[serde(default = "max_rows")]
+    pub max_rows: Count,
+}
+
+fn eight() -> Count {
+    Count(8)
+}
+
+/// `pairs` of `[preference]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairsRecipe {
+    /// Sampled before the stage begins, by the policy that it begins with.
+    Sample(SamplePairs),
+    /// Read from a file.
+    Jsonl(PairsFile),
+}
+
+/// `pairs.sample` of `[preference]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplePairs {
+    /// Prompts to sample.
+    pub prompts: Count,
+    /// Rollouts of each prompt and branch.
+    pub group_size: GroupSize,
+    /// Which branches.
+    #[serde(default = "both_branches")]
+    pub branches: Vec<Branch>,
+}
+
+fn both_branches() -> Vec<Branch> {
+    vec![Branch::Thinking, Branch::Empty]
+}
+
+/// `pairs.jsonl` of `[preference]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairsFile {
+    /// The file, seen from where the program was started.
+    pub path: PathBuf,
 }
 
 /// `[data.arithmetic]` or `[data.jsonl]`
@@ -204,6 +305,9 @@ pub struct SftRecipe {
     /// prompt. With several, one is drawn each time an example is used.
     #[serde(default = "answer_templates")]
     pub answer_templates: Vec<String>,
+    /// The same behind an empty trace; `{trace}` is the prompt's column of that name, here and above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty_templates: Vec<String>,
     /// Padded tokens of one forward pass.
     #[serde(default = "micro_batch_tokens")]
     pub micro_batch_tokens: Count,
@@ -271,6 +375,9 @@ pub struct RlRecipe {
     /// What is watched of gradients.
     #[serde(default)]
     pub ledger: LedgerConfig,
+    /// Sample each prompt with and without a trace, and mix the two gradients (ours, after BVPO).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<MixtureConfig>,
     /// How gradients become changes.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -515,6 +622,12 @@ impl Recipe {
         self.name.as_deref().unwrap_or("run")
     }
 
+    /// Whether a stage wants prompts with and without a trace.
+    pub(crate) fn thinks(&self) -> bool {
+        let sft = self.sft.as_ref().is_some_and(|sft| !sft.empty_templates.is_empty());
+        sft || self.preference.is_some() || self.rl.as_ref().is_some_and(|rl| rl.mixture.is_some())
+    }
+
     /// Puts numbers in the place of those that stand for others.
     fn resolve(&mut self) {
         let Some(rl) = &mut self.rl else { return };
@@ -533,8 +646,23 @@ impl Recipe {
     /// What the types cannot say.
     fn check(&self) -> Result<(), RecipeError> {
         let refuse = |problem: String| Err(RecipeError::Conflict { name: self.name().to_owned(), problem });
-        if self.sft.is_none() && self.rl.is_none() {
-            return refuse("it has neither an [sft] nor an [rl] table, so there is nothing to do".into());
+        if self.sft.is_none() && self.rl.is_none() && self.preference.is_none() {
+            return refuse(
+                "it has no [sft], [rl] or [preference] table, so there is nothing to do".into(),
+            );
+        }
+        if let Some(preference) = &self.preference {
+            if let Some(problem) = preference.mixture.problem() {
+                return refuse(format!("[preference.mixture] {problem}"));
+            }
+            if let Some(problem) = preference.sampling.problem() {
+                return refuse(format!("[preference.sampling] {problem}"));
+            }
+            if let PairsRecipe::Sample(sample) = &preference.pairs
+                && (sample.branches.is_empty() || preference.sampling.temperature == 0.0)
+            {
+                return refuse("[preference.pairs.sample] needs at least one branch and a temperature above 0: all rollouts would be alike".into());
+            }
         }
         if let Some(sft) = &self.sft {
             if sft.answer_templates.is_empty() {
@@ -554,6 +682,17 @@ impl Recipe {
             }
             if rl.sampling.temperature == 0.0 {
                 return refuse("[rl.sampling] temperature is 0, which makes all rollouts of a group alike; wanted more than 0".into());
+            }
+            if let Some(mixture) = &rl.mixture {
+                if let Some(problem) = mixture.problem() {
+                    return refuse(format!("[rl.mixture] {problem}"));
+                }
+                if mixture.alpha == Alpha::Regression {
+                    return refuse("[rl.mixture] alpha = \"regression\" needs two independent halves of the thinking branch, and the rollouts of a group share its baseline; use \"moment\" here, \"regression\" under [preference]".into());
+                }
+                if rl.epochs.get() * rl.mini_batches.get() > 1 || rl.dynamic_sampling.is_some() || rl.baseline.build().needs().greedy {
+                    return refuse("[rl.mixture] goes with one update a step, without dynamic_sampling and without the greedy baseline".into());
+                }
             }
             if let Some(problem) = crate::plan::Plan::trainer(rl).problem() {
                 return refuse(format!("[rl] {problem}"));
@@ -577,7 +716,12 @@ impl Recipe {
             return refuse(format!("[eval] temperature is {}; wanted at least 0", eval.temperature));
         }
         for (stage, schedule) in
-            self.sft.iter().map(|s| ("sft", &s.schedule)).chain(self.rl.iter().map(|r| ("rl", &r.schedule)))
+            self
+            .sft
+            .iter()
+            .map(|s| ("sft", &s.schedule))
+            .chain(self.rl.iter().map(|r| ("rl", &r.schedule)))
+            .chain(self.preference.iter().map(|p| ("preference", &p.schedule)))
         {
             if !(schedule.learning_rate.is_finite() && schedule.learning_rate > 0.0) {
                 return refuse(format!(

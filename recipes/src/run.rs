@@ -10,6 +10,7 @@ use anyhow::Result;
 use data::{PolicyVersion, ScoredRollout, Seed};
 use engine::baseline::is_equal;
 use engine::metrics::{Metrics, Timing};
+use engine::mixture::{Mixture, MixtureConfig};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::selection::Shuffled;
@@ -39,7 +40,8 @@ pub struct Outcome {
 /// # Errors
 /// If the folder cannot be used, or a step fails; what was done until then is saved.
 pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
-    let mut at = Progress { stage: Stage::Sft, step: 0 };
+    let first = if plan.recipe.sft.is_some() { Stage::Sft } else { Stage::Rl };
+    let mut at = Progress { stage: first, step: 0 };
     let (mut folder, mut policy, mut saved);
     let newest = if resume { save::latest(out)? } else { None };
     match (resume, newest) {
@@ -75,9 +77,16 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
         supervised_stage(plan, sft, &mut folder, &mut policy, at.step, saved.take(), &mut outcome)?;
         at = Progress { stage: Stage::Rl, step: 0 };
     }
-    if let Some(rl) = &plan.recipe.rl {
-        let step = if at.stage == Stage::Rl { at.step } else { 0 };
-        rl_stage(plan, rl, &mut folder, &mut policy, step, saved.take(), &mut outcome)?;
+    if let (Some(rl), Stage::Rl) = (&plan.recipe.rl, at.stage) {
+        rl_stage(plan, rl, &mut folder, &mut policy, at.step, saved.take(), &mut outcome)?;
+    }
+    if at.stage < Stage::Preference {
+        at = Progress { stage: Stage::Preference, step: 0 };
+    }
+    if let Some(preference) = &plan.recipe.preference {
+        // a checkpoint of this stage, or none: the end of the stage before
+        let saved = saved.take().filter(|_| at.step > 0);
+        crate::preference::stage(plan, preference, &mut folder, &mut policy, at.step, saved, &mut outcome)?;
     }
     Ok(outcome)
 }
@@ -101,10 +110,10 @@ fn rl_stage(
     } else {
         Trainer::new(config, policy)?
     };
-    let mut drawn = 0;
+    let (mut drawn, mut mixture) = (0, Mixture::default());
     if let Some(Resume { updates, optimizer, kept }) = saved {
         trainer.restore(updates, optimizer, kept.ledger)?;
-        drawn = kept.drawn;
+        (drawn, mixture) = (kept.drawn, kept.mixture);
     }
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     let seed = plan.seed().named("rollout");
@@ -116,13 +125,13 @@ fn rl_stage(
         note_accuracy(&display, "before RL", before);
     }
     for step in done..steps {
-        let before = drawn;
+        let before = (drawn, mixture);
         let mut parts = Parts { plan, rl, selection: &selection, seed, folder, display: &mut display };
-        let mut metrics = match rl_step(&mut parts, policy, &mut trainer, &mut drawn, step) {
+        let mut metrics = match rl_step(&mut parts, policy, &mut trainer, &mut mixture, &mut drawn, step) {
             Ok(metrics) => metrics,
             Err(error) => {
                 let at = Progress { stage: Stage::Rl, step };
-                let kept = Kept { drawn: before, ledger: trainer.ledger().clone() };
+                let kept = Kept { drawn: before.0, ledger: trainer.ledger().clone(), mixture: before.1 };
                 return Err(save_failed(plan, folder, at, policy, trainer.optimizer(), &kept, error));
             }
         };
@@ -145,7 +154,7 @@ fn rl_stage(
         display.step(step + 1, &progress_line(&metrics, outcome.after));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Rl, step: step + 1 };
-            let kept = Kept { drawn, ledger: trainer.ledger().clone() };
+            let kept = Kept { drawn, ledger: trainer.ledger().clone(), mixture };
             save::write(plan, folder, at, policy, trainer.optimizer(), &kept)?;
         }
     }
@@ -170,12 +179,17 @@ fn rl_step(
     parts: &mut Parts<'_>,
     policy: &mut Policy,
     trainer: &mut Trainer,
+    mixture: &mut Mixture,
     drawn: &mut u64,
     step: u64,
 ) -> Result<Metrics> {
     let (plan, rl) = (parts.plan, parts.rl);
     let mut timing = Timing::default();
-    let Sampled { scored, greedy, rounds, dropped } = sample_step(parts, policy, drawn, step, &mut timing)?;
+    if let Some(config) = &rl.mixture {
+        return mixed_step(parts, config, policy, trainer, mixture, drawn, step);
+    }
+    let Sampled { scored, greedy, rounds, dropped } =
+        sample_step(parts, &plan.tasks, policy, drawn, step, &mut timing)?;
     // before training, so that a step that fails does not lose them
     if plan.recipe.save.rollouts {
         parts.folder.write_rollouts(step + 1, &scored)?;
@@ -194,6 +208,54 @@ fn rl_step(
     Ok(metrics)
 }
 
+/// One step on rollouts with and without a trace of the same prompts.
+fn mixed_step(
+    parts: &mut Parts<'_>,
+    config: &MixtureConfig,
+    policy: &mut Policy,
+    trainer: &mut Trainer,
+    mixture: &mut Mixture,
+    drawn: &mut u64,
+    step: u64,
+) -> Result<Metrics> {
+    let (plan, rl) = (parts.plan, parts.rl);
+    let mut timing = Timing::default();
+    let mut again = *drawn;
+    let thinking = sample_step(parts, &plan.tasks, policy, drawn, step, &mut timing)?;
+    let empty = sample_step(parts, &plan.empty_tasks, policy, &mut again, step, &mut timing)?;
+    let all = [thinking.scored.as_slice(), empty.scored.as_slice()].concat();
+    if plan.recipe.save.rollouts {
+        parts.folder.write_rollouts(step + 1, &all)?;
+    }
+    let trained = Instant::now();
+    let batches = [
+        trainer.batch(policy, &thinking.scored, &thinking.greedy)?,
+        trainer.batch(policy, &empty.scored, &empty.greedy)?,
+    ];
+    parts.display.within(&format!("step {}: training", step + 1));
+    let (update, mixed) = trainer.mixed_step(policy, &batches[0], &batches[1], config, mixture)?;
+    timing.update = trained.elapsed().as_secs_f64();
+    let (comparable, snr) = (!rl.sampling.truncates(), rl.schedule.snr.is_some());
+    let mut metrics = Metrics::new(step + 1, &all, &batches[0], &update, timing, comparable, snr);
+    metrics.groups += batches[1].groups.len();
+    metrics.zero_variance_groups += batches[1].zero_variance_groups;
+    metrics.absent_rewards += batches[1].absent_rewards;
+    let mean = |scored: &[ScoredRollout]| {
+        let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    };
+    metrics.reward_mean_thinking = mean(&thinking.scored);
+    metrics.reward_mean_empty = mean(&empty.scored);
+    metrics.alpha = Some(mixed.alpha);
+    if let Some(moments) = mixed.moments {
+        metrics.variance_thinking = Some(moments.thinking);
+        metrics.variance_empty = Some(moments.empty);
+        metrics.variance_mixed = Some(moments.variance(mixed.alpha));
+        metrics.branch_distance = Some(moments.difference);
+    }
+    Ok(metrics)
+}
+
 /// The rollouts of a step, and what it took to get them.
 struct Sampled {
     scored: Vec<ScoredRollout>,
@@ -206,6 +268,7 @@ struct Sampled {
 /// Samples and scores groups; with dynamic sampling, until enough have rewards that differ.
 fn sample_step(
     parts: &mut Parts<'_>,
+    from: &[Task],
     policy: &Policy,
     drawn: &mut u64,
     step: u64,
@@ -224,7 +287,7 @@ fn sample_step(
             // the same prompt twice in a step would be the same rollouts twice
             draws.retain(|index| seen.insert(*index));
         }
-        let tasks: Vec<Task> = draws.iter().map(|index| plan.tasks[*index].clone()).collect();
+        let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
         let begun = Instant::now();
         let sampler = sampler(plan, policy, step, &rl.sampling, rl.max_rows.get());
         let all = tasks.len() * group_size;
@@ -273,7 +336,7 @@ fn supervised_stage(
     saved: Option<Resume>,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let examples = plan.examples(&sft.answer_templates)?;
+    let examples = plan.examples(sft)?;
     let forms = plan.seed().named("answer form");
     let steps = sft.steps.get() as u64;
     let mut optimizer = Optimizer::new(&sft.optimizer, &sft.schedule, steps);
@@ -337,7 +400,7 @@ fn supervised_stage(
 }
 
 /// Keeps what was done before a step that failed, and says where.
-fn save_failed(
+pub(crate) fn save_failed(
     plan: &Plan,
     folder: &RunFolder,
     done: Progress,
@@ -357,7 +420,7 @@ fn save_failed(
     }
 }
 
-fn sampler<'a>(
+pub(crate) fn sampler<'a>(
     plan: &'a Plan,
     policy: &'a Policy,
     step: u64,
@@ -375,7 +438,7 @@ fn sampler<'a>(
 }
 
 /// Accuracy on the held-out prompts.
-fn measure(plan: &Plan, policy: &Policy, step: u64) -> Result<Option<Accuracy>> {
+pub(crate) fn measure(plan: &Plan, policy: &Policy, step: u64) -> Result<Option<Accuracy>> {
     let (Some(deciding), false) = (&plan.deciding, plan.held_out.is_empty()) else { return Ok(None) };
     let sampling = plan.eval_sampling();
     let rows = plan.recipe.rl.as_ref().map_or(256, |rl| rl.max_rows.get());
@@ -383,7 +446,7 @@ fn measure(plan: &Plan, policy: &Policy, step: u64) -> Result<Option<Accuracy>> 
     Ok(Some(eval::accuracy(&sampler, &plan.held_out, &plan.rewards, deciding, plan.seed())?))
 }
 
-fn with_stage(stage: Stage, metrics: Value) -> Value {
+pub(crate) fn with_stage(stage: Stage, metrics: Value) -> Value {
     let mut line = json!({ "stage": stage.name() });
     if let (Some(line), Value::Object(metrics)) = (line.as_object_mut(), metrics) {
         line.extend(metrics);
@@ -392,7 +455,7 @@ fn with_stage(stage: Stage, metrics: Value) -> Value {
 }
 
 /// Step 0 of a stage: only what was measured before it.
-fn write_accuracy(folder: &mut RunFolder, stage: Stage, accuracy: Option<Accuracy>) -> Result<()> {
+pub(crate) fn write_accuracy(folder: &mut RunFolder, stage: Stage, accuracy: Option<Accuracy>) -> Result<()> {
     match accuracy {
         Some(a) => folder.write_metrics(&json!({
             "stage": stage.name(), "step": 0, "eval_accuracy": a.share(), "eval": a,
@@ -414,7 +477,7 @@ fn first_accuracy(out: &Path) -> Option<Accuracy> {
     serde_json::from_value(first.get("eval")?.clone()).ok()
 }
 
-fn note_accuracy(display: &Display, when: &str, accuracy: Option<Accuracy>) {
+pub(crate) fn note_accuracy(display: &Display, when: &str, accuracy: Option<Accuracy>) {
     if let Some(a) = accuracy {
         display.note(&format!("held-out accuracy {when}: {}", describe(&a)));
     }

@@ -11,6 +11,7 @@ use rollout::{Sampler, Sampling};
 
 use crate::cli::{SampleArgs, Usage};
 use crate::plan::Reader;
+use crate::recipe::ThinkingRecipe;
 
 /// Samples and prints.
 pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
@@ -34,6 +35,7 @@ pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
         tokenizer: &tokenizer,
         template: checkpoint.template()?,
         enable_thinking: args.enable_thinking,
+        thinking: ThinkingRecipe { open: String::new(), empty_trace: String::new() },
         limit: config.max_position_embeddings,
         place: checkpoint.source(),
     };

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use engine::Tensors;
 use engine::ledger::Ledger;
+use engine::mixture::Mixture;
 use engine::model::weights::Source;
 use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
@@ -42,6 +43,9 @@ pub(crate) struct Kept {
     /// What is remembered of gradients and prompts.
     #[serde(default)]
     pub(crate) ledger: Ledger,
+    /// How two branches are mixed.
+    #[serde(default)]
+    pub(crate) mixture: Mixture,
 }
 
 /// What a checkpoint brings back.
@@ -70,6 +74,7 @@ pub(crate) fn write(
     let prefix = match progress.stage {
         crate::folder::Stage::Sft => "sft",
         crate::folder::Stage::Rl => "step",
+        crate::folder::Stage::Preference => "preference",
     };
     let name = format!("{prefix}-{:06}", progress.step);
     let (place, aside) =

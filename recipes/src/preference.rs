@@ -1,0 +1,305 @@
+//! The preference stage: pairs with and without a thinking trace, and the updates on them.
+//!
+//! Before: the policy that the stage begins with, which is the reference too. After: a policy, and `pairs.jsonl` in the run
+//! folder, which holds every pair as tokens with the reference's log-probs, so that nothing is sampled or scored twice.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use data::{Body, Prompt};
+use engine::gradient::Sequence;
+use engine::mixture::Mixture;
+use engine::model::Policy;
+use engine::optimizer::Optimizer;
+use engine::pairs::{self, Branch, Pair, PairsConfig};
+use engine::selection::Shuffled;
+use rollout::Task;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::folder::{Progress, RunFolder, Stage, write_aside};
+use crate::plan::{Plan, Reader};
+use crate::progress::Display;
+use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
+use crate::run::{Outcome, measure, note_accuracy, sampler, save_failed, with_stage, write_accuracy};
+use crate::save::{self, Kept, Resume};
+
+/// A pair as it is kept in the run folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeptPair {
+    branch: Branch,
+    prompt: String,
+    prompt_tokens: Vec<u32>,
+    chosen: Vec<u32>,
+    rejected: Vec<u32>,
+    reference: [f32; 2],
+}
+
+/// One line of a file of pairs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    prompt: String,
+    chosen: String,
+    rejected: String,
+    #[serde(default)]
+    thinking: bool,
+}
+
+/// Trains on pairs as the recipe says.
+pub(crate) fn stage(
+    plan: &Plan,
+    preference: &PreferenceRecipe,
+    folder: &mut RunFolder,
+    policy: &mut Policy,
+    done: u64,
+    saved: Option<Resume>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let steps = preference.steps.get() as u64;
+    let mut optimizer = Optimizer::new(&preference.optimizer, &preference.schedule, steps);
+    let mut mixture = Mixture::default();
+    let place = folder.path().join("pairs.jsonl");
+    let pairs = match saved {
+        Some(saved) => {
+            optimizer.restore(saved.updates, saved.optimizer)?;
+            mixture = saved.kept.mixture;
+            read(&place)?
+        }
+        None => {
+            let pairs = make(plan, preference, policy)?;
+            write(&place, &pairs)?;
+            pairs
+        }
+    };
+    let of = |branch: Branch| -> Vec<&Pair> {
+        pairs.iter().filter(|(kind, _)| *kind == branch).map(|(_, pair)| pair).collect()
+    };
+    let branches = [of(Branch::Thinking), of(Branch::Empty)];
+    let [thinking, empty] = [branches[0].len(), branches[1].len()];
+    anyhow::ensure!(thinking + empty > 0, "there are no pairs: in no group of rollouts did rewards differ");
+    let config = PairsConfig {
+        loss: preference.loss,
+        mixture: preference.mixture,
+        chunks: preference.chunks.get(),
+        micro_batch_tokens: preference.micro_batch_tokens.get(),
+    };
+    let selections = [thinking, empty].map(|count| Shuffled {
+        prompts: count.max(1),
+        seed: plan.seed().named("pairs"),
+    });
+    let mut display = Display::new("preference", done, steps);
+    display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
+    if done == 0 {
+        let before = measure(plan, policy, 0)?;
+        write_accuracy(folder, Stage::Preference, before)?;
+        outcome.before = outcome.before.or(before);
+        note_accuracy(&display, "before the preference stage", before);
+    }
+    for step in done..steps {
+        let count = preference.pairs_per_step.get();
+        let draw = |branch: usize| -> Vec<&Pair> {
+            let all = &branches[branch];
+            let count = count.min(all.len());
+            selections[branch].draw(step * count as u64, count).into_iter().map(|index| all[index]).collect()
+        };
+        let begun = Instant::now();
+        let last = mixture;
+        let update = match pairs::step(policy, &mut optimizer, &mut mixture, &config, &draw(0), &draw(1)) {
+            Ok(update) => update,
+            Err(error) => {
+                let at = Progress { stage: Stage::Preference, step };
+                let kept = Kept { mixture: last, ..Kept::default() };
+                return Err(save_failed(plan, folder, at, policy, &optimizer, &kept, error.into()));
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut metrics = json!({
+            "step": step + 1,
+            "loss": update.loss,
+            "loss_thinking": update.loss_thinking,
+            "loss_empty": update.loss_empty,
+            "accuracy": update.accuracy,
+            "margin": update.margin,
+            "alpha": update.alpha,
+            "moments": update.moments,
+            "grad_norm": update.grad_norm,
+            "learning_rate": update.learning_rate,
+            "seconds_update": seconds,
+            "trained_tokens_per_second": update.tokens as f64 / seconds.max(1e-9),
+        });
+        let last = step + 1 == steps;
+        if let Some(eval) = &plan.recipe.eval
+            && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
+        {
+            outcome.after = measure(plan, policy, step + 1)?;
+            metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
+        }
+        folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
+        let accuracy = outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+        display.step(
+            step + 1,
+            &format!(
+                "loss {:.4} · margin {:.3} · preferred {:.0} % · alpha {:.3}{accuracy}",
+                update.loss,
+                update.margin,
+                100.0 * update.accuracy,
+                update.alpha
+            ),
+        );
+        if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
+            let at = Progress { stage: Stage::Preference, step: step + 1 };
+            save::write(plan, folder, at, policy, &optimizer, &Kept { mixture, ..Kept::default() })?;
+        }
+    }
+    if outcome.after.is_none() {
+        outcome.after = measure(plan, policy, steps)?;
+    }
+    Ok(())
+}
+
+/// Pairs with what the reference, which is the policy as it is now, says of them.
+fn make(plan: &Plan, preference: &PreferenceRecipe, policy: &Policy) -> Result<Vec<(Branch, Pair)>> {
+    let mut pairs = match &preference.pairs {
+        PairsRecipe::Sample(sample) => sampled(plan, preference, sample, policy)?,
+        PairsRecipe::Jsonl(file) => from_file(plan, file)?,
+    };
+    let sequences: Vec<Sequence<'_>> = pairs
+        .iter()
+        .flat_map(|(_, pair)| {
+            [&pair.chosen, &pair.rejected].map(|completion| Sequence { prompt: &pair.prompt_tokens, completion })
+        })
+        .collect();
+    let sums = pairs::summed(policy, &sequences, preference.micro_batch_tokens.get())?;
+    drop(sequences);
+    for ((_, pair), sums) in pairs.iter_mut().zip(sums.chunks(2)) {
+        pair.reference = [sums[0], sums[1]];
+    }
+    Ok(pairs)
+}
+
+/// The best and the worst of each prompt's rollouts, branch by branch. A group without two different rewards gives none;
+/// nor does a truncated rollout, whose answer may be missing.
+fn sampled(
+    plan: &Plan,
+    preference: &PreferenceRecipe,
+    sample: &SamplePairs,
+    policy: &Policy,
+) -> Result<Vec<(Branch, Pair)>> {
+    let group_size = sample.group_size.get();
+    let seed = plan.seed().named("pairs");
+    let order = Shuffled { prompts: plan.tasks.len(), seed };
+    let indices = order.draw(0, sample.prompts.get().min(plan.tasks.len()));
+    let mut pairs = Vec::new();
+    let mut display = Display::new("pairs", 0, 1);
+    for branch in &sample.branches {
+        let from = match branch {
+            Branch::Thinking => &plan.tasks,
+            Branch::Empty => &plan.empty_tasks,
+        };
+        let tasks: Vec<Task> = indices.iter().map(|index| from[*index].clone()).collect();
+        let all = tasks.len() * group_size;
+        let sampler = sampler(plan, policy, 0, &preference.sampling, preference.max_rows.get());
+        let rollouts = sampler.sample(&tasks, group_size, seed.at(0), &mut |finished, tokens| {
+            display.within(&format!("{finished} of {all} rollouts sampled, {tokens} tokens"));
+        })?;
+        for group in plan.rewards.score(rollouts).chunks(group_size) {
+            let mut known: Vec<_> = group
+                .iter()
+                .filter(|s| !s.rollout.truncated() && !s.rollout.tokens.is_empty())
+                .filter_map(|s| Some((s.score.reward?, &s.rollout)))
+                .collect();
+            // the sort is stable: of equal rewards the first place counts
+            known.sort_by(|a, b| b.0.total_cmp(&a.0));
+            if let (Some(best), Some(worst)) = (known.first(), known.last())
+                && best.0 > worst.0
+            {
+                pairs.push((*branch, Pair {
+                    prompt_tokens: best.1.prompt_tokens.clone(),
+                    chosen: best.1.tokens.clone(),
+                    rejected: worst.1.tokens.clone(),
+                    reference: [0.0; 2],
+                }));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+fn from_file(plan: &Plan, file: &PairsFile) -> Result<Vec<(Branch, Pair)>> {
+    let name = file.path.display();
+    let reader = Reader::new(&plan.recipe, &plan.checkpoint, &plan.tokenizer, &plan.config)?;
+    let opened = std::fs::File::open(&file.path).with_context(|| format!("could not open `{name}`"))?;
+    let stop = plan.stop_tokens.first().copied().context("the checkpoint names no end-of-text token")?;
+    let mut pairs = Vec::new();
+    for (number, text) in std::io::BufReader::new(opened).lines().enumerate() {
+        let place = || format!("`{name}`, line {}", number + 1);
+        let text = text.with_context(place)?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let line: Line = serde_json::from_str(&text).with_context(place)?;
+        let body = match plan.recipe.prompt.chat {
+            true => Body::Chat(vec![data::Message::user(&line.prompt)]),
+            false => Body::Text(line.prompt),
+        };
+        let id = format!("pair {}", number + 1);
+        let prompt = Arc::new(Prompt { id, body, answer: None, fields: Default::default() });
+        let branch = if line.thinking { Branch::Thinking } else { Branch::Empty };
+        let task = match branch {
+            Branch::Thinking => reader.task(&prompt),
+            Branch::Empty => reader.empty_task(&prompt),
+        }
+        .with_context(place)?;
+        let encode = |text: &str| -> Result<Vec<u32>> {
+            let mut tokens = plan.tokenizer.encode(text)?;
+            tokens.push(stop);
+            let whole = task.tokens.len() + tokens.len();
+            let limit = plan.config.max_position_embeddings;
+            anyhow::ensure!(whole <= limit, "prompt and completion have {whole} tokens; the context is {limit}");
+            Ok(tokens)
+        };
+        let (chosen, rejected) =
+            (encode(&line.chosen).with_context(place)?, encode(&line.rejected).with_context(place)?);
+        anyhow::ensure!(chosen != rejected, "{}: chosen and rejected are the same", place());
+        pairs.push((branch, Pair { prompt_tokens: task.tokens, chosen, rejected, reference: [0.0; 2] }));
+    }
+    anyhow::ensure!(!pairs.is_empty(), "`{name}` holds no pairs");
+    Ok(pairs)
+}
+
+fn write(place: &std::path::Path, pairs: &[(Branch, Pair)]) -> Result<()> {
+    let mut text = String::new();
+    for (number, (branch, pair)) in pairs.iter().enumerate() {
+        let kept = KeptPair {
+            branch: *branch,
+            prompt: format!("pair {}", number + 1),
+            prompt_tokens: pair.prompt_tokens.to_vec(),
+            chosen: pair.chosen.clone(),
+            rejected: pair.rejected.clone(),
+            reference: pair.reference,
+        };
+        text.push_str(&serde_json::to_string(&kept)?);
+        text.push('\n');
+    }
+    write_aside(place, text.as_bytes())
+}
+
+fn read(place: &std::path::Path) -> Result<Vec<(Branch, Pair)>> {
+    let text = std::fs::read_to_string(place).with_context(|| format!("could not read `{}`", place.display()))?;
+    text.lines()
+        .map(|line| {
+            let kept: KeptPair =
+                serde_json::from_str(line).with_context(|| format!("`{}` is broken", place.display()))?;
+            let pair = Pair {
+                prompt_tokens: kept.prompt_tokens.into(),
+                chosen: kept.chosen,
+                rejected: kept.rejected,
+                reference: kept.reference,
+            };
+            Ok((kept.branch, pair))
+        })
+        .collect()
+}

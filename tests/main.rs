@@ -1,6 +1,7 @@
 //! The program from outside: the real binary on the embedded tiny model.
 
 mod cli;
+mod conformance;
 mod learns;
 mod resume;
 

@@ -30,8 +30,10 @@ pub struct Arithmetic {
     pub held_out: Share,
     /// How many distinct problems to draw.
     pub count: NonZeroUsize,
-    /// Give each prompt a column `trace`, the digits of the answer from the last to the first: worked out in this order,
-    /// every digit needs only the ones before it and a carry.
+    /// Numbers in a problem: 2, or 3 for `12+7-5=`, taken from left to right.
+    #[serde(skip_serializing_if = "Operands::is_two")]
+    pub operands: Operands,
+    /// Give each prompt a column `trace`, the working: `12+7=19,19-5=14`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trace: bool,
 }
@@ -45,6 +47,7 @@ impl Default for Arithmetic {
             split: Split::Train,
             held_out: Share(0.1),
             count: NonZeroUsize::new(4000).expect("4000 is not 0"),
+            operands: Operands(2),
             trace: false,
         }
     }
@@ -112,6 +115,34 @@ impl TryFrom<usize> for Digits {
 impl From<Digits> for usize {
     fn from(digits: Digits) -> usize {
         digits.0
+    }
+}
+
+/// Numbers in a problem, 2 or 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct Operands(usize);
+
+impl Operands {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    fn is_two(&self) -> bool {
+        self.0 == 2
+    }
+}
+
+impl TryFrom<usize> for Operands {
+    type Error = String;
+    fn try_from(operands: usize) -> Result<Self, String> {
+        match operands {
+            2 | 3 => Ok(Self(operands)),
+            _ => Err(format!("a problem can have 2 or 3 operands, not {operands}")),
+        }
+    }
+}
+
+impl From<Operands> for usize {
+    fn from(operands: Operands) -> usize {
+        operands.0
     }
 }
 
@@ -216,26 +247,42 @@ impl Arithmetic {
     fn problem(&self, seed: Seed, index: u64) -> Problem {
         let mut rng = seed.at(index).rng();
         let operator = self.operators[below(&mut rng, self.operators.len() as u64) as usize];
-        let mut operand = || {
+        let operand = |rng: &mut _| {
             let choices = self.digits.0 - self.min_digits.0 + 1;
-            let (low, high) = range(self.min_digits.0 + below(&mut rng, choices as u64) as usize);
-            low + below(&mut rng, high - low)
+            let (low, high) = range(self.min_digits.0 + below(rng, choices as u64) as usize);
+            low + below(rng, high - low)
         };
-        let (a, b) = (operand(), operand());
-        Problem { a, b, operator }
+        let (a, b) = (operand(&mut rng), operand(&mut rng));
+        let third = (self.operands.0 == 3).then(|| {
+            let c = operand(&mut rng);
+            (self.operators[below(&mut rng, self.operators.len() as u64) as usize], c)
+        });
+        Problem { a, b, operator, third }
     }
 
     /// How many problems there are, both splits together.
     fn all(&self) -> u64 {
         let operands = range(self.digits.0).1 - range(self.min_digits.0).0;
-        self.operators.len() as u64 * operands * operands
+        let two = self.operators.len() as u64 * operands * operands;
+        if self.operands.0 == 3 { two.saturating_mul(self.operators.len() as u64 * operands) } else { two }
     }
 
     fn list(&self) -> Vec<Problem> {
         let operands = range(self.min_digits.0).0..range(self.digits.0).1;
         let pairs = operands.clone().flat_map(|a| operands.clone().map(move |b| (a, b)));
         pairs
-            .flat_map(|(a, b)| self.operators.iter().map(move |&operator| Problem { a, b, operator }))
+            .flat_map(|(a, b)| {
+                self.operators.iter().map(move |&operator| Problem { a, b, operator, third: None })
+            })
+            .flat_map(|problem| {
+                let thirds: Vec<_> = match self.operands.0 {
+                    3 => {
+                        self.operators.iter().flat_map(|o| operands.clone().map(|c| Some((*o, c)))).collect()
+                    }
+                    _ => vec![None],
+                };
+                thirds.into_iter().map(move |third| Problem { third, ..problem })
+            })
             .collect()
     }
 }
@@ -257,15 +304,36 @@ struct Problem {
     a: u64,
     b: u64,
     operator: Operator,
+    third: Option<(Operator, u64)>,
+}
+
+impl Operator {
+    /// Of numbers below 10¹², the products of numbers below 10⁶; a third makes it 10¹⁸ at most.
+    fn apply(self, a: i64, b: i64) -> i64 {
+        match self {
+            Self::Add => a + b,
+            Self::Subtract => a - b,
+            Self::Multiply => a * b,
+        }
+    }
 }
 
 impl Problem {
+    /// What the first two come to.
+    fn first(self) -> i64 {
+        self.operator.apply(self.a as i64, self.b as i64)
+    }
+
     fn answer(self) -> i64 {
-        let (a, b) = (self.a as i64, self.b as i64); // below 10⁶, and products below 10¹²
-        match self.operator {
-            Operator::Add => a + b,
-            Operator::Subtract => a - b,
-            Operator::Multiply => a * b,
+        let first = self.first();
+        self.third.map_or(first, |(operator, c)| operator.apply(first, c as i64))
+    }
+
+    fn working(self) -> String {
+        let first = format!("{}{}{}={}", self.a, self.operator, self.b, self.first());
+        match self.third {
+            Some((operator, c)) => format!("{first},{}{operator}{c}={}", self.first(), self.answer()),
+            None => first,
         }
     }
 
@@ -294,8 +362,7 @@ impl Problem {
             ("b", Value::from(self.b)),
             ("operator", Value::from(self.operator.to_string())),
         ];
-        let reversed: String = answer.chars().rev().collect();
-        let trace = trace.then(|| ("trace", Value::from(reversed)));
+        let trace = trace.then(|| ("trace", Value::from(self.working())));
         let fields = fields.into_iter().chain(trace);
         let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
         Ok(Prompt { id: format!("arithmetic:{self}"), body, answer: Some(answer), fields })
@@ -304,7 +371,11 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.a, self.operator, self.b)
+        write!(f, "{}{}{}", self.a, self.operator, self.b)?;
+        match self.third {
+            Some((operator, c)) => write!(f, "{operator}{c}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -336,6 +407,27 @@ mod tests {
     }
 
     #[test]
+    fn three_operands_are_worked_out_from_left_to_right() {
+        let three = Arithmetic {
+            operands: Operands(3),
+            trace: true,
+            ..settings(&[Operator::Add, Operator::Subtract], 1, 2, 50)
+        };
+        for prompt in draw(&three, 4).prompts() {
+            let trace = prompt.fields["trace"].as_str().expect("a trace");
+            let (first, second) = trace.split_once(',').expect("two steps");
+            let value = |step: &str| step.split_once('=').expect("a step").1.to_owned();
+            assert!(
+                second.starts_with(&value(first)) && prompt.answer.as_deref() == Some(value(second).as_str())
+            );
+            assert_eq!(prompt.body, Body::Text(format!("{}=", prompt.id.trim_start_matches("arithmetic:"))));
+        }
+        let problem =
+            Problem { a: 2, b: 3, operator: Operator::Subtract, third: Some((Operator::Multiply, 4)) };
+        assert_eq!((problem.working().as_str(), problem.answer()), ("2-3=-1,-1*4=-4", -4));
+    }
+
+    #[test]
     fn a_problem_says_what_it_asks_and_what_is_right() {
         let template = PromptTemplate {
             template: "{a} {operator} {b}; {question}{answer}".into(),
@@ -347,7 +439,7 @@ mod tests {
             (7, Operator::Subtract, 12, "7-12", "-5"),
             (999_999, Operator::Multiply, 999_999, "999999*999999", "999998000001"),
         ] {
-            let prompt = Problem { a, b, operator }.prompt(&template).unwrap();
+            let prompt = Problem { a, b, operator, third: None }.prompt(&template, false).unwrap();
             assert_eq!(prompt.id, format!("arithmetic:{text}"));
             assert_eq!(prompt.body, Body::Text(format!("{a} {operator} {b}; {text}={answer}")));
             assert_eq!(prompt.answer.as_deref(), Some(answer));
@@ -356,7 +448,8 @@ mod tests {
             assert_eq!(prompt.fields["operator"], operator.to_string());
         }
         let plain = PromptTemplate::default();
-        let prompt = Problem { a: 12, b: 7, operator: Operator::Add }.prompt(&Template::new(&plain).unwrap());
+        let prompt = Problem { a: 12, b: 7, operator: Operator::Add, third: None }
+            .prompt(&Template::new(&plain).unwrap(), false);
         assert_eq!(prompt.unwrap().body, Body::Text("12+7=".into()));
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Before: [`Batch`] has rewards in groups. After: every row that trains has an advantage for each of its tokens.
 
-use crate::baseline::{Baseline, BaselineConfig, Group, RowWeights, Scale, Weights, advantages, is_equal, rescale};
+use crate::baseline::{
+    Baseline, BaselineConfig, Group, RowWeights, Scale, Weights, advantages, is_equal, rescale,
+};
 use crate::batch::{BaselineStats, Batch};
 use crate::ledger::Ledger;
 use crate::stats::correlation;
@@ -46,8 +48,10 @@ impl Seen {
                 *reward -= beta * d[*row].iter().sum::<f32>();
             }
         }
-        let prior = needs.prior.then(|| ledger.prior(&group.prompt).or_else(|| others(batch, number))).flatten();
-        let norms = |row: &usize| batch.seen.as_ref().map_or(Vec::new(), |seen| seen.logit_norms[*row].clone());
+        let prior =
+            needs.prior.then(|| ledger.prior(&group.prompt).or_else(|| others(batch, number))).flatten();
+        let norms =
+            |row: &usize| batch.seen.as_ref().map_or(Vec::new(), |seen| seen.logit_norms[*row].clone());
         Self {
             weights: rows.iter().map(|row| weight(*row)).collect(),
             prior,
@@ -97,7 +101,8 @@ pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
         let mut rows: Vec<Vec<f32>> = match baseline.token_baselines(&group) {
             Some(_) if is_equal(group.rewards) => lengths.map(|n| vec![0.0; n]).collect(),
             Some(tokens) => {
-                let of_row = |(baselines, reward): (Vec<f32>, &f32)| baselines.iter().map(|b| reward - b).collect();
+                let of_row =
+                    |(baselines, reward): (Vec<f32>, &f32)| baselines.iter().map(|b| reward - b).collect();
                 tokens.into_iter().zip(group.rewards).map(of_row).collect()
             }
             None => {

@@ -280,7 +280,8 @@ mod tests {
             Truncated::Keep,
         );
         assert_eq!((batch.zero_variance_groups, batch.absent_rewards), (1, 1));
-        let groups: Vec<_> = batch.groups.iter().map(|g| (g.prompt.as_str(), g.rows.clone(), g.greedy)).collect();
+        let groups: Vec<_> =
+            batch.groups.iter().map(|g| (g.prompt.as_str(), g.rows.clone(), g.greedy)).collect();
         assert_eq!(groups, [("a", 0..2, None), ("b", 2..5, Some(0.25))]);
         assert_eq!(batch.known(&batch.groups[1]).collect::<Vec<_>>(), [(2, 0.3), (3, 0.3)]);
         assert!(batch.rows[3].trains && !batch.rows[4].trains);

@@ -233,10 +233,8 @@ pub fn row_norms(
                     norms.squared[*row] = *norm;
                 }
                 for (name, values) in open.rows.by_parameter() {
-                    let all = norms
-                        .by_parameter
-                        .entry(name.clone())
-                        .or_insert_with(|| vec![0.0; sequences.len()]);
+                    let all =
+                        norms.by_parameter.entry(name.clone()).or_insert_with(|| vec![0.0; sequences.len()]);
                     rows.iter().zip(values).for_each(|(row, value)| all[*row] = *value);
                 }
                 scatter(&mut norms.stats, &rows, open.stats);
@@ -321,11 +319,7 @@ fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result
     let scores = policy.score(&hidden, &targets)?;
     let ones = vec![1.0; packed.next.len()];
     let rows = policy.backward_rows(trace, &hidden, &targets, &scores, &ones, &packed.completions, keep)?;
-    Ok(rows.map(|rows| OpenRows {
-        squared_norms: rows.squared_norms(),
-        rows,
-        stats: packed.stats(&scores),
-    }))
+    Ok(rows.map(|rows| OpenRows { squared_norms: rows.squared_norms(), rows, stats: packed.stats(&scores) }))
 }
 
 /// The rows of one micro-batch, ready for the policy.

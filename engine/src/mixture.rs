@@ -173,7 +173,8 @@ mod tests {
         close(best_alpha(&[0.0], &[1.0], 0.3, 0.5, 0.4), 1.0); // 1.1 before the cut
         assert_eq!(best_alpha(&[1.0], &[1.0], 0.0, 0.0, 0.0), None, "they coincide");
         let error = |alpha: f64| {
-            let bias: f64 = [(0.1, 0.5), (0.0, -0.3)].iter().map(|(t, e)| (alpha * t + (1.0 - alpha) * e).powi(2)).sum();
+            let bias: f64 =
+                [(0.1, 0.5), (0.0, -0.3)].iter().map(|(t, e)| (alpha * t + (1.0 - alpha) * e).powi(2)).sum();
             bias + alpha * alpha * 2.0 + (1.0 - alpha).powi(2) * 0.2 + 2.0 * alpha * (1.0 - alpha) * 0.1
         };
         for (alpha, wanted) in [(0.173_333, 0.4724), (0.0, 0.54), (0.5, 0.7125), (1.0, 2.01)] {
@@ -188,7 +189,9 @@ mod tests {
         let general = best_alpha(&[0.0, 0.0], &[0.5, -0.3], 2.0, 0.2, 0.1).expect("they differ");
         assert!((numerator / denominator - general).abs() < 1e-12);
         // no other α does better, on a grid
-        let best = (0..=1000).map(|i| f64::from(i) / 1000.0).min_by(|a, b| moments.error(*a).total_cmp(&moments.error(*b)));
+        let best = (0..=1000)
+            .map(|i| f64::from(i) / 1000.0)
+            .min_by(|a, b| moments.error(*a).total_cmp(&moments.error(*b)));
         assert!((best.expect("a grid") - general).abs() < 1e-3);
         for (alpha, share) in [(0.3, 0.09), (0.5, 0.25), (0.8, 0.64)] {
             let still = Moments { empty: 0.0, both: 0.0, ..moments };
@@ -202,13 +205,15 @@ mod tests {
         let (mut sum, mut count) = (Moments::default(), 0.0);
         for outcome in 0..256u32 {
             let sign = |bit: u32| if outcome >> bit & 1 == 1 { 1.0 } else { -1.0 };
-            let groups: Vec<([f64; 2], [f64; 2])> =
-                (0..4).map(|g| ([3.0 + sign(2 * g), 0.0], [1.0, sign(2 * g + 1)])).collect();
+            // thinking first, empty second
+            let groups: Vec<[[f64; 2]; 2]> =
+                (0..4).map(|g| [[3.0 + sign(2 * g), 0.0], [1.0, sign(2 * g + 1)]]).collect();
             let products = |range: std::ops::Range<usize>| -> [f64; 3] {
-                let total = |branch: fn(&([f64; 2], [f64; 2])) -> [f64; 2]| {
-                    groups[range.clone()].iter().map(branch).fold([0.0; 2], |s, x| [s[0] + x[0] / 4.0, s[1] + x[1] / 4.0])
+                let total = |branch: usize| {
+                    let some = groups[range.clone()].iter().map(|group| group[branch]);
+                    some.fold([0.0; 2], |s, x| [s[0] + x[0] / 4.0, s[1] + x[1] / 4.0])
                 };
-                let (t, e) = (total(|g| g.0), total(|g| g.1));
+                let (t, e) = (total(0), total(1));
                 let inner = |a: [f64; 2], b: [f64; 2]| a[0] * b[0] + a[1] * b[1];
                 [inner(t, t), inner(e, e), inner(t, e)]
             };
@@ -220,7 +225,9 @@ mod tests {
             sum.both += found.both;
             count += 1.0;
         }
-        for (found, wanted) in [(sum.difference, 4.0), (sum.thinking, 0.25), (sum.empty, 0.25), (sum.both, 0.0)] {
+        for (found, wanted) in
+            [(sum.difference, 4.0), (sum.thinking, 0.25), (sum.empty, 0.25), (sum.both, 0.0)]
+        {
             assert!((found / count - wanted).abs() < 1e-9, "{} is not {wanted}", found / count);
         }
     }

@@ -202,7 +202,8 @@ fn gradient_of(
             .map(|completion| Sequence { prompt: &pair.prompt_tokens, completion });
         let lengths = [pair.chosen.len() as f32, pair.rejected.len() as f32];
         let mut sums = [0f32; 2];
-        let budget = config.micro_batch_tokens.max(2 * sequences.iter().map(Sequence::length).max().unwrap_or(1));
+        let budget =
+            config.micro_batch_tokens.max(2 * sequences.iter().map(Sequence::length).max().unwrap_or(1));
         let cell = std::sync::Mutex::new(&mut sums);
         let result = gradient::gradients_into(
             policy,
@@ -212,7 +213,8 @@ fn gradient_of(
             &|padded| {
                 let column = padded.log_probs.sum(1)?;
                 let of = |row: usize| {
-                    let place = padded.rows.iter().position(|other| *other == row).expect("both are in one pass");
+                    let place =
+                        padded.rows.iter().position(|other| *other == row).expect("both are in one pass");
                     column.narrow(0, place, 1)
                 };
                 let (chosen, rejected) = (of(0)?, of(1)?);

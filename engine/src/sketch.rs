@@ -51,7 +51,8 @@ fn hash(seed: u64, a: u64, b: u64) -> u64 {
         x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ x >> 31
     };
-    mix(mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ a).wrapping_add(b.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    mix(mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ a)
+        .wrapping_add(b.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 #[cfg(test)]
@@ -61,7 +62,8 @@ mod tests {
     #[test]
     fn inner_products_are_right_on_average_and_spread_as_stated() {
         let a: Vec<f32> = (0..5000).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
-        let b: Vec<f32> = a.iter().enumerate().map(|(i, a)| 0.5 * a + ((i * 53) % 97) as f32 / 60.0 - 0.8).collect();
+        let b: Vec<f32> =
+            a.iter().enumerate().map(|(i, a)| 0.5 * a + ((i * 53) % 97) as f32 / 60.0 - 0.8).collect();
         let inner = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         let (exact, aa, bb) = (inner(&a, &b), inner(&a, &a), inner(&b, &b));
         let draws: Vec<f64> = (0..400)

@@ -89,7 +89,7 @@ impl TrainerConfig {
     pub fn problem(&self) -> Option<String> {
         let weighted = match &self.baseline {
             BaselineConfig::Optimal(Optimal { cap, temper, shrink, .. }) => {
-                if !(*cap >= 1.0) {
+                if cap.is_nan() || *cap < 1.0 {
                     return Some(format!("baseline.optimal.cap is {cap}; wanted at least 1"));
                 }
                 if !(0.0..=1.0).contains(temper) {
@@ -183,6 +183,15 @@ pub struct Update {
     pub skipped_rows: usize,
 }
 
+/// Log-probs of every row's tokens from before the step, where they are needed.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    /// By the policy.
+    old: Option<&'a Vec<Vec<f32>>>,
+    /// By the frozen reference.
+    reference: Option<&'a Vec<Vec<f32>>>,
+}
+
 /// Sums over the updates of a step.
 #[derive(Default)]
 struct Tally {
@@ -227,7 +236,11 @@ impl Trainer {
         let needs = self.config.baseline.build().needs();
         let correlate = self.correlates();
         let rows: Vec<usize> = batch.groups.iter().flat_map(|group| self.telling(&batch, group)).collect();
-        if needs.weights.needs_pass() || needs.token_norms || !self.config.is_on_policy() || self.has_kl() || correlate
+        if needs.weights.needs_pass()
+            || needs.token_norms
+            || !self.config.is_on_policy()
+            || self.has_kl()
+            || correlate
         {
             let head = needs.weights == Weights::LmHead || correlate;
             batch.seen = Some(self.pass(policy, &batch, &rows, head)?);
@@ -365,7 +378,8 @@ impl Trainer {
     /// # Errors
     /// If a gradient is not finite; updates before that one stand.
     pub fn step(&mut self, policy: &mut Policy, batch: &Batch) -> Result<Update> {
-        let active: Vec<usize> = (0..batch.rows.len()).filter(|row| !self.is_idle(&batch.rows[*row])).collect();
+        let active: Vec<usize> =
+            (0..batch.rows.len()).filter(|row| !self.is_idle(&batch.rows[*row])).collect();
         let mut made = None;
         if batch.seen.is_none() && !self.config.is_on_policy() {
             made = Some(self.pass(policy, batch, &active, false)?);
@@ -388,7 +402,8 @@ impl Trainer {
                 Batch::parts(0..batch.groups.len(), self.config.mini_batches).into_iter().enumerate()
             {
                 let fresh = epoch == 0 && part == 0;
-                let grads = self.gradient(policy, batch, &groups, old, reference, fresh, &mut tally)?;
+                let grads =
+                    self.gradient(policy, batch, &groups, Before { old, reference }, fresh, &mut tally)?;
                 if epoch == 0 && fresh {
                     let (sum, count) = tally.mismatch;
                     tally.update.mismatch_kl = sum / count.max(1.0);
@@ -436,14 +451,12 @@ impl Trainer {
     }
 
     /// The gradient of one mini-batch, seen in chunks.
-    #[expect(clippy::too_many_arguments, reason = "a mini-batch and what was seen of it before")]
     fn gradient(
         &mut self,
         policy: &Policy,
         batch: &Batch,
         groups: &Range<usize>,
-        old: Option<&Vec<Vec<f32>>>,
-        reference: Option<&Vec<Vec<f32>>>,
+        before: Before<'_>,
         fresh: bool,
         tally: &mut Tally,
     ) -> Result<Grads> {
@@ -454,7 +467,7 @@ impl Trainer {
         let mut seen = Vec::new();
         for chunk in &chunks {
             let into = if chunks.len() == 1 { &mut total } else { part.get_or_insert_with(Grads::default) };
-            self.add_chunk(policy, batch, chunk, &weights, (old, reference), fresh, into, tally)?;
+            self.add_chunk(policy, batch, chunk, &weights, before, fresh, into, tally)?;
             if chunks.len() > 1 {
                 let begun = Instant::now();
                 let into = part.as_mut().expect("made above");
@@ -471,7 +484,8 @@ impl Trainer {
         if chunks.len() > 1 {
             let begun = Instant::now();
             let sum = total.global_norm()?.0.powi(2);
-            if let Some(noise) = Noise::estimate(&seen, sum).filter(|noise| noise.group_variance.is_finite()) {
+            if let Some(noise) = Noise::estimate(&seen, sum).filter(|noise| noise.group_variance.is_finite())
+            {
                 tally.update.ledger = Some(self.ledger.observe(&self.config.ledger, &noise));
             }
             tally.update.seconds_ledger += begun.elapsed().as_secs_f64();
@@ -497,7 +511,7 @@ impl Trainer {
         batch: &Batch,
         chunk: &Range<usize>,
         weights: &[f32],
-        before: (Option<&Vec<Vec<f32>>>, Option<&Vec<Vec<f32>>>),
+        before: Before<'_>,
         fresh: bool,
         grads: &mut Grads,
         tally: &mut Tally,
@@ -519,7 +533,7 @@ impl Trainer {
         batch: &Batch,
         rows: &[usize],
         weights: &[f32],
-        (old, reference): (Option<&Vec<Vec<f32>>>, Option<&Vec<Vec<f32>>>),
+        Before { old, reference }: Before<'_>,
         fresh: bool,
         grads: &mut Grads,
         tally: &mut Tally,

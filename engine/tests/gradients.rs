@@ -13,7 +13,9 @@ use engine::batch::{Batch, Row, Truncated};
 use engine::gradient::{self, Gradients, Sequence};
 use engine::ledger::LedgerConfig;
 use engine::model::{Grads, Policy};
-use engine::objective::{Aggregate, Grpo, Kl, KlEstimator, KlPlace, Loss, LossConfig, ObjectiveConfig, Tokens};
+use engine::objective::{
+    Aggregate, Grpo, Kl, KlEstimator, KlPlace, Loss, LossConfig, ObjectiveConfig, Tokens,
+};
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
 use engine::trainer::{Trainer, TrainerConfig};
@@ -192,12 +194,8 @@ fn rows_without_advantage_contribute_exactly_nothing() {
 #[test]
 fn rows_without_advantage_are_still_pulled_to_the_reference() {
     let f = Fixture::load("qwen2-tiny");
-    let kl = Kl {
-        coefficient: 0.5,
-        estimator: KlEstimator::K3,
-        importance_weighted: false,
-        place: KlPlace::Loss,
-    };
+    let kl =
+        Kl { coefficient: 0.5, estimator: KlEstimator::K3, importance_weighted: false, place: KlPlace::Loss };
     let mut config = config(Grpo::default());
     config.loss.kl = Some(kl);
     let mut trainer = Trainer::new(config, &f.policy).expect("trainer");

@@ -66,7 +66,10 @@ fn norms_by_parameter_and_of_the_head_are_those_of_the_gradient() {
         let (grads, _) = gradient::row_gradient(&f.policy, &batch.sequences()[1], 1.0).expect("gradient");
         let tied = f.policy.config().tie_word_embeddings;
         for (name, gradient) in grads.tensors().expect("tensors") {
-            if tied && name.starts_with("model.embed_tokens") && matches!(f.policy.compute(), Compute::Fused(_)) {
+            if tied
+                && name.starts_with("model.embed_tokens")
+                && matches!(f.policy.compute(), Compute::Fused(_))
+            {
                 continue; // its two parts are measured apart
             }
             let wanted: f64 = flat(&gradient).iter().map(|x| f64::from(*x).powi(2)).sum();
@@ -103,7 +106,8 @@ fn kept_rows_add_up_to_the_weighted_gradient_with_any_weights() {
                 Ok(engine::objective::Loss::plain(loss))
             })
             .expect("gradient");
-            let (found, wanted) = (found.tensors().expect("tensors"), wanted.grads.tensors().expect("tensors"));
+            let (found, wanted) =
+                (found.tensors().expect("tensors"), wanted.grads.tensors().expect("tensors"));
             for (name, wanted) in &wanted {
                 let tolerance = if kernel.path().is_bf16() { 4e-2 } else { 1e-5 };
                 near_tensor(&format!("{} {name}", kernel.path().name()), &found[name], wanted, tolerance);
@@ -171,7 +175,9 @@ fn stepped(config: &TrainerConfig, f: &Fixture, rewards: &[f32]) -> (Policy, eng
 fn close(what: &str, found: &Policy, wanted: &Policy, f: &Fixture, tolerance: f32) {
     let before = f.policy.tensors().expect("tensors");
     let (found, wanted) = (found.tensors().expect("tensors"), wanted.tensors().expect("tensors"));
-    let change = |of: &BTreeMap<String, candle_core::Tensor>, name: &String| (&of[name] - &before[name]).expect("change");
+    let change = |of: &BTreeMap<String, candle_core::Tensor>, name: &String| {
+        (&of[name] - &before[name]).expect("change")
+    };
     for name in before.keys() {
         near_tensor(&format!("{what} {name}"), &change(&found, name), &change(&wanted, name), tolerance);
     }
@@ -192,7 +198,11 @@ fn the_optimal_baseline_of_one_backward_is_that_of_two() {
             by_hand.open = false;
             for group in 0..2 {
                 let rows = 4 * group..4 * group + 4;
-                let seen = Group { rewards: &REWARDS[rows.clone()], weights: &weights[rows.clone()], ..Group::default() };
+                let seen = Group {
+                    rewards: &REWARDS[rows.clone()],
+                    weights: &weights[rows.clone()],
+                    ..Group::default()
+                };
                 for (row, a) in rows.zip(advantages(&optimal, &seen)) {
                     by_hand.rows[row].advantages = vec![a; by_hand.rows[row].tokens.len()];
                 }
@@ -210,7 +220,10 @@ fn the_optimal_baseline_of_one_backward_is_that_of_two() {
             let composed = Fixture::computing(f.name, Compute::Composed);
             close("composed", &stepped(&one, &composed, &REWARDS).0, &found, &f, 2e-3);
             // room for no rollout, for one but not for its group, and for all
-            let tokens = |gradients: f64| gradients * 4.0 * f.policy.config().parameter_count() as f64 / f.policy.row_bytes_per_token() as f64;
+            let tokens = |gradients: f64| {
+                gradients * 4.0 * f.policy.config().parameter_count() as f64
+                    / f.policy.row_bytes_per_token() as f64
+            };
             let one_rollout = 30.0 / tokens(1.0);
             for room in [0.0, one_rollout, 1e3] {
                 let mut tight = one.clone();
@@ -228,7 +241,9 @@ fn the_optimal_baseline_of_one_backward_is_that_of_two() {
 #[test]
 fn weights_of_a_pass_and_of_the_optimizer_are_used() {
     let f = Fixture::load("qwen3-tiny");
-    let with = |weights| stepped(&config(BaselineConfig::Optimal(Optimal { weights, ..Optimal::default() })), &f, &REWARDS);
+    let with = |weights| {
+        stepped(&config(BaselineConfig::Optimal(Optimal { weights, ..Optimal::default() })), &f, &REWARDS)
+    };
     let full = bits(&with(Weights::Full).0);
     for weights in Weights::ALL {
         let (policy, _, batch) = with(weights);
@@ -249,7 +264,8 @@ fn chunks_change_a_gradient_by_rounding_only_and_measure_its_noise() {
     let f = Fixture::load("qwen2-tiny");
     for baseline in [BaselineConfig::LeaveOneOut, BaselineConfig::Optimal(Optimal::default())] {
         let whole = config(baseline);
-        let chunked = TrainerConfig { ledger: LedgerConfig { chunks: 8, ..LedgerConfig::default() }, ..whole.clone() };
+        let chunked =
+            TrainerConfig { ledger: LedgerConfig { chunks: 8, ..LedgerConfig::default() }, ..whole.clone() };
         let (one, update, _) = stepped(&whole, &f, &REWARDS);
         assert_eq!(update.ledger, None);
         let (two, update, _) = stepped(&chunked, &f, &REWARDS);
@@ -274,7 +290,10 @@ fn the_learning_rate_follows_signal_and_noise() {
     let wanted = (stats.snr / (1.0 + stats.snr)).clamp(0.05, 1.0);
     near_number("factor", update.snr_factor, wanted, 1e-9);
     near_number("rate", update.learning_rate, 1e-2 * wanted, 1e-9);
-    let plain = TrainerConfig { schedule: Schedule { learning_rate: 1e-2 * wanted, ..Schedule::default() }, ..snr.clone() };
+    let plain = TrainerConfig {
+        schedule: Schedule { learning_rate: 1e-2 * wanted, ..Schedule::default() },
+        ..snr.clone()
+    };
     close("the same rate by hand", &policy, &stepped(&plain, &f, &REWARDS).0, &f, 1e-4);
     // all rewards equal: nothing is known of the gradient, and nothing breaks
     let (still, update, _) = stepped(&snr, &f, &[0.5; 8]);
@@ -292,7 +311,8 @@ fn cheap_weights_are_compared_with_exact_norms_when_asked() {
     assert!(batch.baseline.rank_correlations.iter().all(|(_, value)| (-1.0..=1.0).contains(value)));
     let mut trainer = Trainer::new(watched, &f.policy).expect("trainer");
     trainer.restore(1, Default::default(), Ledger::default()).expect("restored");
-    let batch = trainer.batch(&f.policy, &scored(&f.completions(), &REWARDS), &BTreeMap::new()).expect("batch");
+    let batch =
+        trainer.batch(&f.policy, &scored(&f.completions(), &REWARDS), &BTreeMap::new()).expect("batch");
     assert!(batch.baseline.rank_correlations.is_empty(), "every second step");
 }
 
@@ -301,7 +321,10 @@ fn a_normaliser_of_each_row_is_refused_for_weighted_baselines() {
     let mut wrong = config(BaselineConfig::Optimal(Optimal::default()));
     wrong.loss.aggregate = Aggregate::SequenceMean;
     let problem = wrong.problem().expect("refused");
-    assert!(problem.contains("sequence_mean") && problem.contains("E[∇ ln π / length] is not 0"), "{problem}");
+    assert!(
+        problem.contains("sequence_mean") && problem.contains("E[∇ ln π / length] is not 0"),
+        "{problem}"
+    );
     wrong.baseline = BaselineConfig::GroupMean;
     assert_eq!(wrong.problem(), None);
 }

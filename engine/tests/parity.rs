@@ -9,7 +9,8 @@ use engine::gradient::{self, Gradients, Sequence};
 use engine::model::{Compute, KvRow, Policy, Sequences, Targets};
 use engine::objective::preference::{Pairs, PreferenceLoss};
 use engine::objective::{
-    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, KlPlace, Level, Loss, LossConfig, ObjectiveConfig, Sapo, Tokens,
+    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, KlPlace, Level, Loss, LossConfig, ObjectiveConfig,
+    Sapo, Tokens,
 };
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;

@@ -451,7 +451,9 @@ impl Report<'_> {
         self.say(&format!("ledger     {shape} {name}, recompute {kept}:"))?;
         let plain = lines.first().map_or(1.0, |line| line.step);
         for line in lines {
-            let gib = line.peak_memory.map_or("unknown".into(), |bytes| format!("{:.2} GiB", bytes / (1u64 << 30) as f64));
+            let gib = line
+                .peak_memory
+                .map_or("unknown".into(), |bytes| format!("{:.2} GiB", bytes / (1u64 << 30) as f64));
             let (ratio, share) = (line.step / plain, 100.0 * line.measuring / line.step);
             self.say(&format!(
                 "             {:<28} {:>9.3} s a step, {ratio:.3} × the group mean; {share:>4.1} % measuring; peak memory {gib}",

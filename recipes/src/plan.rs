@@ -178,7 +178,8 @@ impl Plan {
         };
         let all = self.tasks.iter().enumerate().map(|(place, task)| {
             let plain = sft.answer_templates.iter().map(|template| example(task, template));
-            let empty = sft.empty_templates.iter().map(|template| example(&self.empty_tasks[place], template));
+            let empty =
+                sft.empty_templates.iter().map(|template| example(&self.empty_tasks[place], template));
             plain.chain(empty).collect()
         });
         all.collect()

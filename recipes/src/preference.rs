@@ -86,10 +86,8 @@ pub(crate) fn stage(
         chunks: preference.chunks.get(),
         micro_batch_tokens: preference.micro_batch_tokens.get(),
     };
-    let selections = [thinking, empty].map(|count| Shuffled {
-        prompts: count.max(1),
-        seed: plan.seed().named("pairs"),
-    });
+    let selections =
+        [thinking, empty].map(|count| Shuffled { prompts: count.max(1), seed: plan.seed().named("pairs") });
     let mut display = Display::new("preference", done, steps);
     display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
     if done == 0 {
@@ -138,7 +136,8 @@ pub(crate) fn stage(
             metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
         }
         folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
-        let accuracy = outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+        let accuracy =
+            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
         display.step(
             step + 1,
             &format!(
@@ -169,7 +168,8 @@ fn make(plan: &Plan, preference: &PreferenceRecipe, policy: &Policy) -> Result<V
     let sequences: Vec<Sequence<'_>> = pairs
         .iter()
         .flat_map(|(_, pair)| {
-            [&pair.chosen, &pair.rejected].map(|completion| Sequence { prompt: &pair.prompt_tokens, completion })
+            [&pair.chosen, &pair.rejected]
+                .map(|completion| Sequence { prompt: &pair.prompt_tokens, completion })
         })
         .collect();
     let sums = pairs::summed(policy, &sequences, preference.micro_batch_tokens.get())?;
@@ -216,12 +216,15 @@ fn sampled(
             if let (Some(best), Some(worst)) = (known.first(), known.last())
                 && best.0 > worst.0
             {
-                pairs.push((*branch, Pair {
-                    prompt_tokens: best.1.prompt_tokens.clone(),
-                    chosen: best.1.tokens.clone(),
-                    rejected: worst.1.tokens.clone(),
-                    reference: [0.0; 2],
-                }));
+                pairs.push((
+                    *branch,
+                    Pair {
+                        prompt_tokens: best.1.prompt_tokens.clone(),
+                        chosen: best.1.tokens.clone(),
+                        rejected: worst.1.tokens.clone(),
+                        reference: [0.0; 2],
+                    },
+                ));
             }
         }
     }
@@ -258,7 +261,10 @@ fn from_file(plan: &Plan, file: &PairsFile) -> Result<Vec<(Branch, Pair)>> {
             tokens.push(stop);
             let whole = task.tokens.len() + tokens.len();
             let limit = plan.config.max_position_embeddings;
-            anyhow::ensure!(whole <= limit, "prompt and completion have {whole} tokens; the context is {limit}");
+            anyhow::ensure!(
+                whole <= limit,
+                "prompt and completion have {whole} tokens; the context is {limit}"
+            );
             Ok(tokens)
         };
         let (chosen, rejected) =
@@ -288,7 +294,8 @@ fn write(place: &std::path::Path, pairs: &[(Branch, Pair)]) -> Result<()> {
 }
 
 fn read(place: &std::path::Path) -> Result<Vec<(Branch, Pair)>> {
-    let text = std::fs::read_to_string(place).with_context(|| format!("could not read `{}`", place.display()))?;
+    let text =
+        std::fs::read_to_string(place).with_context(|| format!("could not read `{}`", place.display()))?;
     text.lines()
         .map(|line| {
             let kept: KeptPair =

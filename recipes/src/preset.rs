@@ -87,7 +87,10 @@ mod tests {
     fn another_choice_takes_the_presets_place_whole() {
         let rl = expanded("preset = \"dapo\"\n[objective.cispo]\ncap = 3.0\n");
         let objective = rl["objective"].as_table().expect("a table");
-        assert!(objective.len() == 1 && objective["cispo"].as_table().expect("a table").len() == 1, "{objective}");
+        assert!(
+            objective.len() == 1 && objective["cispo"].as_table().expect("a table").len() == 1,
+            "{objective}"
+        );
         let rl = expanded("preset = \"opo\"\nbaseline = \"group_mean\"\n");
         assert_eq!(rl["baseline"].as_str(), Some("group_mean"));
     }

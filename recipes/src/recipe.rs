@@ -593,7 +593,8 @@ impl Recipe {
                 with.extend(rl.get("preset").map(|name| format!("preset {name}")));
                 crate::preset::expand(rl).map_err(|(name, known)| {
                     let hint = did_you_mean(&name, known.iter().copied());
-                    let problem = format!("[rl] preset `{name}` is not known; there are {}{hint}", known.join(", "));
+                    let problem =
+                        format!("[rl] preset `{name}` is not known; there are {}{hint}", known.join(", "));
                     RecipeError::Conflict { name: stem.to_owned(), problem }
                 })?;
             }
@@ -647,9 +648,7 @@ impl Recipe {
     fn check(&self) -> Result<(), RecipeError> {
         let refuse = |problem: String| Err(RecipeError::Conflict { name: self.name().to_owned(), problem });
         if self.sft.is_none() && self.rl.is_none() && self.preference.is_none() {
-            return refuse(
-                "it has no [sft], [rl] or [preference] table, so there is nothing to do".into(),
-            );
+            return refuse("it has no [sft], [rl] or [preference] table, so there is nothing to do".into());
         }
         if let Some(preference) = &self.preference {
             if let Some(problem) = preference.mixture.problem() {
@@ -690,7 +689,10 @@ impl Recipe {
                 if mixture.alpha == Alpha::Regression {
                     return refuse("[rl.mixture] alpha = \"regression\" needs two independent halves of the thinking branch, and the rollouts of a group share its baseline; use \"moment\" here, \"regression\" under [preference]".into());
                 }
-                if rl.epochs.get() * rl.mini_batches.get() > 1 || rl.dynamic_sampling.is_some() || rl.baseline.build().needs().greedy {
+                if rl.epochs.get() * rl.mini_batches.get() > 1
+                    || rl.dynamic_sampling.is_some()
+                    || rl.baseline.build().needs().greedy
+                {
                     return refuse("[rl.mixture] goes with one update a step, without dynamic_sampling and without the greedy baseline".into());
                 }
             }
@@ -715,8 +717,7 @@ impl Recipe {
         {
             return refuse(format!("[eval] temperature is {}; wanted at least 0", eval.temperature));
         }
-        for (stage, schedule) in
-            self
+        for (stage, schedule) in self
             .sft
             .iter()
             .map(|s| ("sft", &s.schedule))

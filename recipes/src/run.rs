@@ -113,7 +113,8 @@ fn rl_stage(
     let (mut drawn, mut mixture) = (0, Mixture::default());
     if let Some(Resume { updates, optimizer, kept }) = saved {
         trainer.restore(updates, optimizer, kept.ledger)?;
-        (drawn, mixture) = (kept.drawn, kept.mixture);
+        let usual = done * rl.prompts_per_step.get() as u64;
+        (drawn, mixture) = (kept.drawn.unwrap_or(usual), kept.mixture);
     }
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     let seed = plan.seed().named("rollout");
@@ -131,7 +132,8 @@ fn rl_stage(
             Ok(metrics) => metrics,
             Err(error) => {
                 let at = Progress { stage: Stage::Rl, step };
-                let kept = Kept { drawn: before.0, ledger: trainer.ledger().clone(), mixture: before.1 };
+                let kept =
+                    Kept { drawn: Some(before.0), ledger: trainer.ledger().clone(), mixture: before.1 };
                 return Err(save_failed(plan, folder, at, policy, trainer.optimizer(), &kept, error));
             }
         };
@@ -154,7 +156,7 @@ fn rl_stage(
         display.step(step + 1, &progress_line(&metrics, outcome.after));
         if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Rl, step: step + 1 };
-            let kept = Kept { drawn, ledger: trainer.ledger().clone(), mixture };
+            let kept = Kept { drawn: Some(drawn), ledger: trainer.ledger().clone(), mixture };
             save::write(plan, folder, at, policy, trainer.optimizer(), &kept)?;
         }
     }
@@ -293,7 +295,8 @@ fn sample_step(
         let all = tasks.len() * group_size;
         let display = &mut *parts.display;
         let rollouts = sampler.sample(&tasks, group_size, parts.seed.at(step), &mut |finished, tokens| {
-            display.within(&format!("step {}: {finished} of {all} rollouts sampled, {tokens} tokens", step + 1));
+            display
+                .within(&format!("step {}: {finished} of {all} rollouts sampled, {tokens} tokens", step + 1));
         })?;
         timing.sample += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
@@ -367,7 +370,15 @@ fn supervised_stage(
             Ok(update) => update,
             Err(error) => {
                 let at = Progress { stage: Stage::Sft, step };
-                return Err(save_failed(plan, folder, at, policy, &optimizer, &Kept::default(), error.into()));
+                return Err(save_failed(
+                    plan,
+                    folder,
+                    at,
+                    policy,
+                    &optimizer,
+                    &Kept::default(),
+                    error.into(),
+                ));
             }
         };
         let mut metrics = json!({

@@ -37,9 +37,9 @@ struct State {
 /// Small things that outlive a step, beside the optimizer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
-    /// Prompts drawn so far in this stage.
-    #[serde(default)]
-    pub(crate) drawn: u64,
+    /// Prompts drawn so far in the RL stage; absent in checkpoints of before dynamic sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drawn: Option<u64>,
     /// What is remembered of gradients and prompts.
     #[serde(default)]
     pub(crate) ledger: Ledger,
@@ -94,7 +94,10 @@ pub(crate) fn write(
     }
     write_tensors(&aside.join(TRAINER), &parts).with_context(cannot)?;
     let updates = optimizer.updates();
-    write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(&State { progress, updates, kept: kept.clone() })?)?;
+    write_aside(
+        &aside.join(STATE),
+        &serde_json::to_vec_pretty(&State { progress, updates, kept: kept.clone() })?,
+    )?;
     fs::rename(&aside, &place).with_context(cannot)?;
     write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
     forget(&folder.checkpoints(), plan.recipe.save.keep.get())?;

@@ -64,11 +64,7 @@ pub(crate) fn variance(args: &VarianceArgs, custom: &CustomRewards, out: &mut dy
     table(&findings, out)
 }
 
-fn toys(
-    name: &str,
-    draw: fn(&mut dyn FnMut() -> f64) -> (f32, Vec<f64>, f64),
-    args: &VarianceArgs,
-) -> Pool {
+fn toys(name: &str, draw: toy::Toy, args: &VarianceArgs) -> Pool {
     let mut seed = Seed(args.seed.unwrap_or(0)).named(name).at(0).prompt(name).place(0);
     let mut token = 0;
     let mut uniforms = || {
@@ -127,8 +123,12 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
         let rewards: Vec<f32> = scored.iter().filter_map(|s| s.score.reward).collect();
         let mean = rewards.iter().sum::<f32>() / rewards.len().max(1) as f32;
         let right = |rewards: &[f32]| rewards.iter().filter(|r| **r != rewards[0]).count();
-        if rewards.len() < rollouts || right(&rewards) * 20 < rollouts || right(&rewards) * 20 > 19 * rollouts {
-            line(&format!("prompt `{}`: mean reward {mean:.3}; left out, as it varies too little", task.prompt.id));
+        if rewards.len() < rollouts || right(&rewards) * 20 < rollouts || right(&rewards) * 20 > 19 * rollouts
+        {
+            line(&format!(
+                "prompt `{}`: mean reward {mean:.3}; left out, as it varies too little",
+                task.prompt.id
+            ));
             continue;
         }
         line(&format!(
@@ -138,7 +138,15 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
             task.prompt.id
         ));
         let completions: Vec<&[u32]> = scored.iter().map(|s| s.rollout.tokens.as_slice()).collect();
-        pools.push(pool(&policy, task, &completions, rewards, group_size, sketch.as_ref(), rl.sampling.temperature)?);
+        pools.push(pool(
+            &policy,
+            task,
+            &completions,
+            rewards,
+            group_size,
+            sketch.as_ref(),
+            rl.sampling.temperature,
+        )?);
         if tried + 1 == tries && pools.len() < args.prompts {
             line(&format!("only {} of {tries} prompts vary enough", pools.len()));
         }
@@ -165,10 +173,8 @@ fn pool(
     sketch: Option<&Sketch>,
     temperature: f64,
 ) -> Result<Pool> {
-    let sequences: Vec<Sequence<'_>> = completions
-        .iter()
-        .map(|completion| Sequence { prompt: &task.tokens, completion })
-        .collect();
+    let sequences: Vec<Sequence<'_>> =
+        completions.iter().map(|completion| Sequence { prompt: &task.tokens, completion }).collect();
     let count = sequences.len();
     let pass = gradient::log_probs(policy, &sequences, 4096, temperature, true)?;
     let mut rows: Vec<f32> = Vec::new();
@@ -207,7 +213,9 @@ fn pool(
 
 /// "0.812 [0.790, 0.834]"
 fn shown(figure: &Figure) -> String {
-    let digits = |x: f64| if x.abs() >= 100.0 || (x != 0.0 && x.abs() < 1e-3) { format!("{x:.2e}") } else { format!("{x:.3}") };
+    let digits = |x: f64| {
+        if x.abs() >= 100.0 || (x != 0.0 && x.abs() < 1e-3) { format!("{x:.2e}") } else { format!("{x:.3}") }
+    };
     format!("{} [{}, {}]", digits(figure.value), digits(figure.low), digits(figure.high))
 }
 
@@ -228,7 +236,10 @@ fn table(findings: &Findings, out: &mut dyn Write) -> Result<()> {
             shown(&report.snr)
         )?;
     }
-    writeln!(out, "\nnoise is the variance as a share of that of leave-one-out, once estimators are scaled to one signal.")?;
+    writeln!(
+        out,
+        "\nnoise is the variance as a share of that of leave-one-out, once estimators are scaled to one signal."
+    )?;
     writeln!(
         out,
         "\n{:<24} {:>7} {:>7}  {:<24} {:<24} {:<26} optimal / plain noise",
@@ -247,8 +258,12 @@ fn table(findings: &Findings, out: &mut dyn Write) -> Result<()> {
             shown(&optimum.noise)
         )?;
     }
-    let ranks: Vec<String> = findings.ranks.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+    let ranks: Vec<String> =
+        findings.ranks.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
     writeln!(out, "\nrank correlation with exact squared norms within prompts: {}", ranks.join(", "))?;
-    writeln!(out, "corr is that of reward and squared gradient norm: the optimal baseline pays where it is far from 0.")?;
+    writeln!(
+        out,
+        "corr is that of reward and squared gradient norm: the optimal baseline pays where it is far from 0."
+    )?;
     Ok(())
 }

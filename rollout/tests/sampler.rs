@@ -187,7 +187,8 @@ fn recorded_log_probs_are_those_of_the_trainer_to_the_bit() {
                     .iter()
                     .map(|r| Sequence { prompt: &r.prompt_tokens, completion: &r.tokens })
                     .collect();
-                let recomputed = gradient::log_probs(&f.policy, &sequences, 100, 0.8, false).expect("log-probs");
+                let recomputed =
+                    gradient::log_probs(&f.policy, &sequences, 100, 0.8, false).expect("log-probs");
                 for (rollout, wanted) in rollouts.iter().zip(&recomputed.log_probs) {
                     let what = format!("{name} {}, {rows} rows, {threads} threads", kernel.path().name());
                     assert!(
@@ -309,7 +310,8 @@ fn tokens_are_drawn_as_often_as_the_policy_says() {
     let tokens: Vec<[u32; 1]> = (0..128).map(|token| [token]).collect();
     let sequences: Vec<Sequence<'_>> =
         tokens.iter().map(|completion| Sequence { prompt: &task[0].tokens, completion }).collect();
-    let log_probs = gradient::log_probs(&f.policy, &sequences, 1000, 1.0, false).expect("log-probs").log_probs;
+    let log_probs =
+        gradient::log_probs(&f.policy, &sequences, 1000, 1.0, false).expect("log-probs").log_probs;
     let (mut statistic, mut cells) = (0.0, 0.0);
     for (token, (count, log_prob)) in counts.iter().zip(&log_probs).enumerate() {
         let p = f64::from(log_prob[0]).exp();

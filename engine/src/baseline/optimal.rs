@@ -52,7 +52,8 @@ impl Optimal {
     /// Weights after tempering; all 1 where a policy is so sure that they vanish.
     fn tempered(&self, group: &Group<'_>) -> Vec<f64> {
         let clean = |w: f64| if w.is_finite() { w.max(0.0) } else { 0.0 };
-        let weights: Vec<f64> = group.weights.iter().map(|w| clean(*w).powf(f64::from(self.temper))).collect();
+        let weights: Vec<f64> =
+            group.weights.iter().map(|w| clean(*w).powf(f64::from(self.temper))).collect();
         if weights.len() == group.rewards.len() && weights.iter().sum::<f64>() > 0.0 {
             weights
         } else {
@@ -69,9 +70,8 @@ impl Baseline for Optimal {
         let weighted: f64 = weights.iter().zip(group.rewards).map(|(w, r)| w * f64::from(*r)).sum();
         let prior = group.prior.filter(|_| self.shrink > 0.0).map(f64::from);
         let pseudo = prior.map_or(0.0, |_| f64::from(self.shrink) * total / count as f64);
-        let shrunk = |weighted: f64, total: f64| {
-            (weighted + pseudo * prior.unwrap_or(0.0)) / (total + pseudo)
-        };
+        let shrunk =
+            |weighted: f64, total: f64| (weighted + pseudo * prior.unwrap_or(0.0)) / (total + pseudo);
         let own = shrunk(weighted, total);
         if self.mode == Mode::Own {
             return vec![own as f32; count];
@@ -133,11 +133,8 @@ mod tests {
         close(&others, &[1.0 / 3.0, 2.0 / 3.0, 0.5, 0.857_143]);
         let a = advantages(&Optimal::default(), &group(&WEIGHTS));
         close(&a, &[0.666_667, -0.666_667, 0.5, -0.857_143]);
-        let weighted: f64 = advantages(&own(), &group(&WEIGHTS))
-            .iter()
-            .zip(WEIGHTS)
-            .map(|(a, w)| f64::from(*a) * w)
-            .sum();
+        let weighted: f64 =
+            advantages(&own(), &group(&WEIGHTS)).iter().zip(WEIGHTS).map(|(a, w)| f64::from(*a) * w).sum();
         assert!(weighted.abs() < 1e-6, "weighted advantages with the own reward add up to 0");
         // OPO: length as weight
         let rewards = [1.0, 0.0, 0.0, 1.0, 0.0];
@@ -171,7 +168,8 @@ mod tests {
     #[test]
     fn one_dominating_rollout_is_capped_and_none_that_weighs_is_no_harm() {
         let heavy = [1000.0, 1.0, 1.0, 1.0];
-        let (whole, alone) = (advantages(&own(), &group(&heavy)), advantages(&Optimal::default(), &group(&heavy)));
+        let (whole, alone) =
+            (advantages(&own(), &group(&heavy)), advantages(&Optimal::default(), &group(&heavy)));
         assert!((alone[0] / whole[0] - 4.0).abs() < 1e-3, "{alone:?} {whole:?}");
         let unbounded = Optimal { cap: f32::INFINITY, ..Optimal::default() };
         close(&advantages(&unbounded, &group(&heavy))[..1], &[2.0 / 3.0]);

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn scales_match_the_published_numbers() {
-        let (rewards, advantages): (&[f32], &[f32]) = (&[1.0, 0.0, 0.0, 1.0, 0.0], &[0.6, -0.4, -0.4, 0.6, -0.4]);
+        let (rewards, advantages): (&[f32], &[f32]) =
+            (&[1.0, 0.0, 0.0, 1.0, 0.0], &[0.6, -0.4, -0.4, 0.6, -0.4]);
         let wanted = [1.095_443, -0.730_295, -0.730_295, 1.095_443, -0.730_295];
         let found = scaled(Scale::Group, &[rewards], &[advantages]);
         // the notes have 1e-6 where TRL has 1e-4

@@ -256,11 +256,7 @@ mod tests {
     fn a_norm_depends_on_its_own_row_alone() {
         let (x, dy) = (numbers(200 * 16, 3), numbers(200 * 8, 4));
         let norms = |lengths: &[usize], first: usize| {
-            let gram = Gram::new(
-                Kernel::f32().expect("a path"),
-                lengths,
-                Columns::all(&x[first * 16..], 16),
-            );
+            let gram = Gram::new(Kernel::f32().expect("a path"), lengths, Columns::all(&x[first * 16..], 16));
             let mut norms = vec![0.0; lengths.len()];
             gram.add_norms(Columns::all(&dy[first * 8..], 8), &mut norms);
             norms

@@ -160,7 +160,10 @@ pub fn softmax_stats(
 ///
 /// # Panics
 /// If rows, statistics, targets and derivatives differ in number.
-#[expect(clippy::too_many_arguments, reason = "a part of the logits, its place, and what is known of each row")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a part of the logits, its place, and what is known of each row"
+)]
 pub fn softmax_backward(
     logits: &mut [f32],
     width: usize,
@@ -284,7 +287,11 @@ mod tests {
             -e.iter().map(|e| e / total * (e / total).ln()).sum::<f64>()
         };
         for i in [0, 7, 39] {
-            let at = |h: f32| entropy(&z.iter().enumerate().map(|(j, z)| if i == j { z + h } else { *z }).collect::<Vec<_>>());
+            let at = |h: f32| {
+                entropy(
+                    &z.iter().enumerate().map(|(j, z)| if i == j { z + h } else { *z }).collect::<Vec<_>>(),
+                )
+            };
             let slope = (at(0.02) - at(-0.02)) / 0.04;
             assert!((f64::from(gradient[i]) - slope).abs() < 1e-5, "{} is not {slope}", gradient[i]);
         }

@@ -406,14 +406,18 @@ impl Policy {
     ) -> Result<()> {
         let count = targets.tokens.len();
         assert!(targets.places.len() == count && d_log_probs.len() == count, "one derivative a target");
-        assert!(d_entropy.is_empty() || d_entropy.len() == count, "one derivative of the entropy a target, or none");
+        assert!(
+            d_entropy.is_empty() || d_entropy.len() == count,
+            "one derivative of the entropy a target, or none"
+        );
         grads.any = true;
         match (&self.body, trace.0, &hidden.0, &mut grads.body) {
             (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows), GradsBody::Flat(grads)) => {
                 if grads.layout() != fused.weights().layout() {
                     return Err(ModelError::Foreign);
                 }
-                let d_hidden = fused.head_backward(rows, targets, &scores.rows, (d_log_probs, d_entropy), grads);
+                let d_hidden =
+                    fused.head_backward(rows, targets, &scores.rows, (d_log_probs, d_entropy), grads);
                 fused.backward(trace, d_hidden, grads);
             }
             (

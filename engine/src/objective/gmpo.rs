@@ -32,6 +32,10 @@ impl Objective for Gmpo {
         let used = positive.where_cond(&difference.minimum(&held)?, &difference.maximum(&held)?)?;
         let clipped = used.ne(&difference)?.to_dtype(t.mask.dtype())?;
         let mean = ratio(&row_mean(&used, t)?)?;
-        Ok(Surrogate { losses: mean.broadcast_mul(t.advantages)?.neg()?, ratio: ratio(&difference)?, clipped })
+        Ok(Surrogate {
+            losses: mean.broadcast_mul(t.advantages)?.neg()?,
+            ratio: ratio(&difference)?,
+            clipped,
+        })
     }
 }

@@ -219,7 +219,8 @@ mod tests {
             mask: &one,
             weights: &one,
         };
-        let Loss { loss, clipped, .. } = LossConfig { objective: objective.clone(), ..LossConfig::default() }.loss(&tokens).expect("loss");
+        let Loss { loss, clipped, .. } =
+            LossConfig { objective: objective.clone(), ..LossConfig::default() }.loss(&tokens).expect("loss");
         let grads = loss.backward().expect("backward");
         let grad = grads.get(&log_probs).map_or(0.0, |g| g.to_vec2::<f32>().expect("grad")[0][0]);
         (loss.to_scalar().expect("scalar"), grad, clipped == 1.0)

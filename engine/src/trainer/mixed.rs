@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::{Tally, Trainer, Update};
+use super::{Before, Tally, Trainer, Update};
 use crate::Result;
 use crate::batch::Batch;
 use crate::mixture::{Alpha, Mixture, MixtureConfig, Moments};
@@ -55,7 +55,7 @@ impl Trainer {
                 let (batch, skip) = branches[branch];
                 let Some(groups) = parts[branch].get(chunk).filter(|_| !skip) else { continue };
                 units = units.min(groups.len());
-                let before = (None, batch.reference.as_ref());
+                let before = Before { old: None, reference: batch.reference.as_ref() };
                 let into = &mut grads[branch];
                 self.add_chunk(policy, batch, groups, &weights[branch], before, true, into, &mut tally)?;
             }
@@ -71,21 +71,21 @@ impl Trainer {
             }
             seen.push((if units == usize::MAX { 0 } else { units }, squares));
         }
-        let sum = [
-            sums[0].global_norm()?.0.powi(2),
-            sums[1].global_norm()?.0.powi(2),
-            sums[0].inner(&sums[1])?,
-        ];
+        let sum =
+            [sums[0].global_norm()?.0.powi(2), sums[1].global_norm()?.0.powi(2), sums[0].inner(&sums[1])?];
         let whole = !branches[0].1 && !branches[1].1;
         let moments = Moments::estimate(&seen, sum).filter(|_| whole);
-        let fraction = moments.map(|moments| moments.fraction()).filter(|(n, d)| n.is_finite() && d.is_finite());
+        let fraction =
+            moments.map(|moments| moments.fraction()).filter(|(n, d)| n.is_finite() && d.is_finite());
         let alpha = mixture.observe(config, fraction);
         let mixed = |x: &[f64; 3]| {
             let rest = 1.0 - alpha;
             alpha * alpha * x[0] + rest * rest * x[1] + 2.0 * alpha * rest * x[2]
         };
         let norms: Vec<(usize, f64)> = seen.iter().map(|(units, x)| (*units, mixed(x))).collect();
-        if let Some(noise) = Noise::estimate(&norms, mixed(&sum)).filter(|noise| noise.group_variance.is_finite()) {
+        if let Some(noise) =
+            Noise::estimate(&norms, mixed(&sum)).filter(|noise| noise.group_variance.is_finite())
+        {
             tally.update.ledger = Some(self.ledger.observe(&self.config.ledger, &noise));
         }
         let mut total = policy.zero_grads();

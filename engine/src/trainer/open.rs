@@ -50,7 +50,11 @@ impl Trainer {
             waiting.push((number, rows));
             tokens += size;
         }
-        if waiting.is_empty() { Ok(()) } else { self.add_kept(policy, batch, &waiting, weights, grads, tally) }
+        if waiting.is_empty() {
+            Ok(())
+        } else {
+            self.add_kept(policy, batch, &waiting, weights, grads, tally)
+        }
     }
 
     /// Groups that are kept whole.
@@ -89,9 +93,17 @@ impl Trainer {
     }
 
     /// The advantages of a group's rows, from their squared gradient norms.
-    fn decide(&self, batch: &Batch, number: usize, rows: &[usize], norms: &[f64], tally: &mut Tally) -> Vec<f32> {
+    fn decide(
+        &self,
+        batch: &Batch,
+        number: usize,
+        rows: &[usize],
+        norms: &[f64],
+        tally: &mut Tally,
+    ) -> Vec<f32> {
         let baseline = self.config.baseline.build();
-        let weight = |row: usize| rows.iter().position(|other| *other == row).map_or(0.0, |place| norms[place]);
+        let weight =
+            |row: usize| rows.iter().position(|other| *other == row).map_or(0.0, |place| norms[place]);
         let seen = Seen::new(batch, number, baseline, &self.ledger, None, weight);
         let mut values = advantages(baseline, &seen.group());
         tally.running.take(baseline, &batch.groups[number].prompt, &seen, &values);
@@ -100,7 +112,8 @@ impl Trainer {
             values.iter_mut().for_each(|value| *value /= divisor);
         }
         // rollouts without a token have a reward but no row here
-        let of = |row: &usize| seen.rows.iter().position(|other| other == row).map_or(0.0, |place| values[place]);
+        let of =
+            |row: &usize| seen.rows.iter().position(|other| other == row).map_or(0.0, |place| values[place]);
         rows.iter().map(of).collect()
     }
 
@@ -130,7 +143,8 @@ impl Trainer {
             return self.add_twice(policy, batch, number, rows, weights, grads, tally);
         }
         let rewards: Vec<f32> = rows.iter().map(|row| batch.rows[*row].reward.unwrap_or(0.0)).collect();
-        let (low, high) = rewards.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), r| (l.min(*r), h.max(*r)));
+        let (low, high) =
+            rewards.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), r| (l.min(*r), h.max(*r)));
         let spread = high - low;
         let share = |reward: f32| if spread > 0.0 { (reward - low) / spread } else { 0.0 };
         let (mut lows, mut highs) = (policy.zero_grads(), policy.zero_grads());
@@ -153,7 +167,8 @@ impl Trainer {
             };
             norms[first..place].copy_from_slice(&open.squared_norms);
             let factors = |of: &dyn Fn(f32) -> f32| -> Vec<f32> {
-                let one = |(row, reward): (&usize, &f32)| if batch.rows[*row].trains { of(*reward) } else { 0.0 };
+                let one =
+                    |(row, reward): (&usize, &f32)| if batch.rows[*row].trains { of(*reward) } else { 0.0 };
                 some.iter().zip(&rewards[first..place]).map(one).collect()
             };
             open.add(policy, &factors(&|reward| 1.0 - share(reward)), &mut lows)?;

@@ -2,13 +2,13 @@
 
 use super::rows::{RowGrads, Sink};
 use super::{Fused, FusedTrace, Inside, Rope};
+use crate::kernels::RowStats;
 use crate::kernels::attention::{Gradient, attend_backward};
 use crate::kernels::{
     Buffer, RowSums, Start, View, add_columns, product, rms_norm, rms_norm_backward, rotate_back, swiglu,
     swiglu_backward,
 };
 use crate::model::flat::Flat;
-use crate::kernels::RowStats;
 use crate::model::policy::{EMBEDDING, NORM, Targets};
 
 impl Fused {
@@ -44,7 +44,12 @@ impl Fused {
     }
 
     /// From ∂L/∂hidden to the tokens and ∂L/∂(their embeddings).
-    fn layers_backward(&self, trace: FusedTrace, d_hidden: Buffer, sink: &mut Sink<'_>) -> (Vec<u32>, Buffer) {
+    fn layers_backward(
+        &self,
+        trace: FusedTrace,
+        d_hidden: Buffer,
+        sink: &mut Sink<'_>,
+    ) -> (Vec<u32>, Buffer) {
         let s = &self.sizes;
         let FusedTrace { tokens, lengths, rope, mut inputs, mut inside } = trace;
         let last = inputs.pop().expect("a trace ends with the input of the final norm");
@@ -106,7 +111,9 @@ impl Fused {
         self.input_gradient(&gate_up, double, inner, &names.up, size, d_normed, Start::Add);
         drop(gate_up);
         let norm = self.weights.get(&names.post_norm);
-        sink.vector(&names.post_norm, hidden, |sums| rms_norm_backward(&middle, norm, s.eps, d_normed, dx, sums));
+        sink.vector(&names.post_norm, hidden, |sums| {
+            rms_norm_backward(&middle, norm, s.eps, d_normed, dx, sums)
+        });
         drop(middle);
 
         // attention
@@ -177,7 +184,9 @@ impl Fused {
             start = Start::Add;
         }
         let norm = self.weights.get(&names.input_norm);
-        sink.vector(&names.input_norm, hidden, |sums| rms_norm_backward(input, norm, s.eps, &normed, dx, sums));
+        sink.vector(&names.input_norm, hidden, |sums| {
+            rms_norm_backward(input, norm, s.eps, &normed, dx, sums)
+        });
     }
 
     /// ∂L/∂W += ∂L/∂yᵀ · x, with `outputs` columns of `dy` from `first` on and W `(outputs, inputs)`.

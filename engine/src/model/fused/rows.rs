@@ -96,7 +96,7 @@ impl Kept {
             Self::Bf16(words) => {
                 let number = |at: usize| {
                     let bits = words[at / 2].to_bits();
-                    f32::from_bits(if at % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+                    f32::from_bits(if at.is_multiple_of(2) { bits << 16 } else { bits & 0xffff_0000 })
                 };
                 if first.is_multiple_of(2) {
                     for (pair, word) in out.chunks_mut(2).zip(&words[first / 2..]) {
@@ -160,7 +160,8 @@ impl Sink<'_> {
                 }
                 rows.seconds += begun.elapsed().as_secs_f64();
                 if rows.keep {
-                    let own = |(name, first, width): &(&str, usize, usize)| ((*name).to_owned(), *first, *width);
+                    let own =
+                        |(name, first, width): &(&str, usize, usize)| ((*name).to_owned(), *first, *width);
                     rows.sites.push(Site {
                         x: Kept::new(fused.kernel, x),
                         dy: Kept::new(fused.kernel, &dy[..rows.lengths.iter().sum::<usize>() * stride]),
@@ -288,7 +289,9 @@ impl RowGrads {
                 ids.sort_unstable();
                 ids.dedup();
                 let mut sums = vec![0f32; ids.len() * width];
-                for (token, dx) in tokens[range.clone()].iter().zip(dx[range.start * width..].chunks_exact(width)) {
+                for (token, dx) in
+                    tokens[range.clone()].iter().zip(dx[range.start * width..].chunks_exact(width))
+                {
                     let at = ids.binary_search(token).expect("every token is among its row's ids");
                     sums[at * width..][..width].iter_mut().zip(dx).for_each(|(sum, dx)| *sum += dx);
                 }
@@ -318,9 +321,11 @@ impl RowGrads {
         }
         for site in &self.sites {
             let tokens = weighted(&site.lengths, factors);
-            let (x, dy) = (taken(&site.x, site.inputs, &tokens, false), taken(&site.dy, site.stride, &tokens, true));
+            let (x, dy) =
+                (taken(&site.x, site.inputs, &tokens, false), taken(&site.dy, site.stride, &tokens, true));
             for (name, first, outputs) in &site.parts {
-                let (size, left) = ((*outputs, site.inputs, tokens.len()), View::rows(&dy[*first..], site.stride).t());
+                let (size, left) =
+                    ((*outputs, site.inputs, tokens.len()), View::rows(&dy[*first..], site.stride).t());
                 let grad = grads.get_mut(name);
                 product(kernel, size, left, View::rows(&x, site.inputs), grad, site.inputs, Start::Add);
             }

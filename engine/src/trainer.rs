@@ -5,7 +5,7 @@
 //!
 //! A mini-batch is cut into chunks of whole prompt groups, whose gradients the ledger sees one by one. On policy, and
 //! where the loss is the surrogate alone, a gradient is linear in the advantages: then rollouts that are weighed by their
-//! own gradients need no second backward, see [`open`].
+//! own gradients need no second backward.
 
 mod mixed;
 mod open;
@@ -418,6 +418,15 @@ impl Trainer {
             }
         }
         self.finish(tally, &[batch], updates)
+    }
+
+    /// The gradient of a batch at a policy that stays as it is, for laboratories. On policy, as one mini-batch.
+    ///
+    /// # Errors
+    /// If a pass fails.
+    pub fn look(&mut self, policy: &Policy, batch: &Batch) -> Result<Grads> {
+        let before = Before { old: None, reference: batch.reference.as_ref() };
+        self.gradient(policy, batch, &(0..batch.groups.len()), before, true, &mut Tally::default())
     }
 
     /// Means from sums, and what is to be remembered.

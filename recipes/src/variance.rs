@@ -10,10 +10,11 @@ use data::{PolicyVersion, Seed};
 use engine::baseline::RowWeights;
 use engine::gradient::{self, Sequence};
 use engine::kernels::{Kernel, Start, View, product};
-use engine::laboratory::{Figure, Findings, Pool, compare, toy};
+use engine::laboratory::{Figure, Findings, Pool, compare, mixture, toy};
 use engine::model::Policy;
 use engine::selection::Shuffled;
 use engine::sketch::Sketch;
+use engine::trainer::Trainer;
 use rollout::{Sampler, Task};
 use serde_json::json;
 
@@ -35,6 +36,9 @@ pub(crate) fn variance(args: &VarianceArgs, custom: &CustomRewards, out: &mut dy
         "two-step" => ("two-step".to_owned(), vec![toys("two-step", toy::two_step, args)], None),
         recipe => {
             let plan = Plan::new(Recipe::load(recipe, &args.set)?, custom)?;
+            if plan.recipe.rl.as_ref().is_some_and(|rl| rl.mixture.is_some()) {
+                return branches(&plan, args, out);
+            }
             let (pools, note) = pools(&plan, args)?;
             (plan.recipe.name().to_owned(), pools, Some(note))
         }
@@ -72,6 +76,88 @@ fn toys(name: &str, draw: toy::Toy, args: &VarianceArgs) -> Pool {
         seed.uniform(token)
     };
     toy::pool(name, draw, args.groups.unwrap_or(300), args.group_size.unwrap_or(4), &mut uniforms)
+}
+
+/// For a recipe that mixes two branches: independent steps of both, and the error of every share.
+fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()> {
+    let rl = plan.recipe.rl.as_ref().context("a mixture is a part of [rl]")?;
+    let policy = plan.policy()?;
+    let steps = args.groups.unwrap_or(32).max(8);
+    let group_size = args.group_size.unwrap_or(rl.group_size.get());
+    let bytes = 8 * steps * policy.config().parameter_count();
+    let room = (args.memory * (1u64 << 30) as f64) as usize;
+    let width = args.sketch.or((bytes > room).then_some(4096));
+    let sketch = width.map(|width| Sketch::new(width, plan.recipe.seed));
+    let mut config = Plan::trainer(rl);
+    config.ledger.chunks = 1;
+    let mut trainer = Trainer::new(config, &policy)?;
+    let seed = Seed(args.seed.unwrap_or(plan.recipe.seed)).named("variance");
+    let selection = Shuffled { prompts: plan.tasks.len(), seed };
+    let mut rows: [Vec<f32>; 2] = [Vec::new(), Vec::new()];
+    let mut rewards = [0.0; 2];
+    for step in 0..steps {
+        let count = rl.prompts_per_step.get();
+        let draws = selection.draw((step * count) as u64, count);
+        for (branch, from) in [&plan.tasks, &plan.empty_tasks].into_iter().enumerate() {
+            let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            let sampler = Sampler {
+                policy: &policy,
+                version: PolicyVersion(0),
+                tokenizer: &plan.tokenizer,
+                sampling: &rl.sampling,
+                stop_tokens: &plan.stop_tokens,
+                max_rows: rl.max_rows.get(),
+            };
+            let rollouts = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_, _| ())?;
+            let scored = plan.rewards.score(rollouts);
+            let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
+            rewards[branch] += known.iter().sum::<f64>() / known.len().max(1) as f64 / steps as f64;
+            let batch = trainer.batch(&policy, &scored, &Default::default())?;
+            let numbers = match trainer.look(&policy, &batch)?.numbers()? {
+                Some(numbers) => numbers,
+                // no group's rewards differ: the gradient is 0
+                None => vec![0.0; policy.config().parameter_count()],
+            };
+            match &sketch {
+                Some(sketch) => rows[branch].extend(sketch.of(&numbers)),
+                None => rows[branch].extend(numbers),
+            }
+        }
+    }
+    let all = rows.concat();
+    let (count, width) = (2 * steps, all.len() / (2 * steps));
+    let mut gram = vec![0f32; count * count];
+    let (left, right) = (View::rows(&all, width), View::rows(&all, width).t());
+    product(Kernel::f32()?, (count, count, width), left, right, &mut gram, count, Start::Zero);
+    let found = mixture(&gram, steps);
+    let name = plan.recipe.name();
+    if args.json {
+        let text = serde_json::to_string_pretty(&json!({
+            "name": name, "steps": steps, "prompts_per_step": rl.prompts_per_step, "group_size": group_size,
+            "reward_mean_thinking": rewards[0], "reward_mean_empty": rewards[1], "findings": found,
+        }))?;
+        writeln!(out, "{text}")?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{name}: {steps} independent steps of {} prompts × {group_size} rollouts with a trace (mean reward {:.3}) and with an empty one ({:.3}); 95 % intervals\n",
+        rl.prompts_per_step.get(),
+        rewards[0],
+        rewards[1]
+    )?;
+    writeln!(out, "{:<8} {:<34} variance", "alpha", "error against E g_thinking")?;
+    for point in found.grid.iter().step_by(2) {
+        writeln!(out, "{:<8.2} {:<34} {}", point.alpha, shown(&point.error), shown(&point.variance))?;
+    }
+    writeln!(
+        out,
+        "\nalpha from the moments of one half of the steps: {}\nleast error on the other half: {} (on the grid at {:.2})",
+        shown(&found.alpha),
+        shown(&found.best),
+        found.best_on_grid
+    )?;
+    Ok(())
 }
 
 /// Groups of a policy's own rollouts, of prompts whose rewards differ at all.

@@ -1,5 +1,6 @@
 //! The backward of the layers, written out: from the last to the first, each from its input and what is inside it.
 
+use super::rows::Operand::{Given, Lent};
 use super::rows::{RowGrads, Sink};
 use super::{Fused, FusedTrace, Inside, Rope};
 use crate::kernels::RowStats;
@@ -93,31 +94,28 @@ impl Fused {
         let (hidden, inner, double) = (s.hidden, s.intermediate, 2 * s.intermediate);
 
         // the gated unit
-        {
-            let mut gated = Buffer::new(tokens * inner);
-            swiglu(&gate_up, inner, &mut gated);
-            sink.linear(self, dx, hidden, &[(&names.down, 0, hidden)], &gated, inner);
-            let d_gated = &mut gated;
-            self.input_gradient(dx, hidden, 0, &names.down, (tokens, hidden, inner), d_gated, Start::Zero);
-            swiglu_backward(&mut gate_up, inner, d_gated);
-        }
+        let mut gated = Buffer::new(tokens * inner);
+        swiglu(&gate_up, inner, &mut gated);
+        let mut d_gated = Buffer::new(tokens * inner);
+        self.input_gradient(dx, hidden, 0, &names.down, (tokens, hidden, inner), &mut d_gated, Start::Zero);
+        sink.linear(self, Lent(dx), hidden, &[(&names.down, 0, hidden)], Given(gated), inner);
+        swiglu_backward(&mut gate_up, inner, &d_gated);
+        drop(d_gated);
         let mut normed = Buffer::new(tokens * hidden);
         rms_norm(&middle, self.weights.get(&names.post_norm), s.eps, &mut normed);
-        let parts: [(&str, usize, usize); 2] = [(&names.gate, 0, inner), (&names.up, inner, inner)];
-        sink.linear(self, &gate_up, double, &parts, &normed, hidden);
-        let d_normed = &mut normed;
+        let mut d_normed = Buffer::new(tokens * hidden);
         let size = (tokens, inner, hidden);
-        self.input_gradient(&gate_up, double, 0, &names.gate, size, d_normed, Start::Zero);
-        self.input_gradient(&gate_up, double, inner, &names.up, size, d_normed, Start::Add);
-        drop(gate_up);
+        self.input_gradient(&gate_up, double, 0, &names.gate, size, &mut d_normed, Start::Zero);
+        self.input_gradient(&gate_up, double, inner, &names.up, size, &mut d_normed, Start::Add);
+        let parts: [(&str, usize, usize); 2] = [(&names.gate, 0, inner), (&names.up, inner, inner)];
+        sink.linear(self, Given(gate_up), double, &parts, Given(normed), hidden);
         let norm = self.weights.get(&names.post_norm);
         sink.vector(&names.post_norm, hidden, |sums| {
-            rms_norm_backward(&middle, norm, s.eps, d_normed, dx, sums)
+            rms_norm_backward(&middle, norm, s.eps, &d_normed, dx, sums);
         });
         drop(middle);
 
         // attention
-        sink.linear(self, dx, hidden, &[(&names.output[0], 0, hidden)], &attended, s.query);
         if self.weights.has(&names.output[1]) {
             sink.vector(&names.output[1], hidden, |sums| add_columns(dx, hidden, 0, hidden, sums));
         }
@@ -143,7 +141,8 @@ impl Fused {
             Gradient { data: &mut d_keys, stride: s.key_value },
             Gradient { data: &mut d_values, stride: s.key_value },
         );
-        drop((d_attended, attended));
+        drop(d_attended);
+        sink.linear(self, Lent(dx), hidden, &[(&names.output[0], 0, hidden)], Given(attended), s.query);
         for token in 0..tokens {
             let part = token * s.key_value..(token + 1) * s.key_value;
             d_rotated[token * wide + s.query..][..s.key_value].copy_from_slice(&d_keys[part.clone()]);
@@ -164,14 +163,13 @@ impl Fused {
             }
         }
         drop((d_rotated, projected, rotated));
+        let mut normed = Buffer::new(tokens * hidden);
         rms_norm(input, self.weights.get(&names.input_norm), s.eps, &mut normed);
         let parts = [
             (&names.query, 0, s.query),
             (&names.key, s.query, s.key_value),
             (&names.value, wide, s.key_value),
         ];
-        let weights = parts.map(|(name, first, width)| (name[0].as_str(), first, width));
-        sink.linear(self, &d_projected, all, &weights, &normed, hidden);
         for (name, first, width) in parts {
             if self.weights.has(&name[1]) {
                 sink.vector(&name[1], width, |sums| add_columns(&d_projected, all, first, width, sums));
@@ -180,12 +178,14 @@ impl Fused {
         let mut start = Start::Zero;
         for (name, first, width) in parts {
             let size = (tokens, width, hidden);
-            self.input_gradient(&d_projected, all, first, &name[0], size, &mut normed, start);
+            self.input_gradient(&d_projected, all, first, &name[0], size, &mut d_normed, start);
             start = Start::Add;
         }
+        let weights = parts.map(|(name, first, width)| (name[0].as_str(), first, width));
+        sink.linear(self, Given(d_projected), all, &weights, Given(normed), hidden);
         let norm = self.weights.get(&names.input_norm);
         sink.vector(&names.input_norm, hidden, |sums| {
-            rms_norm_backward(input, norm, s.eps, &normed, dx, sums)
+            rms_norm_backward(input, norm, s.eps, &d_normed, dx, sums);
         });
     }
 

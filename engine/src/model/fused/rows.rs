@@ -71,7 +71,33 @@ enum Kept {
     Bf16(Buffer),
 }
 
+/// Numbers that a sink may keep: where the backward needs them no longer, they need not be copied.
+pub(super) enum Operand<'a> {
+    /// To be copied.
+    Lent(&'a [f32]),
+    /// To be taken.
+    Given(Buffer),
+}
+
+impl std::ops::Deref for Operand<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Lent(x) => x,
+            Self::Given(x) => x,
+        }
+    }
+}
+
 impl Kept {
+    /// The first `count` numbers.
+    fn operand(kernel: Kernel, x: Operand<'_>, count: usize) -> Self {
+        match x {
+            Operand::Given(x) if !kernel.path().is_bf16() && x.len() == count => Self::F32(x),
+            x => Self::new(kernel, &x[..count]),
+        }
+    }
+
     fn new(kernel: Kernel, x: &[f32]) -> Self {
         use rayon::prelude::*;
         if !kernel.path().is_bf16() {
@@ -136,35 +162,37 @@ impl Sink<'_> {
     pub(super) fn linear(
         &mut self,
         fused: &Fused,
-        dy: &[f32],
+        dy: Operand<'_>,
         stride: usize,
         parts: &[(&str, usize, usize)],
-        x: &[f32],
+        x: Operand<'_>,
         inputs: usize,
     ) {
         match self {
             Self::Sum(grads) => {
                 for (name, first, outputs) in parts {
-                    fused.weight_gradient(dy, stride, *first, *outputs, x, inputs, grads.get_mut(name));
+                    fused.weight_gradient(&dy, stride, *first, *outputs, &x, inputs, grads.get_mut(name));
                 }
             }
             Self::Rows(rows) => {
                 let begun = Instant::now();
-                let gram = Gram::new(fused.kernel, &rows.lengths, Columns::all(x, inputs));
+                let gram = Gram::new(fused.kernel, &rows.lengths, Columns::all(&x, inputs));
                 for (name, first, width) in parts {
                     let norms = rows
                         .squared
                         .entry((*name).to_owned())
                         .or_insert_with(|| vec![0.0; rows.lengths.len()]);
-                    gram.add_norms(Columns { data: dy, stride, first: *first, width: *width }, norms);
+                    gram.add_norms(Columns { data: &dy, stride, first: *first, width: *width }, norms);
                 }
                 rows.seconds += begun.elapsed().as_secs_f64();
+                drop(gram);
                 if rows.keep {
                     let own =
                         |(name, first, width): &(&str, usize, usize)| ((*name).to_owned(), *first, *width);
+                    let tokens = rows.lengths.iter().sum::<usize>();
                     rows.sites.push(Site {
-                        x: Kept::new(fused.kernel, x),
-                        dy: Kept::new(fused.kernel, &dy[..rows.lengths.iter().sum::<usize>() * stride]),
+                        x: Kept::operand(fused.kernel, x, tokens * inputs),
+                        dy: Kept::operand(fused.kernel, dy, tokens * stride),
                         lengths: rows.lengths.clone(),
                         inputs,
                         stride,
@@ -321,8 +349,9 @@ impl RowGrads {
         }
         for site in &self.sites {
             let tokens = weighted(&site.lengths, factors);
-            let (x, dy) =
-                (taken(&site.x, site.inputs, &tokens, false), taken(&site.dy, site.stride, &tokens, true));
+            // inputs are the narrower ones: they take the factors
+            let x = taken(&site.x, site.inputs, &tokens, true);
+            let dy = taken(&site.dy, site.stride, &tokens, false);
             for (name, first, outputs) in &site.parts {
                 let (size, left) =
                     ((*outputs, site.inputs, tokens.len()), View::rows(&dy[*first..], site.stride).t());
@@ -332,9 +361,9 @@ impl RowGrads {
         }
         if let HeadSite { name, hidden: Some(hidden), width, lengths, parts } = &self.head {
             let tokens = weighted(lengths, factors);
-            let x = taken(hidden, *width, &tokens, false);
+            let x = taken(hidden, *width, &tokens, true);
             for (first, count, e) in parts {
-                let e = taken(e, *count, &tokens, true);
+                let e = taken(e, *count, &tokens, false);
                 let grad = &mut grads.get_mut(name)[first * width..(first + count) * width];
                 let (size, left) = ((*count, *width, tokens.len()), View::rows(&e, *count).t());
                 product(kernel, size, left, View::rows(&x, *width), grad, *width, Start::Add);

@@ -38,6 +38,12 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "epochs": examples as f64 / plan.tasks.len().max(1) as f64,
         });
     }
+    if let Some(preference) = &plan.recipe.preference {
+        value["preference"] = json!({
+            "updates": preference.steps,
+            "pairs_per_update_and_branch": preference.pairs_per_step,
+        });
+    }
     if let Some(rl) = &plan.recipe.rl {
         let rollouts = rl.prompts_per_step.get() * rl.group_size.get();
         let config = Plan::trainer(rl);
@@ -124,6 +130,14 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             "          prompts are seen {:.2} times; at most {} tokens are sampled a step",
             (rl.steps.get() * prompts) as f64 / plan.tasks.len().max(1) as f64,
             count(prompts * group * rl.sampling.max_tokens)
+        )?;
+    }
+    if let Some(preference) = &plan.recipe.preference {
+        writeln!(
+            out,
+            "pairs     {} updates × at most {} pairs with a trace and as many with an empty one",
+            preference.steps.get(),
+            preference.pairs_per_step.get()
         )?;
     }
     let memory = plan.memory();

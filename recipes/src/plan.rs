@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use data::{Body, Dataset, Prompt, Seed, Split};
 use engine::Tensors;
+use engine::mixture::Alpha;
 use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
 use engine::objective::LossConfig;
 use engine::supervised::Example;
@@ -241,6 +242,15 @@ impl Plan {
             let numbers = rows * longest * 2 * c.num_hidden_layers * c.key_value_size();
             parts.push(("keys and values while sampling", if bf16 { 2 * numbers } else { 4 * numbers }));
             micro_batch = micro_batch.max(rl.micro_batch_tokens.get());
+        }
+        if let Some(preference) = &self.recipe.preference {
+            micro_batch = micro_batch.max(preference.micro_batch_tokens.get());
+            if !matches!(preference.mixture.alpha, Alpha::Fixed(_)) {
+                parts.push(("gradients of both branches and of a chunk", 3 * weights));
+            }
+        }
+        if self.recipe.rl.as_ref().is_some_and(|rl| rl.mixture.is_some()) {
+            parts.push(("gradients of both branches", 2 * weights));
         }
         parts.push(("activations of a micro-batch", activations(micro_batch)));
         parts.push(("a part of the logits", 4 * micro_batch * c.vocab_size.min(4096)));

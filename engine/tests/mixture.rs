@@ -125,6 +125,28 @@ fn the_gradient_of_a_pair_is_that_of_the_published_weights() {
 }
 
 #[test]
+fn a_mixture_of_pairs_costs_what_the_worked_example_says() {
+    use candle_core::{Device, Tensor};
+    let one = |x: f32| Tensor::new(&[x], &Device::Cpu).expect("tensor");
+    let loss = |chosen: f32, rejected: f32| {
+        let pairs = engine::objective::preference::Pairs {
+            chosen: &one(chosen),
+            rejected: &one(rejected),
+            reference_chosen: &one(0.0),
+            reference_rejected: &one(0.0),
+            chosen_tokens: &one(1.0),
+            rejected_tokens: &one(1.0),
+        };
+        let losses = PreferenceLoss::default().losses(&pairs).expect("loss");
+        f64::from(losses.to_vec1::<f32>().expect("one")[0])
+    };
+    let (thinking, empty) = (loss(4.0, -1.0), loss(1.0, -0.5));
+    near_number("with a trace", thinking, 0.474_077, 1e-6);
+    near_number("with an empty one", empty, 0.620_957, 1e-6);
+    near_number("mixed", 0.5 * thinking + 0.5 * empty, 0.547_517, 1e-6);
+}
+
+#[test]
 fn simpo_asks_for_a_margin_without_a_reference() {
     use candle_core::{Device, Tensor};
     let one = |x: f32| Tensor::new(&[x], &Device::Cpu).expect("tensor");

@@ -187,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn the_bandits_optimum_on_and_off_policy_is_that_of_its_moments() {
+        // θ = (0.5, 0, −0.5), r = (1, 0, 0.3); drawn from π, and from μ = (0.3, 0.4, 0.3) with ρ = π/μ
+        let exp = [0.5f64, 0.0, -0.5].map(f64::exp);
+        let total: f64 = exp.iter().sum();
+        let p = exp.map(|e| e / total);
+        let squares: f64 = p.iter().map(|p| p * p).sum();
+        let norms = p.map(|p| 1.0 - 2.0 * p + squares);
+        for (drawn, wanted) in [(p, 0.399_355), ([0.3, 0.4, 0.3], 0.572_680)] {
+            // a group in which every action has its share: the weights are μ ρ² ‖S‖²
+            let weights: Vec<f64> = (0..3).map(|a| drawn[a] * (p[a] / drawn[a]).powi(2) * norms[a]).collect();
+            let group = Group { rewards: &[1.0, 0.0, 0.3], weights: &weights, ..Group::default() };
+            close(&own().baselines(&group)[..1], &[wanted]);
+        }
+    }
+
+    #[test]
     fn a_prior_counts_as_so_many_rollouts() {
         let shrunk = Optimal { shrink: 4.0, ..own() };
         // (6 + 4 · 2.5 · 0.2) / (10 + 10)

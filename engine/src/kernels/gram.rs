@@ -253,6 +253,34 @@ mod tests {
     }
 
     #[test]
+    fn the_head_of_a_worked_example_has_its_norm() {
+        // two tokens of three, W = ((1, 0), (0, 1), (0, 0)), h = (1, 0) and (1, 1), y = 0 and 2
+        let hidden = [[1.0f64, 0.0], [1.0, 1.0]];
+        let gradient = |temperature: f64| {
+            let mut e = Vec::new();
+            for (h, y) in hidden.iter().zip([0, 2]) {
+                let z = [h[0] / temperature, h[1] / temperature, 0.0].map(f64::exp);
+                let total: f64 = z.iter().sum();
+                e.extend((0..3).map(|v| ((f64::from(u8::from(v == y)) - z[v] / total) / temperature) as f32));
+            }
+            e
+        };
+        let x: Vec<f32> = hidden.iter().flatten().map(|h| *h as f32).collect();
+        let norm = |e: &[f32], lengths: &[usize]| -> f64 {
+            let gram = Gram::new(Kernel::f32().expect("a path"), lengths, Columns::all(&x, 2));
+            let mut norms = vec![0.0; lengths.len()];
+            gram.add_norms(Columns::all(e, 3), &mut norms);
+            norms.iter().sum()
+        };
+        let e = gradient(1.0);
+        assert!((norm(&e, &[2]) - 1.872_712).abs() < 1e-5, "exact");
+        assert!((norm(&e, &[1, 1]) - 2.409_753).abs() < 1e-5, "the diagonal alone");
+        assert!((norm(&gradient(2.0), &[2]) - 0.396_516).abs() < 1e-5, "at temperature 2");
+        let proxy: f32 = e.iter().map(|e| e * e).sum();
+        assert!((proxy - 1.339_634).abs() < 1e-5, "in terms of logits");
+    }
+
+    #[test]
     fn a_norm_depends_on_its_own_row_alone() {
         let (x, dy) = (numbers(200 * 16, 3), numbers(200 * 8, 4));
         let norms = |lengths: &[usize], first: usize| {

@@ -74,15 +74,19 @@ pub(super) fn measure(policy: &mut Policy, args: &BenchArgs) -> Result<Vec<Line>
             if let Some((updates, state)) = moments.take() {
                 trainer.restore(updates, state, Default::default())?;
             }
-            engine::kernels::trim();
-            forget_peak_memory();
+            // the first round shows the memory of each way, the others take their time with pages that are there already
+            if step == 0 {
+                engine::kernels::trim();
+                forget_peak_memory();
+            }
             let begun = Instant::now();
             let batch = trainer.batch(policy, &scored, &BTreeMap::new())?;
             let update = engine::kernels::awake(|| trainer.step(policy, &batch))?;
-            if step > 0 {
+            if step == 0 {
+                memory[way] = peak_memory();
+            } else {
                 times[way].push(begun.elapsed().as_secs_f64());
                 measuring[way].push(update.seconds_ledger);
-                memory[way] = peak_memory();
             }
             moments = Some((trainer.optimizer().updates(), trainer.optimizer().state()?));
             let empty = engine::Tensors::new();

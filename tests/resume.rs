@@ -83,6 +83,19 @@ fn a_folder_that_holds_no_run_cannot_be_resumed() {
 }
 
 #[test]
+fn a_run_that_was_killed_before_its_first_checkpoint_begins_anew_without_old_lines() {
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = ["--set", "rl.steps=2", "--set", "eval.prompts=5"];
+    succeed(folder.path(), &[&["train", "tiny", "--out", "run"], &settings[..]].concat());
+    let run = folder.path().join("run");
+    let whole = metrics(&run);
+    std::fs::remove_dir_all(run.join("checkpoints")).expect("removed");
+    std::fs::create_dir(run.join("checkpoints")).expect("made");
+    succeed(folder.path(), &["train", "--resume", "run"]);
+    assert_eq!(metrics(&run), whole);
+}
+
+#[test]
 fn a_run_that_goes_on_in_other_arithmetic_says_so() {
     let folder = tempfile::tempdir().expect("folder");
     let settings = ["--set", "rl.steps=2", "--set", "save.every=1", "--set", "eval.prompts=5"];

@@ -201,10 +201,8 @@ fn gradient_of(
         let sequences = [&pair.chosen, &pair.rejected]
             .map(|completion| Sequence { prompt: &pair.prompt_tokens, completion });
         let lengths = [pair.chosen.len() as f32, pair.rejected.len() as f32];
-        let mut sums = [0f32; 2];
         let budget =
             config.micro_batch_tokens.max(2 * sequences.iter().map(Sequence::length).max().unwrap_or(1));
-        let cell = std::sync::Mutex::new(&mut sums);
         let result = gradient::gradients_into(
             policy,
             &sequences,
@@ -227,15 +225,15 @@ fn gradient_of(
                     chosen_tokens: &number(lengths[0])?,
                     rejected_tokens: &number(lengths[1])?,
                 })?;
-                let values = [chosen.to_vec1::<f32>()?[0], rejected.to_vec1::<f32>()?[0]];
-                if let Ok(mut sums) = cell.lock() {
-                    **sums = values;
-                }
                 Ok(Loss::plain((losses.sum_all()? * weight)?))
             },
             grads,
         )?;
-        let margin = f64::from((sums[0] - pair.reference[0]) - (sums[1] - pair.reference[1]));
+        let gain = |place: usize| {
+            let sum: f64 = result.stats.log_probs[place].iter().map(|x| f64::from(*x)).sum();
+            sum - f64::from(pair.reference[place])
+        };
+        let margin = gain(0) - gain(1);
         seen.loss += result.loss / weight;
         seen.right += f64::from(u8::from(margin > 0.0));
         seen.margin += margin;

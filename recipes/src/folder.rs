@@ -103,8 +103,9 @@ impl RunFolder {
             .with_context(|| format!("could not write to `{}`", self.path.join("metrics.jsonl").display()))
     }
 
-    /// Drops the lines of steps after `progress`, which a run that was killed may have written.
-    pub(crate) fn trim_metrics(&mut self, progress: Progress) -> Result<()> {
+    /// Drops the lines of steps after `progress`, which a run that was killed may have written; all of them without a
+    /// checkpoint to go on from.
+    pub(crate) fn trim_metrics(&mut self, progress: Option<Progress>) -> Result<()> {
         let file = self.path.join("metrics.jsonl");
         let lines = BufReader::new(
             File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?,
@@ -114,7 +115,7 @@ impl RunFolder {
         let mut kept = String::new();
         for line in lines {
             // a line cut short by the kill is of a later step than any checkpoint
-            if serde_json::from_str::<Progress>(&line).is_ok_and(|at| at <= progress) {
+            if serde_json::from_str::<Progress>(&line).is_ok_and(|at| Some(at) <= progress) {
                 kept.push_str(&line);
                 kept.push('\n');
             }

@@ -69,7 +69,7 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
             plan.choice.numerics()
         ));
     }
-    folder.trim_metrics(at)?;
+    folder.trim_metrics(saved.is_some().then_some(at))?;
     write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
     write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
     let mut outcome = Outcome { before: first_accuracy(out), after: None };

@@ -38,6 +38,10 @@ pub enum EngineError {
         value: f32,
     },
 
+    /// Weights in Adam's metric were asked for where its moments do not lie in one line.
+    #[error("baseline weights `full_adam` need the CPU's own kernels and AdamW; here use `full`")]
+    NoMetric,
+
     /// Saved optimizer state does not fit the policy.
     #[error("saved state `{name}` {problem}")]
     State {

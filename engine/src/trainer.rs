@@ -29,7 +29,7 @@ use crate::optimizer::Optimizer;
 use crate::schedule::Schedule;
 use crate::stats::{Noise, rank_correlation};
 use crate::transform::OptimizerConfig;
-use crate::{Result, Tensors};
+use crate::{EngineError, Result, Tensors};
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
@@ -280,10 +280,8 @@ impl Trainer {
             for row in &rows {
                 let (grads, _) =
                     gradient::row_gradient(policy, &batch.rows[*row].sequence(), self.config.temperature)?;
-                weights.full[*row] = match self.optimizer.preconditioned_norm(&grads)? {
-                    Some(norm) => norm,
-                    None => grads.global_norm()?.0.powi(2),
-                };
+                weights.full[*row] =
+                    self.optimizer.preconditioned_norm(&grads)?.ok_or(EngineError::NoMetric)?;
             }
         }
         if open {

@@ -730,6 +730,11 @@ impl Recipe {
                     schedule.learning_rate
                 ));
             }
+            if schedule.snr.is_some() && stage != "rl" {
+                return refuse(format!(
+                    "[{stage}.schedule] has snr, but signal and noise are measured in the [rl] stage only"
+                ));
+            }
             if !(0.0..=1.0).contains(&schedule.floor) {
                 return refuse(format!("[{stage}.schedule] floor is {}; wanted 0 to 1", schedule.floor));
             }
@@ -842,6 +847,7 @@ mod tests {
             ("seed.x=1", "`seed` is a value, not a table"),
             ("rl.sampling.temperature=0", "alike"),
             ("rl.mini_batches=1000", "a group stays whole"),
+            ("sft={steps=1,batch_size=1,schedule={snr={}}}", "in the [rl] stage only"),
         ] {
             let error = Recipe::load("tiny", &[set.to_owned()]).expect_err(set).to_string();
             assert!(error.contains(wanted), "{set}: {error}");

@@ -7,6 +7,7 @@
 //! rollout of least or largest reward goes into one of them only. Else the norms are taken in a pass of their own.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Tally, Trainer, prepare};
 use crate::Result;
@@ -140,6 +141,14 @@ impl Trainer {
     ) -> Result<()> {
         let longest = rows.iter().map(|row| batch.rows[*row].sequence().length()).max().unwrap_or(0);
         if !self.config.baseline.build().is_constant() || longest > fits {
+            static WARNED: AtomicBool = AtomicBool::new(false);
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    fits,
+                    "a group has more tokens than the ledger's room holds, so its rollouts are weighed in a pass of their own, \
+                     which costs about as much again; raise rl.ledger.room, or take mode = \"own\""
+                );
+            }
             return self.add_twice(policy, batch, number, rows, weights, grads, tally);
         }
         let rewards: Vec<f32> = rows.iter().map(|row| batch.rows[*row].reward.unwrap_or(0.0)).collect();

@@ -12,7 +12,7 @@ use super::pack::View;
 use super::product::{Start, product};
 
 /// Floating-point operations a second on all threads of the pool, a multiply-add counted twice, over about `seconds`.
-/// With AVX-512 and AMX nothing but registers is involved; other paths multiply matrices that lie in the first cache.
+/// Nothing but registers is involved, except on the portable path, which multiplies matrices that lie in the first cache.
 pub fn peak_flops(kernel: Kernel, seconds: f64) -> f64 {
     let begun = Instant::now();
     let per_thread = rayon::broadcast(|_| {
@@ -28,8 +28,10 @@ pub fn peak_flops(kernel: Kernel, seconds: f64) -> f64 {
 /// Some operations; says how many.
 fn burst(kernel: Kernel) -> f64 {
     const ROUNDS: usize = 20_000;
-    // SAFETY: of all three: holding a kernel proves that the machine has its instructions.
+    // SAFETY: of all four: holding a kernel proves that the machine has its instructions.
     match kernel.path() {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => unsafe { super::avx2::peak(ROUNDS) },
         #[cfg(target_arch = "x86_64")]
         Path::Avx512 => unsafe { super::avx512::peak_f32(ROUNDS) },
         #[cfg(target_arch = "x86_64")]

@@ -278,7 +278,12 @@ impl Block<'_> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: holding a kernel of this path proves the leave to use the unit.
         let _tiles = (self.kernel.path() == Path::Amx).then(|| unsafe { super::amx::Configured::new() });
-        let inner = if self.kernel.path() == Path::Amx { 2 * INNER } else { INNER };
+        let inner = match self.kernel.path() {
+            Path::Amx => 2 * INNER,
+            // such processors often have no more than 32 KiB
+            Path::Portable | Path::Avx2 => INNER / 2,
+            _ => INNER,
+        };
         for panel in panels {
             let columns = PANEL.min(self.width - panel * PANEL);
             for group in (0..self.groups).step_by(inner) {

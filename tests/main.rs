@@ -2,8 +2,11 @@
 
 mod cli;
 mod conformance;
+#[path = "../rollout/tests/fake/mod.rs"]
+mod fake;
 mod learns;
 mod resume;
+mod servers;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -58,6 +58,53 @@ fn a_killed_run_resumes_to_the_same_metrics_weights_and_state_bit_for_bit() {
 }
 
 #[test]
+fn a_run_that_samples_ahead_resumes_to_the_same_as_well() {
+    let folder = tempfile::tempdir().expect("folder");
+    for overlap in [1, 2] {
+        let arguments = |out: &str, steps: &str| {
+            let overlap = format!("rl.overlap={overlap}");
+            let sets = [
+                "rl.prompts_per_step=6",
+                "rl.group_size=4",
+                "eval.prompts=9",
+                "save.every=3",
+                "save.keep=9",
+                steps,
+                &overlap,
+            ];
+            let mut all = vec!["train".to_owned(), "tiny".into(), "--out".into(), out.into()];
+            sets.iter().for_each(|set| all.extend(["--set".into(), (*set).to_owned()]));
+            all
+        };
+        let (whole, cut) = (format!("whole-{overlap}"), format!("cut-{overlap}"));
+        let run = |arguments: &[String]| {
+            succeed(folder.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        run(&arguments(&whole, "rl.steps=11"));
+        run(&arguments(&cut, "rl.steps=11"));
+        let (whole, cut) = (folder.path().join(whole), folder.path().join(cut));
+        assert_eq!(metrics(&whole), metrics(&cut), "whatever the clocks say");
+        // as a kill between step 6 and step 9 leaves it
+        for later in ["step-000009", "step-000011"] {
+            std::fs::remove_dir_all(cut.join("checkpoints").join(later)).expect("removed");
+        }
+        std::fs::write(cut.join("checkpoints/latest"), "step-000006").expect("written");
+        succeed(folder.path(), &["train", "--resume", &format!("cut-{overlap}")]);
+        assert_eq!(metrics(&whole), metrics(&cut));
+        let weights = "checkpoints/step-000011/trainer.safetensors";
+        assert!(bytes(&whole.join(weights)) == bytes(&cut.join(weights)));
+
+        for line in metrics(&whole).iter().filter(|line| line["step"] != 0) {
+            let step = line["step"].as_u64().expect("step") - 1;
+            assert_eq!(line["staleness"], step.min(overlap) as f64, "step {step}");
+            let kl = line["mismatch_kl"].as_f64().expect("mismatch_kl");
+            assert!(if step == 0 { kl == 0.0 } else { kl > 0.0 }, "step {step}: {kl}");
+            assert!(line["correction_max"].as_f64().expect("correction") > 0.0);
+        }
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let folder = tempfile::tempdir().expect("folder");
     for threads in ["1", "2"] {

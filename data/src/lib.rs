@@ -18,6 +18,6 @@ pub use dataset::Dataset;
 pub use error::DataError;
 pub use jsonl::{Columns, Layout};
 pub use prompt::{Body, Message, Prompt};
-pub use rollout::{PolicyVersion, Rollout, Score, ScoredRollout, StopReason};
+pub use rollout::{Alternative, PolicyVersion, Rollout, Score, ScoredRollout, StopReason};
 pub use seed::{PromptSeed, Seed, StepSeed, TokenSeed};
 pub use template::PromptTemplate;

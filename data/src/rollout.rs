@@ -2,6 +2,7 @@
 //!
 //! Before: the sampler drew it from a policy. After: a reward scores it, then the engine trains on it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -44,9 +45,38 @@ pub struct Rollout {
     pub policy: PolicyVersion,
     /// Place within its group, from 0.
     pub place: usize,
+    /// Runs of `tokens` that were put there and not drawn, such as the end of a thinking block whose budget was spent.
+    /// Their log-prob is 0, and nothing is learnt from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<Range<usize>>,
+    /// Entropy in nats of the distribution that each token was drawn from, if it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entropy: Vec<f32>,
+    /// For each token the likeliest of the distribution that it was drawn from, likeliest first, if asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top_log_probs: Vec<Vec<Alternative>>,
+}
+
+/// A token that might have been drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its id.
+    pub token: u32,
+    /// ln of its probability, in nats.
+    pub log_prob: f32,
 }
 
 impl Rollout {
+    /// Tokens that were put there and not drawn.
+    pub fn forced_tokens(&self) -> usize {
+        self.forced.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    /// Whether a token was put there and not drawn.
+    pub fn is_forced(&self, token: usize) -> bool {
+        self.forced.iter().any(|run| run.contains(&token))
+    }
+
     /// Whether the budget ran out before the policy ended by itself.
     pub fn truncated(&self) -> bool {
         self.stop == StopReason::Length

@@ -72,12 +72,28 @@ pub struct Row {
     pub tokens: Vec<u32>,
     /// ln π(token) as the sampler recorded it, nats, one a token.
     pub sampled_log_probs: Vec<f32>,
+    /// Runs of tokens that were put there and not drawn: they do not train.
+    pub forced: Vec<Range<usize>>,
     /// What it earned, any penalty included; `None` if that is not known.
     pub reward: Option<f32>,
     /// Whether its tokens train: it has a reward and a token, and is not masked.
     pub trains: bool,
     /// Reward minus baseline, scaled, one a token; empty as long as nothing was decided.
     pub advantages: Vec<f32>,
+}
+
+impl Row {
+    /// 1 where a token was drawn, 0 where it was put there.
+    pub fn mask(&self) -> Vec<f32> {
+        let mut mask = vec![1.0; self.tokens.len()];
+        self.forced.iter().for_each(|run| mask[run.clone()].fill(0.0));
+        mask
+    }
+
+    /// Tokens that were drawn.
+    pub fn drawn(&self) -> usize {
+        self.tokens.len() - self.forced.iter().map(ExactSizeIterator::len).sum::<usize>()
+    }
 }
 
 /// The rollouts of one prompt.
@@ -149,8 +165,9 @@ impl Batch {
                     prompt_tokens: rollout.prompt_tokens.clone(),
                     tokens: rollout.tokens.clone(),
                     sampled_log_probs: rollout.log_probs.clone(),
+                    forced: rollout.forced.clone(),
                     reward,
-                    trains: reward.is_some() && !masked && !rollout.tokens.is_empty(),
+                    trains: reward.is_some() && !masked && rollout.forced_tokens() < rollout.tokens.len(),
                     advantages: Vec::new(),
                 });
             }
@@ -254,6 +271,9 @@ mod tests {
             stop,
             policy: PolicyVersion(0),
             place: 0,
+            forced: vec![],
+            entropy: vec![],
+            top_log_probs: vec![],
         };
         ScoredRollout { rollout, score: Score { reward, parts: vec![] } }
     }

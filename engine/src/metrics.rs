@@ -116,11 +116,23 @@ pub struct Metrics {
     /// Unbiased estimate of the squared distance between the two expected gradients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch_distance: Option<f64>,
+    /// Updates that the policy has seen since it sampled the rollouts, mean over rollouts; absent where they take turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<f64>,
+    /// Share of the sampler's slots that were busy while rollouts waited for one; absent if none had to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot_use: Option<f64>,
+    /// Share of guessed tokens that were right, where tokens are guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guesses_accepted: Option<f64>,
     /// Accuracy on held-out prompts, at the steps that measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_accuracy: Option<f64>,
     /// Seconds spent sampling.
     pub seconds_sample: f64,
+    /// Seconds that training waited for rollouts, where they are sampled ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_wait: Option<f64>,
     /// Seconds spent scoring.
     pub seconds_score: f64,
     /// Seconds spent training.
@@ -206,8 +218,12 @@ impl Metrics {
             variance_empty: None,
             variance_mixed: None,
             branch_distance: None,
+            staleness: None,
+            slot_use: None,
+            guesses_accepted: None,
             eval_accuracy: None,
             seconds_sample: timing.sample,
+            seconds_wait: None,
             seconds_score: timing.score,
             seconds_update: timing.update,
             seconds_ledger: update.seconds_ledger,

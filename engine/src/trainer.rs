@@ -503,7 +503,7 @@ impl Trainer {
     /// What a token of every row counts for in the mean over some groups; 0 in others.
     fn row_weights(&self, batch: &Batch, groups: &Range<usize>) -> Vec<f32> {
         let range = batch.rows_of(groups);
-        let length = |row: &Row| if row.trains { row.tokens.len() } else { 0 };
+        let length = |row: &Row| if row.trains { row.drawn() } else { 0 };
         let lengths: Vec<usize> = batch.rows[range.clone()].iter().map(length).collect();
         let mut weights = vec![0f32; batch.rows.len()];
         weights[range].copy_from_slice(&self.config.loss.aggregate.weights(&lengths));
@@ -551,7 +551,7 @@ impl Trainer {
         let loss = &self.config.loss;
         let row = |place: usize| &batch.rows[rows[place]];
         let sequences: Vec<Sequence<'_>> = (0..rows.len()).map(|place| row(place).sequence()).collect();
-        let ones: Vec<Vec<f32>> = (0..rows.len()).map(|place| vec![1.0; row(place).tokens.len()]).collect();
+        let ones: Vec<Vec<f32>> = (0..rows.len()).map(|place| row(place).mask()).collect();
         prepare(policy, grads);
         let result = gradient::gradients_into(
             policy,
@@ -617,11 +617,14 @@ impl Tally {
     /// hence `fresh`, the sampler's log-probs are compared.
     fn take<'a>(&mut self, stats: &TokenStats, rows: impl Iterator<Item = &'a Row>, fresh: bool) {
         for ((row, log_probs), entropy) in rows.zip(&stats.log_probs).zip(&stats.entropy) {
-            self.tokens += row.tokens.len() as f64;
+            self.tokens += row.drawn() as f64;
             self.update.trained_tokens += row.prompt_tokens.len() + row.tokens.len();
-            self.update.entropy += entropy.iter().map(|e| f64::from(*e)).sum::<f64>();
+            let drawn = row.mask();
+            self.update.entropy +=
+                entropy.iter().zip(&drawn).map(|(e, drawn)| f64::from(e * drawn)).sum::<f64>();
             if fresh {
-                for (sampled, trained) in row.sampled_log_probs.iter().zip(log_probs) {
+                let both = row.sampled_log_probs.iter().zip(log_probs).zip(&drawn);
+                for ((sampled, trained), _) in both.filter(|(_, drawn)| **drawn != 0.0) {
                     let d = f64::from(*trained) - f64::from(*sampled);
                     self.update.mismatch_max = self.update.mismatch_max.max(d.abs());
                     self.mismatch.0 += d.exp() - 1.0 - d;

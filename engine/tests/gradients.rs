@@ -153,6 +153,7 @@ fn rows(batch: &Completions, advantages: &[f32]) -> Batch {
             prompt_tokens: Arc::from(prompt.as_slice()),
             tokens: tokens.clone(),
             sampled_log_probs: old.clone(),
+            forced: vec![],
             reward: None,
             trains: true,
             advantages: vec![*advantage; tokens.len()],
@@ -188,6 +189,42 @@ fn rows_without_advantage_contribute_exactly_nothing() {
         let empty = weighted(&f.policy, &completions.sequences(), &[0.0; 8], 30);
         assert!(empty.grads.is_empty(), "nothing to sum, not even zeros");
         assert_eq!(empty.loss, 0.0);
+    }
+}
+
+#[test]
+fn nothing_is_learnt_from_tokens_that_were_put_there() {
+    let f = Fixture::load("qwen3-tiny");
+    let completions = f.completions();
+    // the end of every completion forced, against the same completions without it
+    let mut forced = rows(&completions, &ADVANTAGES);
+    let mut cut = forced.clone();
+    for (with, without) in forced.rows.iter_mut().zip(&mut cut.rows) {
+        let length = with.tokens.len();
+        let keep = (length / 2).max(1);
+        with.forced = std::iter::once(keep..length).filter(|run| !run.is_empty()).collect();
+        // whatever a sampler has recorded there
+        with.sampled_log_probs[keep..].fill(0.0);
+        without.tokens.truncate(keep);
+        without.sampled_log_probs.truncate(keep);
+        without.advantages.truncate(keep);
+        assert_eq!((with.drawn(), with.mask().iter().sum::<f32>()), (keep, keep as f32));
+    }
+    for aggregate in [Aggregate::TokenMean, Aggregate::SequenceMean, Aggregate::Constant { tokens: 9 }] {
+        let mut config = config(Grpo::default());
+        config.loss.aggregate = aggregate;
+        let run = |batch: &Batch| {
+            let mut policy = f.policy.copy().expect("copy");
+            let mut trainer = Trainer::new(config.clone(), &policy).expect("trainer");
+            let update = trainer.step(&mut policy, batch).expect("step");
+            (policy.tensors().expect("tensors"), update)
+        };
+        let ((with, a), (without, b)) = (run(&forced), run(&cut));
+        for (name, wanted) in &without {
+            near_tensor(&format!("{aggregate:?} {name}"), &with[name], wanted, 1e-4);
+        }
+        assert!((a.loss - b.loss).abs() < 1e-6 && (a.entropy - b.entropy).abs() < 1e-6, "{a:?} {b:?}");
+        assert_eq!(a.mismatch_max, b.mismatch_max, "what was not drawn is not compared");
     }
 }
 
@@ -233,6 +270,9 @@ fn equal_rewards_leave_every_weight_as_it_was() {
                 stop: StopReason::Token,
                 policy: PolicyVersion(0),
                 place: row % 4,
+                forced: vec![],
+                entropy: vec![],
+                top_log_probs: vec![],
             },
             score: Score { reward: Some(0.1), parts: vec![] },
         })

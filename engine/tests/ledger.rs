@@ -157,6 +157,9 @@ fn scored(batch: &Completions, rewards: &[f32]) -> Vec<ScoredRollout> {
             stop: StopReason::Token,
             policy: PolicyVersion(0),
             place: row % 4,
+            forced: vec![],
+            entropy: vec![],
+            top_log_probs: vec![],
         },
         score: Score { reward: Some(rewards[row]), parts: vec![] },
     };

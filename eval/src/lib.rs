@@ -9,7 +9,8 @@ pub use interval::{Interval, wilson};
 
 use data::{ScoredRollout, Seed};
 use rewards::Rewards;
-use rollout::{RolloutError, Sampler, Task};
+use rollout::RolloutError;
+use rollout::backend::{Backend, Job};
 use serde::{Deserialize, Serialize};
 
 /// A share of right answers.
@@ -54,18 +55,19 @@ impl Accuracy {
     }
 }
 
-/// Samples one rollout for each task and counts right answers. The draws are those of step 0 of the seed's `eval`
+/// Samples one rollout for each task of the job and counts right answers. The draws are those of step 0 of the seed's `eval`
 /// stream at every call, so that two policies meet the same luck.
 ///
 /// # Errors
 /// If sampling fails.
 pub fn accuracy(
-    sampler: &Sampler<'_>,
-    tasks: &[Task],
+    backend: &dyn Backend,
+    job: &Job<'_>,
     rewards: &Rewards,
     deciding: &str,
     seed: Seed,
 ) -> Result<Accuracy, RolloutError> {
-    let rollouts = sampler.sample(tasks, 1, seed.named("eval").at(0), &mut |_, _| ())?;
-    Ok(Accuracy::of(&rewards.score(rollouts), deciding))
+    let job = Job { group_size: 1, seed: seed.named("eval").at(0), ..*job };
+    let sampled = backend.sample(&job, &mut |_| ())?;
+    Ok(Accuracy::of(&rewards.score(sampled.rollouts), deciding))
 }

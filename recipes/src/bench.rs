@@ -4,10 +4,12 @@
 //! machines differ and drift.
 
 mod ledger;
+mod rollout;
 
 use std::io::Write;
 use std::time::Instant;
 
+use ::rollout::{Before, Sampling, draw};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use engine::Tensors;
@@ -19,7 +21,6 @@ use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
 use rayon::prelude::*;
-use rollout::{Sampling, draw};
 use serde_json::{Value, json};
 
 use crate::cli::{BenchArgs, BenchPart, Usage};
@@ -53,7 +54,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
         let rows = pool.install(|| products(&machine, args.seconds));
         report.products(&machine, &rows)?;
     }
-    if wants(BenchPart::Train) || wants(BenchPart::Decode) || args.parts.contains(&BenchPart::Ledger) {
+    if args.parts.is_empty() || args.parts.iter().any(|part| *part != BenchPart::Products) {
         for shape in &args.shape {
             for path in &machine.paths {
                 let kernel = path.kernel;
@@ -70,6 +71,12 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
                             let step = pool.install(|| decode(&policy, *rows, *context, args))?;
                             report.decode(shape, &policy, path, &machine, *rows, *context, step)?;
                         }
+                    }
+                }
+                if args.parts.contains(&BenchPart::Rollout) {
+                    for rows in &args.rows {
+                        let line = pool.install(|| rollout::measure(&policy, *rows, args))?;
+                        report.rollout(shape, path, *rows, &line)?;
                     }
                 }
                 if args.parts.contains(&BenchPart::Ledger) {
@@ -271,10 +278,21 @@ fn train(policy: &mut Policy, args: &BenchArgs) -> Result<f64> {
 fn decode(policy: &Policy, rows: usize, context: usize, args: &BenchArgs) -> Result<f64> {
     let vocab = policy.config().vocab_size;
     let prompt: Vec<u32> = (0..context as u32).map(|i| i * 7919 % vocab as u32).collect();
-    let mut first = KvRow::new(policy, context + args.tokens + 1)?;
-    policy.extend(&mut [(&mut first, &prompt)])?;
-    let mut caches = (1..rows).map(|_| first.fork()).collect::<candle_core::Result<Vec<_>>>()?;
-    caches.push(first);
+    let mut caches = Vec::new();
+    if args.shared {
+        let mut first = KvRow::to_share(policy, context)?;
+        policy.extend(&mut [(&mut first, &prompt)])?;
+        let prefix = first.share();
+        for _ in 0..rows {
+            caches.push(KvRow::behind(&prefix, context + args.tokens + 1)?);
+        }
+    } else {
+        for _ in 0..rows {
+            let mut row = KvRow::new(policy, context + args.tokens + 1)?;
+            policy.extend(&mut [(&mut row, &prompt)])?;
+            caches.push(row);
+        }
+    }
     let mut next: Vec<[u32; 1]> = (0..rows as u32).map(|row| [row % vocab as u32]).collect();
     let sampling = Sampling::default();
     let mut times = Vec::new();
@@ -283,11 +301,11 @@ fn decode(policy: &Policy, rows: usize, context: usize, args: &BenchArgs) -> Res
             caches.iter_mut().zip(&next).map(|(cache, next)| (cache, next.as_slice())).collect();
         let hidden = policy.extend(&mut inputs)?;
         let places: Vec<u32> = (0..rows as u32).collect();
-        let logits = policy.logits(&hidden, &places)?;
-        next.par_iter_mut().zip(logits.par_chunks_exact(vocab)).enumerate().try_for_each(
+        let mut logits = policy.logits(&hidden, &places)?;
+        next.par_iter_mut().zip(logits.par_chunks_exact_mut(vocab)).enumerate().try_for_each(
             |(row, (next, logits))| -> Result<()> {
                 let uniform = f64::from(scattered((row * 1000 + token) as u32)) * 14.0 + 0.5;
-                let drawn = draw(logits, &sampling, uniform.clamp(0.0, 0.999));
+                let drawn = draw(logits, &sampling, Before::default(), uniform.clamp(0.0, 0.999));
                 next[0] = drawn.context("the logits are not finite")?.token;
                 Ok(())
             },
@@ -435,6 +453,29 @@ impl Report<'_> {
                 "shape": shape, "path": name, "recompute": kept, "tokens_per_second": tokens / step,
                 "seconds_per_step": step, "model_flops": flops, "share": share / 100.0,
                 "peak_memory_bytes": memory,
+            }),
+        );
+        Ok(())
+    }
+
+    fn rollout(&mut self, shape: &str, path: &PathLimit, rows: usize, line: &rollout::Line) -> Result<()> {
+        let (name, stats) = (path.kernel.path().name(), &line.stats);
+        let speed = stats.tokens as f64 / line.seconds;
+        let busy = stats
+            .slot_use()
+            .map_or("all rows from the start".into(), |share| format!("slots busy {:.1} %", 100.0 * share));
+        let guesses = stats.acceptance().map_or(String::new(), |share| {
+            format!(", {} guesses, {:.1} % right", stats.guessed, 100.0 * share)
+        });
+        self.say(&format!(
+            "rollout    {shape} {name}: {} rollouts in groups of {} in {rows} slots: {speed:.1} tok/s, {} passes in {:.2} s, {busy}, keys and values {:.1} MiB{guesses}",
+            line.rollouts, self.args.group, stats.passes, line.seconds, stats.memory as f64 / (1 << 20) as f64
+        ))?;
+        self.add(
+            "rollout",
+            json!({
+                "shape": shape, "path": name, "rows": rows, "group": self.args.group, "rollouts": line.rollouts,
+                "tokens_per_second": speed, "seconds": line.seconds, "stats": stats, "slot_use": stats.slot_use(),
             }),
         );
         Ok(())

@@ -174,6 +174,9 @@ fn pretend(task: &rollout::Task, text: String) -> Rollout {
         stop: StopReason::Token,
         policy: PolicyVersion(0),
         place: 0,
+        forced: vec![],
+        entropy: vec![],
+        top_log_probs: vec![],
     }
 }
 

@@ -38,8 +38,10 @@ enum Command {
     /// Prints the recipe with every default filled in, how many rollouts and updates it makes, what memory it needs, and
     /// what its reward says of a few reference answers.
     Check(CheckArgs),
-    /// Let a checkpoint complete a prompt.
-    Sample(SampleArgs),
+    /// Let a checkpoint, or a model behind a server, complete prompts.
+    ///
+    /// One prompt is printed as it is written; a file of prompts becomes a file of rollouts, with tokens and log-probs.
+    Sample(Box<SampleArgs>),
     /// Measure how much bias and noise each estimator of the policy gradient has, at a fixed policy.
     ///
     /// Draws many groups of rollouts of a few prompts and compares baselines and their weights: slope and bias against an
@@ -101,8 +103,47 @@ pub(crate) struct SampleArgs {
     /// A folder in Hugging Face layout (a run's checkpoints are such), a name on the hub, or `tiny`.
     pub(crate) model: String,
     /// What to complete.
-    #[arg(long, short)]
-    pub(crate) prompt: String,
+    #[arg(long, short, required_unless_present = "prompts")]
+    pub(crate) prompt: Option<String>,
+    /// A JSONL file of prompts. A row's `enable_thinking` goes before the option of that name.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// The column that the prompt stands in.
+    #[arg(long, default_value = "question", requires = "prompts")]
+    pub(crate) column: String,
+    /// The column of the reference answer, to be kept with the rollouts.
+    #[arg(long, requires = "prompts")]
+    pub(crate) answer_column: Option<String>,
+    /// How the columns of a row become a prompt.
+    #[arg(long, default_value = "{question}", requires = "prompts")]
+    pub(crate) template: String,
+    /// Write rollouts here, one JSON object a line, each as soon as it is finished.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on where an earlier call that wrote to --out was interrupted.
+    #[arg(long, requires = "out")]
+    pub(crate) resume: bool,
+    /// Ask this server with OpenAI's interface, such as http://127.0.0.1:8000; MODEL is the name it serves.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["empty_trace", "enable_thinking", "speculate"])]
+    pub(crate) server: Option<String>,
+    /// The environment variable that holds the server's key.
+    #[arg(long, value_name = "NAME", requires = "server")]
+    pub(crate) key_variable: Option<String>,
+    /// Seconds that a completion may take on the server.
+    #[arg(long, default_value_t = 600.0, requires = "server")]
+    pub(crate) request_seconds: f64,
+    /// Completions that are sampled side by side; 64 by default.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rows: Option<u16>,
+    /// GiB for keys and values.
+    #[arg(long, default_value_t = 4.0)]
+    pub(crate) kv_memory: f64,
+    /// Guess tokens from what was written before: the same completions, faster where few are sampled side by side.
+    #[arg(long)]
+    pub(crate) speculate: bool,
+    /// End the prompt with an empty trace, so that the policy answers at once.
+    #[arg(long)]
+    pub(crate) empty_trace: bool,
     /// Send the prompt as the user's message through the checkpoint's chat template.
     #[arg(long)]
     pub(crate) chat: bool,
@@ -130,6 +171,21 @@ pub(crate) struct SampleArgs {
     /// Only tokens at least this likely relative to the likeliest.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) min_p: f64,
+    /// Logits of tokens that were there before are divided by it if positive, multiplied if not.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f64,
+    /// Shortest completion, in tokens.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) min_tokens: usize,
+    /// Close a `<think>` block after so many tokens.
+    #[arg(long)]
+    pub(crate) thinking_budget: Option<usize>,
+    /// Record the entropy of every token's distribution.
+    #[arg(long)]
+    pub(crate) entropy: bool,
+    /// Record so many of the likeliest tokens at every place.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_log_probs: usize,
     /// A text that ends a completion; may be given several times.
     #[arg(long)]
     pub(crate) stop: Vec<String>,
@@ -240,6 +296,18 @@ pub(crate) struct BenchArgs {
     /// Tokens before the first decoded one.
     #[arg(long, value_delimiter = ',', default_values_t = [64])]
     pub(crate) context: Vec<usize>,
+    /// Let decoded rows share the keys and values of those tokens, as the rollouts of a group do.
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// Rollouts for every slot, for the rollout part.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) per_slot: usize,
+    /// Rollouts of a prompt, for the rollout part.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) group: usize,
+    /// Guess tokens, for the rollout part.
+    #[arg(long)]
+    pub(crate) speculate: bool,
     /// Decoded tokens of each row.
     #[arg(long, default_value_t = 16)]
     pub(crate) tokens: usize,
@@ -260,6 +328,9 @@ pub(crate) enum BenchPart {
     Train,
     /// Decoding steps.
     Decode,
+    /// Rollouts of mixed lengths through the whole sampler: prompts of 64 to 256 tokens, completions of 16 to 256, four
+    /// rollouts a slot; only when asked for.
+    Rollout,
     /// Updates with the exact optimal baseline against updates with the group mean; only when asked for.
     Ledger,
 }
@@ -278,6 +349,9 @@ impl BenchArgs {
         }
         if self.rows.contains(&0) || self.context.contains(&0) || self.tokens < 2 {
             return Some("--rows and --context must be at least 1 and --tokens at least 2".into());
+        }
+        if self.group == 0 || self.per_slot == 0 {
+            return Some("--group and --per-slot must be at least 1".into());
         }
         if !(self.seconds > 0.0 && self.seconds <= 60.0) {
             return Some(format!("--seconds is {}; wanted more than 0 and at most 60", self.seconds));

@@ -11,6 +11,7 @@
 //! }
 //! ```
 
+mod ahead;
 mod app;
 mod bench;
 mod builtin;
@@ -19,12 +20,14 @@ mod cli;
 mod compute;
 mod device;
 mod folder;
+mod generate;
 mod plan;
 mod plot;
 mod preference;
 mod preset;
 mod progress;
 mod recipe;
+mod rl;
 mod run;
 mod sample;
 mod save;

@@ -14,6 +14,7 @@ use engine::objective::LossConfig;
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
 use rewards::{ExactMatch, Extract, Format, NumericMatch, Rewards};
+use rollout::backend::BackendConfig;
 use rollout::{Sampling, Task};
 
 use crate::app::{CustomRewards, Shared};
@@ -237,10 +238,19 @@ impl Plan {
             if rl.kl.is_some() {
                 parts.push(("frozen reference", weights + packed));
             }
-            let longest = self.longest_prompt() + rl.sampling.max_tokens;
-            let rows = rl.max_rows.get().min(rl.prompts_per_step.get() * rl.group_size.get());
-            let numbers = rows * longest * 2 * c.num_hidden_layers * c.key_value_size();
-            parts.push(("keys and values while sampling", if bf16 { 2 * numbers } else { 4 * numbers }));
+            if self.recipe.rollout.backend == BackendConfig::Local {
+                let slots = self.recipe.rollout.slots();
+                let rows = slots.rows.min(rl.prompts_per_step.get() * rl.group_size.get());
+                // a prompt is held once for its group
+                let prompts = rows.div_ceil(rl.group_size.get()) + 1;
+                let tokens = rows * rl.sampling.max_tokens + prompts * self.longest_prompt();
+                let numbers = tokens * 2 * c.num_hidden_layers * c.key_value_size();
+                let bytes = if bf16 { 2 * numbers } else { 4 * numbers };
+                parts.push(("keys and values while sampling", bytes.min(slots.memory)));
+            }
+            if rl.overlap > 0 {
+                parts.push(("the policy that samples ahead", weights + packed));
+            }
             micro_batch = micro_batch.max(rl.micro_batch_tokens.get());
         }
         if let Some(preference) = &self.recipe.preference {
@@ -316,7 +326,8 @@ impl<'a> Reader<'a> {
 
     /// A prompt as the policy reads it.
     pub(crate) fn task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
-        let text = self.text(prompt, self.enable_thinking)?;
+        let own = prompt.fields.get("enable_thinking").and_then(serde_json::Value::as_bool);
+        let text = self.text(prompt, own.or(self.enable_thinking))?;
         self.tokens(prompt, &format!("{text}{}", self.thinking.open))
     }
 
@@ -358,7 +369,7 @@ impl<'a> Reader<'a> {
             self.place,
             self.limit
         );
-        Ok(Task { prompt: prompt.clone(), tokens })
+        Ok(Task { prompt: prompt.clone(), tokens, max_tokens: None })
     }
 
     fn tasks(&self, dataset: &Dataset) -> Result<Vec<Task>> {

@@ -15,15 +15,16 @@ use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::pairs::{self, Branch, Pair, PairsConfig};
 use engine::selection::Shuffled;
-use rollout::Task;
+use rollout::{SampleProgress, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::folder::{Progress, RunFolder, Stage, write_aside};
+use crate::generate::{Generation, Weights};
 use crate::plan::{Plan, Reader};
 use crate::progress::Display;
 use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
-use crate::run::{Outcome, measure, note_accuracy, sampler, save_failed, with_stage, write_accuracy};
+use crate::run::{Outcome, note_accuracy, save_failed, with_stage, write_accuracy};
 use crate::save::{self, Kept, Resume};
 
 /// A pair as it is kept in the run folder.
@@ -50,7 +51,7 @@ struct Line {
 
 /// Trains on pairs as the recipe says.
 pub(crate) fn stage(
-    plan: &Plan,
+    generation: &Generation<'_>,
     preference: &PreferenceRecipe,
     folder: &mut RunFolder,
     policy: &mut Policy,
@@ -58,6 +59,7 @@ pub(crate) fn stage(
     saved: Option<Resume>,
     outcome: &mut Outcome,
 ) -> Result<()> {
+    let plan = generation.plan;
     let steps = preference.steps.get() as u64;
     let mut optimizer = Optimizer::new(&preference.optimizer, &preference.schedule, steps);
     let mut mixture = Mixture::default();
@@ -69,7 +71,7 @@ pub(crate) fn stage(
             read(&place)?
         }
         None => {
-            let pairs = make(plan, preference, policy)?;
+            let pairs = make(generation, preference, policy)?;
             write(&place, &pairs)?;
             pairs
         }
@@ -91,7 +93,7 @@ pub(crate) fn stage(
     let mut display = Display::new("preference", done, steps);
     display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
     if done == 0 {
-        let before = measure(plan, policy, 0)?;
+        let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 })?;
         write_accuracy(folder, Stage::Preference, before)?;
         outcome.before = outcome.before.or(before);
         note_accuracy(&display, "before the preference stage", before);
@@ -132,7 +134,8 @@ pub(crate) fn stage(
         if let Some(eval) = &plan.recipe.eval
             && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
         {
-            outcome.after = measure(plan, policy, step + 1)?;
+            outcome.after =
+                generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 })?;
             metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
         }
         folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
@@ -154,16 +157,20 @@ pub(crate) fn stage(
         }
     }
     if outcome.after.is_none() {
-        outcome.after = measure(plan, policy, steps)?;
+        outcome.after = generation.measure(Weights { policy, stage: Stage::Preference, version: steps })?;
     }
     Ok(())
 }
 
 /// Pairs with what the reference, which is the policy as it is now, says of them.
-fn make(plan: &Plan, preference: &PreferenceRecipe, policy: &Policy) -> Result<Vec<(Branch, Pair)>> {
+fn make(
+    generation: &Generation<'_>,
+    preference: &PreferenceRecipe,
+    policy: &Policy,
+) -> Result<Vec<(Branch, Pair)>> {
     let mut pairs = match &preference.pairs {
-        PairsRecipe::Sample(sample) => sampled(plan, preference, sample, policy)?,
-        PairsRecipe::Jsonl(file) => from_file(plan, file)?,
+        PairsRecipe::Sample(sample) => sampled(generation, preference, sample, policy)?,
+        PairsRecipe::Jsonl(file) => from_file(generation.plan, file)?,
     };
     let sequences: Vec<Sequence<'_>> = pairs
         .iter()
@@ -183,11 +190,12 @@ fn make(plan: &Plan, preference: &PreferenceRecipe, policy: &Policy) -> Result<V
 /// The best and the worst of each prompt's rollouts, branch by branch. A group without two different rewards gives none;
 /// nor does a truncated rollout, whose answer may be missing.
 fn sampled(
-    plan: &Plan,
+    generation: &Generation<'_>,
     preference: &PreferenceRecipe,
     sample: &SamplePairs,
     policy: &Policy,
 ) -> Result<Vec<(Branch, Pair)>> {
+    let plan = generation.plan;
     let group_size = sample.group_size.get();
     let seed = plan.seed().named("pairs");
     let order = Shuffled { prompts: plan.tasks.len(), seed };
@@ -201,10 +209,14 @@ fn sampled(
         };
         let tasks: Vec<Task> = indices.iter().map(|index| from[*index].clone()).collect();
         let all = tasks.len() * group_size;
-        let sampler = sampler(plan, policy, 0, &preference.sampling, preference.max_rows.get());
-        let rollouts = sampler.sample(&tasks, group_size, seed.at(0), &mut |finished, tokens| {
+        let weights = Weights { policy, stage: Stage::Preference, version: 0 };
+        let mut progress = |progress: SampleProgress<'_>| {
+            let (finished, tokens) = (progress.finished, progress.drawn);
             display.within(&format!("{finished} of {all} rollouts sampled, {tokens} tokens"));
-        })?;
+        };
+        let (sampling, seed) = (&preference.sampling, seed.at(0));
+        let found = generation.sample(weights, sampling, &tasks, group_size, seed, &[], &mut progress)?;
+        let rollouts = found.rollouts;
         for group in plan.rewards.score(rollouts).chunks(group_size) {
             let mut known: Vec<_> = group
                 .iter()

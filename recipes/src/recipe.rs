@@ -18,7 +18,8 @@ use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
 use indexmap::IndexMap;
 use rewards::{Checks, Extract};
-use rollout::Sampling;
+use rollout::backend::BackendConfig;
+use rollout::{Sampling, Slots, Speculate};
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceRecipe;
@@ -40,6 +41,9 @@ pub struct Recipe {
     /// How a dataset row becomes a prompt.
     #[serde(default)]
     pub prompt: PromptTemplate,
+    /// Where rollouts come from.
+    #[serde(default)]
+    pub rollout: RolloutRecipe,
     /// What a rollout earns.
     #[serde(default)]
     pub rewards: RewardsRecipe,
@@ -153,9 +157,6 @@ pub struct PreferenceRecipe {
     /// How completions are drawn, where they are.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Rows sampled side by side.
-    #[serde(default = "max_rows")]
-    pub max_rows: Count,
 }
 
 fn eight() -> Count {
@@ -387,9 +388,10 @@ pub struct RlRecipe {
     /// How completions are drawn.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Rows sampled side by side: bounds the memory for keys and values.
-    #[serde(default = "max_rows")]
-    pub max_rows: Count,
+    /// Steps that sampling may be ahead of training, side by side with it: rollouts are then of weights that are up to so
+    /// many updates old, which `correction` is for. 0: they take turns.
+    #[serde(default)]
+    pub overlap: usize,
 }
 
 /// `dynamic_sampling` of `[rl]`: groups whose rewards are all equal teach nothing, and other prompts take their place
@@ -415,8 +417,55 @@ fn micro_batch_tokens() -> Count {
     Count(4096)
 }
 
-fn max_rows() -> Count {
-    Count(256)
+/// `[rollout]`: where rollouts come from, and what sampling may use at a time. But for the backend nothing of it shows in a
+/// rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutRecipe {
+    /// `"local"`: this process. `{ vllm = { url = "http://…" } }` or `{ sglang = { … } }`: a server that is handed the
+    /// weights.
+    pub backend: BackendConfig,
+    /// Rollouts sampled side by side.
+    pub max_rows: Count,
+    /// GiB for keys and values.
+    pub kv_memory: f64,
+    /// Prompt tokens read in one pass.
+    pub prompt_tokens: Count,
+    /// Guess tokens from what was written before: the same rollouts, faster where rows are few and texts repeat
+    /// themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculate: Option<Speculate>,
+}
+
+impl Default for RolloutRecipe {
+    fn default() -> Self {
+        Self {
+            backend: BackendConfig::Local,
+            max_rows: Count(256),
+            kv_memory: 4.0,
+            prompt_tokens: Count(512),
+            speculate: None,
+        }
+    }
+}
+
+impl RolloutRecipe {
+    /// The same for the sampler.
+    pub(crate) fn slots(&self) -> Slots {
+        Slots {
+            rows: self.max_rows.get(),
+            memory: (self.kv_memory * (1u64 << 30) as f64) as usize,
+            prompt_tokens: self.prompt_tokens.get(),
+            speculate: self.speculate,
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        if !(self.kv_memory.is_finite() && self.kv_memory > 0.0) {
+            return Some(format!("kv_memory is {}; wanted more than 0 GiB", self.kv_memory));
+        }
+        self.speculate.and_then(|s| s.problem()).or_else(|| self.backend.problem())
+    }
 }
 
 /// `[eval]`: accuracy on held-out prompts, one rollout each.
@@ -642,6 +691,10 @@ impl Recipe {
         {
             *limit = rl.sampling.max_tokens;
         }
+        if rl.overlap > 0 {
+            // rollouts of older weights
+            rl.correction.get_or_insert_with(Correction::default);
+        }
     }
 
     /// What the types cannot say.
@@ -650,7 +703,13 @@ impl Recipe {
         if self.sft.is_none() && self.rl.is_none() && self.preference.is_none() {
             return refuse("it has no [sft], [rl] or [preference] table, so there is nothing to do".into());
         }
+        if let Some(problem) = self.rollout.problem() {
+            return refuse(format!("[rollout] {problem}"));
+        }
         if let Some(preference) = &self.preference {
+            if preference.sampling.thinking_budget.is_some() {
+                return refuse("[preference.sampling] thinking_budget puts tokens into completions that the policy did not draw, and pairs learn from all of theirs".into());
+            }
             if let Some(problem) = preference.mixture.problem() {
                 return refuse(format!("[preference.mixture] {problem}"));
             }
@@ -681,6 +740,17 @@ impl Recipe {
             }
             if rl.sampling.temperature == 0.0 {
                 return refuse("[rl.sampling] temperature is 0, which makes all rollouts of a group alike; wanted more than 0".into());
+            }
+            if rl.sampling.thinking_budget.is_some()
+                && matches!(rl.baseline, BaselineConfig::Optimal(_) | BaselineConfig::Token(_))
+            {
+                return refuse("[rl.sampling] thinking_budget puts tokens into completions that the policy did not draw, and a weighted baseline measures gradients of whole completions".into());
+            }
+            if rl.overlap > 0 && rl.mixture.is_some() {
+                return refuse("[rl] overlap and mixture do not go together".into());
+            }
+            if rl.overlap > 0 && rl.sampling.reshapes() {
+                return refuse("[rl] overlap weighs rollouts by π_now/π_sampled, which needs log-probs of the whole distribution: leave top_k, top_p, min_p and what changes logits out of [rl.sampling]".into());
             }
             if let Some(mixture) = &rl.mixture {
                 if let Some(problem) = mixture.problem() {

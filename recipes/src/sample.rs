@@ -1,71 +1,364 @@
-//! `evenkeel sample`: what a checkpoint says to a prompt.
+//! `evenkeel sample`: what a checkpoint, or a model behind a server, says to prompts.
 
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Device;
-use data::{Body, Message, PolicyVersion, Prompt, Seed};
-use engine::model::Policy;
-use rollout::{Sampler, Sampling};
+use data::{Body, Columns, Dataset, Layout, Message, PolicyVersion, Prompt, PromptTemplate, Rollout, Seed};
+use engine::model::{Policy, Tokenizer};
+use rollout::backend::{OpenAi, ServerConfig};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task, TextStream};
 
 use crate::cli::{SampleArgs, Usage};
+use crate::folder::write_aside;
 use crate::plan::Reader;
+use crate::progress::{Display, line};
 use crate::recipe::ThinkingRecipe;
 
-/// Samples and prints.
+/// Samples and prints, or writes to a file.
 pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
-    let sampling = Sampling {
+    let sampling = sampling(args);
+    if let Some(problem) = sampling.problem() {
+        return Err(Usage::error(problem));
+    }
+    let prompts = prompts(args)?;
+    match &args.out {
+        Some(file) => to_file(args, file, &sampling, &prompts),
+        None => to_screen(args, &sampling, &prompts, out),
+    }
+}
+
+fn sampling(args: &SampleArgs) -> Sampling {
+    Sampling {
         temperature: args.temperature,
         top_k: args.top_k,
         top_p: args.top_p,
         min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        min_tokens: args.min_tokens,
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
-    };
-    if let Some(problem) = sampling.problem() {
-        return Err(Usage::error(problem));
+        thinking_budget: args.thinking_budget,
+        entropy: args.entropy,
+        top_log_probs: args.top_log_probs,
+        ..Sampling::default()
     }
-    let checkpoint = crate::builtin::checkpoint(&args.model, args.revision.as_deref())?;
-    let (config, tokenizer) = (checkpoint.config()?, checkpoint.tokenizer()?);
-    tokenizer.check(&config)?;
-    let mut stop_tokens = config.eos_token_ids.clone();
-    stop_tokens.extend(tokenizer.eos());
-    let reader = Reader {
-        tokenizer: &tokenizer,
-        template: checkpoint.template()?,
-        enable_thinking: args.enable_thinking,
-        thinking: ThinkingRecipe { open: String::new(), empty_trace: String::new() },
-        limit: config.max_position_embeddings,
-        place: checkpoint.source(),
-    };
+}
+
+fn prompts(args: &SampleArgs) -> Result<Vec<Arc<Prompt>>> {
+    if let Some(file) = &args.prompts {
+        let columns = Columns {
+            question: args.column.clone(),
+            answer: args.answer_column.clone(),
+            ..Columns::default()
+        };
+        let template =
+            PromptTemplate { system: args.system.clone(), template: args.template.clone(), chat: args.chat };
+        let set = Dataset::read_jsonl(file, &columns, Layout::default(), &template)?;
+        return Ok(set.prompts().to_vec());
+    }
+    let text = args.prompt.clone().unwrap_or_default();
     let body = if args.chat {
         let system = args.system.iter().map(Message::system);
-        Body::Chat(system.chain([Message::user(&args.prompt)]).collect())
+        Body::Chat(system.chain([Message::user(&text)]).collect())
     } else {
-        Body::Text(args.prompt.clone())
+        Body::Text(text)
     };
-    let prompt = Prompt { id: "prompt".into(), body, answer: None, fields: Default::default() };
-    let task = reader.task(&Arc::new(prompt))?;
-    let (device, place) = crate::device::resolve(args.device)?;
-    let choice = crate::compute::choose(args.compute, config.parameter_count(), &device, &place)?;
-    let policy = Policy::with_compute(config, checkpoint.weights(&Device::Cpu)?, &device, choice.compute)?;
-    let sampler = Sampler {
-        policy: &policy,
-        version: PolicyVersion(0),
-        tokenizer: &tokenizer,
-        sampling: &sampling,
-        stop_tokens: &stop_tokens,
-        max_rows: 64,
-    };
-    let rollouts = sampler.sample(&[task], args.number, Seed(args.seed).at(0), &mut |_, _| ())?;
-    for rollout in rollouts {
+    Ok(vec![Arc::new(Prompt { id: "prompt".into(), body, answer: None, fields: Default::default() })])
+}
+
+/// What answers.
+enum Speaker {
+    Policy(Box<Local>),
+    Server(Box<OpenAi>),
+}
+
+struct Local {
+    policy: Policy,
+    tokenizer: Tokenizer,
+    stop_tokens: Vec<u32>,
+    slots: Slots,
+    tasks: Vec<Task>,
+}
+
+impl Speaker {
+    fn new(args: &SampleArgs, sampling: &Sampling, prompts: &[Arc<Prompt>]) -> Result<Self> {
+        if let Some(url) = &args.server {
+            if let Some(name) = OpenAi::unsupported(sampling) {
+                return Err(Usage::error(format!(
+                    "a server is asked in OpenAI's terms, which have no {name}"
+                )));
+            }
+            let config = ServerConfig {
+                model: Some(args.model.clone()),
+                key_variable: args.key_variable.clone(),
+                request_seconds: args.request_seconds,
+                concurrency: args.rows.map_or(64, usize::from),
+                ..ServerConfig::at(url)
+            };
+            if let Some(problem) = config.problem() {
+                return Err(Usage::error(format!("--server: {problem}")));
+            }
+            return Ok(Self::Server(Box::new(OpenAi::new(&config))));
+        }
+        let checkpoint = crate::builtin::checkpoint(&args.model, args.revision.as_deref())?;
+        let (config, tokenizer) = (checkpoint.config()?, checkpoint.tokenizer()?);
+        tokenizer.check(&config)?;
+        if let Some(problem) = sampling.token_problem(config.vocab_size) {
+            return Err(Usage::error(problem));
+        }
+        let mut stop_tokens = config.eos_token_ids.clone();
+        stop_tokens.extend(tokenizer.eos());
+        let thinking = match args.empty_trace {
+            true => ThinkingRecipe::default(),
+            false => ThinkingRecipe { open: String::new(), empty_trace: String::new() },
+        };
+        let reader = Reader {
+            tokenizer: &tokenizer,
+            template: checkpoint.template()?,
+            enable_thinking: args.enable_thinking,
+            thinking,
+            limit: config.max_position_embeddings,
+            place: checkpoint.source(),
+        };
+        let task = |prompt: &Arc<Prompt>| match args.empty_trace {
+            true => reader.empty_task(prompt),
+            false => reader.task(prompt),
+        };
+        let tasks = prompts.iter().map(task).collect::<Result<_>>()?;
+        let (device, place) = crate::device::resolve(args.device)?;
+        let choice = crate::compute::choose(args.compute, config.parameter_count(), &device, &place)?;
+        let policy =
+            Policy::with_compute(config, checkpoint.weights(&Device::Cpu)?, &device, choice.compute)?;
+        let slots = Slots {
+            rows: args.rows.map_or(64, usize::from),
+            memory: (args.kv_memory * (1u64 << 30) as f64) as usize,
+            speculate: args.speculate.then(Speculate::default),
+            ..Slots::default()
+        };
+        Ok(Self::Policy(Box::new(Local { policy, tokenizer, stop_tokens, slots, tasks })))
+    }
+
+    fn sample(
+        &self,
+        args: &SampleArgs,
+        sampling: &Sampling,
+        prompts: &[Arc<Prompt>],
+        have: &[Rollout],
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        let seed = Seed(args.seed).at(0);
+        match self {
+            Self::Server(server) => server.sample(prompts, args.number, sampling, seed, have, progress),
+            Self::Policy(local) => {
+                let sampler = Sampler {
+                    policy: &local.policy,
+                    version: PolicyVersion(0),
+                    tokenizer: &local.tokenizer,
+                    sampling,
+                    stop_tokens: &local.stop_tokens,
+                    slots: local.slots,
+                };
+                sampler.sample_missing(&local.tasks, args.number, seed, have, progress)
+            }
+        }
+    }
+}
+
+fn to_screen(
+    args: &SampleArgs,
+    sampling: &Sampling,
+    prompts: &[Arc<Prompt>],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let speaker = Speaker::new(args, sampling, prompts)?;
+    if let Speaker::Policy(local) = &speaker
+        && prompts.len() * args.number == 1
+        && !args.json
+        && std::io::stdout().is_terminal()
+    {
+        return stream(&speaker, local, args, sampling, prompts, out);
+    }
+    let sampled = speaker.sample(args, sampling, prompts, &[], &mut |_| ())?;
+    for rollout in sampled.rollouts {
         if args.json {
             writeln!(out, "{}", serde_json::to_string(&rollout)?)?;
         } else {
-            let mark = if rollout.truncated() { " [cut at max-tokens]" } else { "" };
-            writeln!(out, "{}{mark}", rollout.text)?;
+            writeln!(out, "{}{}", rollout.text, mark(&rollout))?;
         }
     }
     Ok(())
+}
+
+fn mark(rollout: &Rollout) -> &'static str {
+    if rollout.truncated() { " [cut at max-tokens]" } else { "" }
+}
+
+/// One completion for someone who watches.
+fn stream(
+    speaker: &Speaker,
+    local: &Local,
+    args: &SampleArgs,
+    sampling: &Sampling,
+    prompts: &[Arc<Prompt>],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut text = TextStream::new(&local.tokenizer);
+    let (mut shown, mut bytes, mut failure) = (0, 0, None);
+    // what may turn out to be the beginning of a stop text is held back
+    let hold = sampling.stop.iter().map(String::len).max().unwrap_or(0);
+    let mut held = String::new();
+    let sampled = speaker.sample(args, sampling, prompts, &[], &mut |progress| {
+        let tokens = progress.first.unwrap_or(&[]);
+        for token in tokens.iter().skip(shown) {
+            match text.push(*token) {
+                Ok(new) => held.push_str(&new),
+                Err(error) => failure = Some(anyhow::Error::from(error)),
+            }
+        }
+        shown = shown.max(tokens.len());
+        let ready = held.len().saturating_sub(hold);
+        let ready = (0..=ready).rev().find(|at| held.is_char_boundary(*at)).unwrap_or(0);
+        if let Err(error) = out.write_all(&held.as_bytes()[..ready]).and_then(|()| out.flush()) {
+            failure = Some(error.into());
+        }
+        bytes += ready;
+        held.drain(..ready);
+    })?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let rollout = &sampled.rollouts[0];
+    // the whole text has the last word on what was held back
+    writeln!(out, "{}{}", rollout.text.get(bytes..).unwrap_or(""), mark(rollout))?;
+    Ok(())
+}
+
+/// Writes every rollout as soon as it is there, and the file in the order of the prompts at the end.
+fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<Prompt>]) -> Result<()> {
+    let settings_file = beside(file, "settings.json");
+    let settings = serde_json::json!({
+        "model": args.model, "revision": args.revision, "seed": args.seed, "number": args.number,
+        "sampling": sampling, "server": args.server, "chat": args.chat, "system": args.system,
+        "enable_thinking": args.enable_thinking, "empty_trace": args.empty_trace,
+        "template": args.template, "compute": format!("{:?}", args.compute),
+    });
+    let mut have = Vec::new();
+    if file.exists() {
+        if !args.resume {
+            return Err(Usage::error(format!(
+                "`{}` exists; pass --resume to add what is missing there, or another --out",
+                file.display()
+            )));
+        }
+        let cannot = || format!("could not read `{}`", settings_file.display());
+        let before: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&settings_file).with_context(cannot)?)
+                .with_context(cannot)?;
+        if before != settings {
+            let differs = settings.as_object().into_iter().flatten();
+            let (name, now) = differs
+                .into_iter()
+                .find(|(name, value)| before[name.as_str()] != **value)
+                .map_or(("a setting".into(), serde_json::Value::Null), |(name, value)| {
+                    (name.clone(), value.clone())
+                });
+            return Err(Usage::error(format!(
+                "`{}` was sampled with {name} = {}, not {now}; rollouts of both would be mixed",
+                file.display(),
+                before[name.as_str()]
+            )));
+        }
+        have = read(file)?;
+    }
+    let speaker = Speaker::new(args, sampling, prompts)?;
+    let all = prompts.len() * args.number;
+    write_aside(&settings_file, &serde_json::to_vec_pretty(&settings)?)?;
+    write(file, &have)?;
+    let mut growing = OpenOptions::new()
+        .append(true)
+        .open(file)
+        .with_context(|| format!("could not open `{}`", file.display()))?;
+    if !have.is_empty() {
+        line(&format!("{} of {all} rollouts are there already", have.len()));
+    }
+    let mut display = Display::new("sample", have.len() as u64, all as u64);
+    let (begun, mut failure) = (Instant::now(), None);
+    let result = speaker.sample(args, sampling, prompts, &have, &mut |progress| {
+        for rollout in &progress.new {
+            let line = serde_json::to_string(rollout).map_err(anyhow::Error::from);
+            let written = line.and_then(|line| Ok(growing.write_all(format!("{line}\n").as_bytes())?));
+            if let Err(error) = written {
+                failure.get_or_insert(error);
+            }
+        }
+        let speed = progress.drawn as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+        let message = format!("{} tokens, {speed:.0} tok/s", progress.drawn);
+        if !progress.new.is_empty() {
+            display.step(progress.finished as u64, &message);
+        } else {
+            display.within(&format!("{} of {all} rollouts, {message}", progress.finished));
+        }
+    });
+    if let Some(failure) = failure {
+        return Err(failure.context(format!("could not write to `{}`", file.display())));
+    }
+    let sampled = result.with_context(|| {
+        format!("what was sampled until then is in `{}`; --resume goes on from there", file.display())
+    })?;
+    write(file, &sampled.rollouts)?;
+    let (stats, seconds) = (sampled.stats, begun.elapsed().as_secs_f64());
+    let cut = sampled.rollouts.iter().filter(|rollout| rollout.truncated()).count();
+    let slots =
+        stats.slot_use().map_or(String::new(), |share| format!(" · slots busy {:.0} %", 100.0 * share));
+    let guesses =
+        stats.acceptance().map_or(String::new(), |share| format!(" · guesses right {:.0} %", 100.0 * share));
+    line(&format!(
+        "{} rollouts in `{}`, {cut} cut at max-tokens · {} tokens in {seconds:.1} s: {:.0} tok/s{slots}{guesses}",
+        sampled.rollouts.len(),
+        file.display(),
+        stats.tokens,
+        stats.tokens as f64 / seconds.max(1e-9)
+    ));
+    Ok(())
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{ending}"));
+    file.with_file_name(name)
+}
+
+/// The rollouts of a file; a last line that a kill cut short is left out.
+fn read(file: &Path) -> Result<Vec<Rollout>> {
+    let cannot = || format!("could not read `{}`", file.display());
+    let lines = BufReader::new(File::open(file).with_context(cannot)?)
+        .lines()
+        .collect::<std::io::Result<Vec<String>>>()
+        .with_context(cannot)?;
+    let mut rollouts = Vec::with_capacity(lines.len());
+    for (number, text) in lines.iter().enumerate() {
+        match serde_json::from_str(text) {
+            Ok(rollout) => rollouts.push(rollout),
+            Err(_) if number + 1 == lines.len() => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("`{}` line {} is no rollout", file.display(), number + 1));
+            }
+        }
+    }
+    Ok(rollouts)
+}
+
+fn write(file: &Path, rollouts: &[Rollout]) -> Result<()> {
+    let mut text = Vec::new();
+    for rollout in rollouts {
+        serde_json::to_writer(&mut text, rollout)?;
+        text.push(b'\n');
+    }
+    write_aside(file, &text)
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
+use data::Rollout;
 use engine::Tensors;
 use engine::ledger::Ledger;
 use engine::mixture::Mixture;
@@ -20,11 +21,14 @@ use engine::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{Progress, RunFolder, write_aside};
+use crate::generate::StepRollouts;
 use crate::plan::Plan;
 
 const STATE: &str = "state.json";
 const TRAINER: &str = "trainer.safetensors";
 const LATEST: &str = "latest";
+const ARRIVED: &str = "arrived.jsonl.zst";
+const AHEAD: &str = "ahead.jsonl.zst";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
@@ -46,6 +50,12 @@ pub(crate) struct Kept {
     /// How two branches are mixed.
     #[serde(default)]
     pub(crate) mixture: Mixture,
+    /// Rollouts of the next step that had arrived when the others failed; in a file of their own.
+    #[serde(skip)]
+    pub(crate) arrived: Vec<Rollout>,
+    /// Steps that were sampled ahead; in a file of their own.
+    #[serde(skip)]
+    pub(crate) ahead: Vec<StepRollouts>,
 }
 
 /// What a checkpoint brings back.
@@ -98,6 +108,8 @@ pub(crate) fn write(
         &aside.join(STATE),
         &serde_json::to_vec_pretty(&State { progress, updates, kept: kept.clone() })?,
     )?;
+    write_lines(&aside.join(ARRIVED), &kept.arrived)?;
+    write_lines(&aside.join(AHEAD), &kept.ahead)?;
     fs::rename(&aside, &place).with_context(cannot)?;
     write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
     forget(&folder.checkpoints(), plan.recipe.save.keep.get())?;
@@ -138,8 +150,38 @@ pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
         weights = engine::model::weights::load(place, &plan.config, &Device::Cpu)?;
     }
     let policy = plan.build(weights)?;
-    let resume = Resume { updates: state.updates, optimizer, kept: state.kept };
+    let kept = Kept {
+        arrived: read_lines(&place.join(ARRIVED))?,
+        ahead: read_lines(&place.join(AHEAD))?,
+        ..state.kept
+    };
+    let resume = Resume { updates: state.updates, optimizer, kept };
     Ok(Saved { progress: state.progress, policy, resume })
+}
+
+/// Writes a compressed JSON line for each; no file for none.
+fn write_lines<T: Serialize>(file: &Path, values: &[T]) -> Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut text, value)?;
+        text.push(b'\n');
+    }
+    write_aside(file, &zstd::encode_all(text.as_slice(), 3)?)
+}
+
+fn read_lines<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
+    let cannot = || format!("could not read `{}`", file.display());
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    let text = zstd::decode_all(bytes.as_slice()).with_context(cannot)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).with_context(cannot)).collect()
 }
 
 /// Keeps the policy that KL is taken to, for resuming.

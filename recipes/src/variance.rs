@@ -106,10 +106,10 @@ fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()>
                 tokenizer: &plan.tokenizer,
                 sampling: &rl.sampling,
                 stop_tokens: &plan.stop_tokens,
-                max_rows: rl.max_rows.get(),
+                slots: plan.recipe.rollout.slots(),
             };
-            let rollouts = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_, _| ())?;
-            let scored = plan.rewards.score(rollouts);
+            let sampled = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_| ())?;
+            let scored = plan.rewards.score(sampled.rollouts);
             let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
             rewards[branch] += known.iter().sum::<f64>() / known.len().max(1) as f64 / steps as f64;
             let batch = trainer.batch(&policy, &scored, &Default::default())?;
@@ -202,10 +202,10 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
             tokenizer: &plan.tokenizer,
             sampling: &rl.sampling,
             stop_tokens: &plan.stop_tokens,
-            max_rows: rl.max_rows.get(),
+            slots: plan.recipe.rollout.slots(),
         };
-        let drawn = sampler.sample(std::slice::from_ref(task), rollouts, seed.at(0), &mut |_, _| ())?;
-        let scored = plan.rewards.score(drawn);
+        let drawn = sampler.sample(std::slice::from_ref(task), rollouts, seed.at(0), &mut |_| ())?;
+        let scored = plan.rewards.score(drawn.rollouts);
         let rewards: Vec<f32> = scored.iter().filter_map(|s| s.score.reward).collect();
         let mean = rewards.iter().sum::<f32>() / rewards.len().max(1) as f32;
         let right = |rewards: &[f32]| rewards.iter().filter(|r| **r != rewards[0]).count();

@@ -124,6 +124,9 @@ mod testing {
             stop: StopReason::Token,
             policy: PolicyVersion(0),
             place: 0,
+            forced: vec![],
+            entropy: vec![],
+            top_log_probs: vec![],
         }
     }
 }

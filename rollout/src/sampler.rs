@@ -1,24 +1,18 @@
 //! Groups of completions from a policy in this process.
 //!
-//! Before: prompts as tokens. After: [`data::Rollout`]s, group by group, in the order of the prompts. A prompt is read
-//! once for its whole group; rows have their own lengths, and when rows finish, the next group takes their place.
-//! A rollout is a function of the policy, its prompt and (seed, step, prompt, place): which rows share a pass changes
-//! nothing, to the bit.
+//! Before: prompts as tokens. After: [`data::Rollout`]s, group by group, in the order of the prompts. How the work is
+//! arranged is [`super::scheduler`]'s: a rollout is a function of the policy, its prompt and (seed, step, prompt, place),
+//! and which rows share a pass, in what order they come and what memory there is change nothing, to the bit.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use data::{PolicyVersion, Prompt, Rollout, StepSeed, StopReason, TokenSeed};
-use engine::kernels::awake;
-use engine::model::{Compute, KvRow, ModelError, Policy, Tokenizer};
-use rayon::prelude::*;
+use data::{PolicyVersion, Prompt, Rollout, StepSeed};
+use engine::model::{ModelError, Policy, Tokenizer};
+use serde::{Deserialize, Serialize};
 
-use crate::draw::{Draw, Sampling, draw};
-use crate::stop::Stops;
-
-/// Models smaller than this split the rows among the threads; larger ones share each product instead, so that the
-/// weights are read once.
-const SPLIT_ROWS_BELOW: usize = 64 << 20;
+use crate::draw::Sampling;
+use crate::scheduler::Scheduler;
+use crate::speculate::Speculate;
 
 /// A prompt to complete.
 #[derive(Debug, Clone)]
@@ -27,6 +21,28 @@ pub struct Task {
     pub prompt: Arc<Prompt>,
     /// As the policy reads it, at least one token.
     pub tokens: Arc<[u32]>,
+    /// Most tokens of its completions, if less than the settings allow.
+    pub max_tokens: Option<usize>,
+}
+
+/// What sampling may use at a time. It decides how fast it is and what memory it takes, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slots {
+    /// Rollouts that are sampled side by side.
+    pub rows: usize,
+    /// Bytes for keys and values. With less than the rows need, fewer are sampled at a time, and rows that outgrow it are
+    /// put back and read again later; a single row may exceed it.
+    pub memory: usize,
+    /// Prompt tokens of one pass: longer prompts are read in parts, between tokens of rows that are on their way.
+    pub prompt_tokens: usize,
+    /// Guess tokens ahead, if at all.
+    pub speculate: Option<Speculate>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { rows: 256, memory: 4 << 30, prompt_tokens: 512, speculate: None }
+    }
 }
 
 /// Why sampling could not go on.
@@ -52,12 +68,26 @@ pub enum RolloutError {
         id: String,
     },
     /// The policy gave no usable distribution.
-    #[error("the policy's logits for token {token} of prompt `{id}` are not finite: its weights are broken")]
+    #[error(
+        "the policy's logits for token {token} of prompt `{id}` give no distribution: its weights are broken, or every token is forbidden"
+    )]
     Logits {
         /// The prompt.
         id: String,
         /// Position in the completion.
         token: usize,
+    },
+    /// A thinking budget needs tokens that the tokenizer does not have.
+    #[error("thinking_budget wants `{token}` to be a token of its own; this tokenizer has none")]
+    ThinkToken {
+        /// The one that is missing.
+        token: &'static str,
+    },
+    /// Settings that cannot be sampled with.
+    #[error("sampling: {reason}")]
+    Sampling {
+        /// What is wrong.
+        reason: String,
     },
     /// The policy or tokenizer failed.
     #[error(transparent)]
@@ -65,6 +95,84 @@ pub enum RolloutError {
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Candle(#[from] candle_core::Error),
+    /// A server failed.
+    #[error(transparent)]
+    Server(#[from] Box<crate::backend::ServerError>),
+}
+
+/// How well the slots were used, and what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct SampleStats {
+    /// Tokens drawn.
+    pub tokens: usize,
+    /// Prompt tokens read; those of a group, or of a beginning common to all prompts, once.
+    pub prompt_tokens: usize,
+    /// Passes through the policy.
+    pub passes: usize,
+    /// Passes while rollouts waited for a slot.
+    pub full_passes: usize,
+    /// Rows of those passes: over `full_passes` · slots it is the share of slots that were busy.
+    pub full_rows: usize,
+    /// Slots there were: at most as many as rollouts.
+    pub slots: usize,
+    /// Tokens guessed.
+    pub guessed: usize,
+    /// Guesses that were what would have been drawn.
+    pub accepted: usize,
+    /// Rows that were put back because the memory ran out.
+    pub preempted: usize,
+    /// Largest memory for keys and values, in bytes.
+    pub memory: usize,
+}
+
+impl SampleStats {
+    /// Share of slots that were busy until the queue was empty; `None` if all rollouts had a slot from the start.
+    pub fn slot_use(&self) -> Option<f64> {
+        (self.full_passes > 0).then(|| self.full_rows as f64 / (self.full_passes * self.slots) as f64)
+    }
+
+    /// Share of guesses that were right, if any were made.
+    pub fn acceptance(&self) -> Option<f64> {
+        (self.guessed > 0).then(|| self.accepted as f64 / self.guessed as f64)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens + other.tokens,
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            passes: self.passes + other.passes,
+            full_passes: self.full_passes + other.full_passes,
+            full_rows: self.full_rows + other.full_rows,
+            slots: self.slots.max(other.slots),
+            guessed: self.guessed + other.guessed,
+            accepted: self.accepted + other.accepted,
+            preempted: self.preempted + other.preempted,
+            memory: self.memory.max(other.memory),
+        }
+    }
+}
+
+/// Rollouts group by group, in the order of the prompts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sampled {
+    /// The rollouts.
+    pub rollouts: Vec<Rollout>,
+    /// What it took.
+    pub stats: SampleStats,
+}
+
+/// How far sampling has come.
+pub struct SampleProgress<'a> {
+    /// Rollouts that have finished.
+    pub finished: usize,
+    /// Tokens drawn so far.
+    pub drawn: usize,
+    /// Those that finished since the last call, in no particular order.
+    pub new: Vec<&'a Rollout>,
+    /// The first rollout that is under way, as far as it has come.
+    pub first: Option<&'a [u32]>,
 }
 
 /// Samples from one policy.
@@ -79,210 +187,50 @@ pub struct Sampler<'a> {
     pub sampling: &'a Sampling,
     /// Tokens that end a completion.
     pub stop_tokens: &'a [u32],
-    /// Rows that are sampled side by side: bounds the memory for keys and values.
-    pub max_rows: usize,
-}
-
-/// Runs `f` on a thread of the pool.
-fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    rayon::join(f, || ()).0
-}
-
-/// A rollout on its way.
-struct Row {
-    group: usize,
-    place: usize,
-    cache: KvRow,
-    seed: TokenSeed,
-    tokens: Vec<u32>,
-    log_probs: Vec<f32>,
-    budget: usize,
-    stop: Option<StopReason>,
+    /// What may be used at a time.
+    pub slots: Slots,
 }
 
 impl Sampler<'_> {
-    /// `group_size` rollouts of each prompt, prompt by prompt. `progress` hears of finished rollouts and of tokens
-    /// drawn so far.
+    /// `group_size` rollouts of each prompt, prompt by prompt.
     ///
     /// # Errors
-    /// If a prompt is empty or too long for the model, or the policy's logits are not finite.
+    /// If a prompt is empty or too long for the model, the settings name tokens that the policy does not have, or the
+    /// policy's logits are not finite.
     pub fn sample(
         &self,
         tasks: &[Task],
         group_size: usize,
         seed: StepSeed,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<Rollout>, RolloutError> {
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        self.sample_missing(tasks, group_size, seed, &[], progress)
+    }
+
+    /// The same, where some of them are there already: those are taken as they are.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    pub fn sample_missing(
+        &self,
+        tasks: &[Task],
+        group_size: usize,
+        seed: StepSeed,
+        have: &[Rollout],
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        let reason = self.sampling.problem();
+        if let Some(reason) = reason.or(self.sampling.token_problem(self.policy.config().vocab_size)) {
+            return Err(RolloutError::Sampling { reason });
+        }
         for task in tasks {
             self.budget(task)?;
         }
-        let stops = Stops { tokenizer: self.tokenizer, tokens: self.stop_tokens, texts: &self.sampling.stop };
-        let mut waiting: VecDeque<usize> = (0..tasks.len()).collect();
-        let mut active: Vec<Row> = Vec::new();
-        let mut done: Vec<Option<Rollout>> = (0..tasks.len() * group_size).map(|_| None).collect();
-        let (mut finished, mut drawn) = (0, 0);
-        loop {
-            let mut admitted = Vec::new();
-            while let Some(group) = waiting.front().copied() {
-                let rows = active.len() + (admitted.len() + 1) * group_size;
-                if rows > self.max_rows && rows > group_size {
-                    break;
-                }
-                waiting.pop_front();
-                admitted.push(group);
-            }
-            if !admitted.is_empty() {
-                let new = self.admit(tasks, &admitted, group_size, seed, &stops)?;
-                drawn += new.len();
-                active.extend(new);
-            }
-            if active.is_empty() {
-                break;
-            }
-            let (stopped, running): (Vec<Row>, Vec<Row>) = active.into_iter().partition(|r| r.stop.is_some());
-            active = running;
-            for row in stopped {
-                finished += 1;
-                let place = row.group * group_size + row.place;
-                done[place] = Some(self.rollout(&tasks[row.group], row, &stops)?);
-            }
-            progress(finished, drawn);
-            if !active.is_empty() {
-                drawn += active.len();
-                if self.split_rows() || !self.own_kernels() {
-                    self.advance(tasks, &mut active, &stops)?;
-                } else {
-                    in_pool(|| awake(|| self.advance(tasks, &mut active, &stops)))?;
-                }
-            }
-        }
-        Ok(done.into_iter().map(|rollout| rollout.expect("every row of every group has finished")).collect())
-    }
-
-    /// Reads the prompts of some groups, each once, and draws the first token of every rollout.
-    fn admit(
-        &self,
-        tasks: &[Task],
-        groups: &[usize],
-        group_size: usize,
-        seed: StepSeed,
-        stops: &Stops<'_>,
-    ) -> Result<Vec<Row>, RolloutError> {
-        let mut caches = groups
-            .iter()
-            .map(|group| {
-                let task = &tasks[*group];
-                Ok(KvRow::new(self.policy, task.tokens.len() + self.budget(task)?)?)
-            })
-            .collect::<Result<Vec<_>, RolloutError>>()?;
-        let mut inputs: Vec<(&mut KvRow, &[u32])> =
-            caches.iter_mut().zip(groups).map(|(cache, group)| (cache, &*tasks[*group].tokens)).collect();
-        let hidden = self.policy.extend(&mut inputs)?;
-        let ends: Vec<u32> = groups
-            .iter()
-            .scan(0, |end, group| {
-                *end += tasks[*group].tokens.len() as u32;
-                Some(*end - 1)
-            })
-            .collect();
-        let logits = self.policy.logits(&hidden, &ends)?;
-        let logits = logits.chunks_exact(self.policy.config().vocab_size);
-        let mut rows = Vec::new();
-        for ((cache, group), logits) in caches.into_iter().zip(groups).zip(logits) {
-            let task = &tasks[*group];
-            let mut cache = Some(cache);
-            for place in 0..group_size {
-                let own = if place + 1 == group_size { cache.take() } else { None };
-                let own = match (own, &cache) {
-                    (Some(own), _) => own,
-                    (None, Some(shared)) => shared.fork()?,
-                    (None, None) => unreachable!("only the last place takes the group's cache"),
-                };
-                let mut row = Row {
-                    group: *group,
-                    place,
-                    cache: own,
-                    seed: seed.prompt(&task.prompt.id).place(place),
-                    tokens: Vec::new(),
-                    log_probs: Vec::new(),
-                    budget: self.budget(task)?,
-                    stop: None,
-                };
-                self.push(task, &mut row, logits, stops)?;
-                rows.push(row);
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Draws one more token for every row.
-    fn advance(&self, tasks: &[Task], rows: &mut [Row], stops: &Stops<'_>) -> Result<(), RolloutError> {
-        let parts = if self.split_rows() { rayon::current_num_threads() } else { 1 };
-        let size = rows.len().div_ceil(parts);
-        rows.par_chunks_mut(size).try_for_each(|rows| {
-            let lasts: Vec<[u32; 1]> =
-                rows.iter().map(|row| [*row.tokens.last().expect("a row begins with a token")]).collect();
-            let mut inputs: Vec<(&mut KvRow, &[u32])> =
-                rows.iter_mut().zip(&lasts).map(|(row, last)| (&mut row.cache, last.as_slice())).collect();
-            let hidden = self.policy.extend(&mut inputs)?;
-            let places: Vec<u32> = (0..rows.len() as u32).collect();
-            let logits = self.policy.logits(&hidden, &places)?;
-            rows.par_iter_mut()
-                .zip(logits.par_chunks_exact(self.policy.config().vocab_size))
-                .try_for_each(|(row, logits)| self.push(&tasks[row.group], row, logits, stops))
-        })
-    }
-
-    /// Whether threads share the rows instead of each product.
-    fn split_rows(&self) -> bool {
-        self.own_kernels() && 4 * self.policy.config().parameter_count() < SPLIT_ROWS_BELOW
-    }
-
-    /// Whether this process computes, and not a GPU.
-    fn own_kernels(&self) -> bool {
-        matches!(self.policy.compute(), Compute::Fused(_))
-    }
-
-    fn push(
-        &self,
-        task: &Task,
-        row: &mut Row,
-        logits: &[f32],
-        stops: &Stops<'_>,
-    ) -> Result<(), RolloutError> {
-        let token = row.tokens.len();
-        let Some(Draw { token: id, log_prob }) = draw(logits, self.sampling, row.seed.uniform(token)) else {
-            return Err(RolloutError::Logits { id: task.prompt.id.clone(), token });
-        };
-        row.tokens.push(id);
-        row.log_probs.push(log_prob);
-        row.stop = if stops.is_stop_token(id) {
-            Some(StopReason::Token)
-        } else if stops.reached(&row.tokens)? {
-            Some(StopReason::Text)
-        } else if row.tokens.len() == row.budget {
-            Some(StopReason::Length)
-        } else {
-            None
-        };
-        Ok(())
-    }
-
-    fn rollout(&self, task: &Task, row: Row, stops: &Stops<'_>) -> Result<Rollout, RolloutError> {
-        Ok(Rollout {
-            prompt: task.prompt.clone(),
-            prompt_tokens: task.tokens.clone(),
-            text: stops.text(&row.tokens)?,
-            tokens: row.tokens,
-            log_probs: row.log_probs,
-            stop: row.stop.expect("only stopped rows become rollouts"),
-            policy: self.version,
-            place: row.place,
-        })
+        Scheduler::new(self, tasks, group_size, seed, have)?.run(progress)
     }
 
     /// Tokens that a completion of this prompt may have.
-    fn budget(&self, task: &Task) -> Result<usize, RolloutError> {
+    pub(crate) fn budget(&self, task: &Task) -> Result<usize, RolloutError> {
         let (length, limit) = (task.tokens.len(), self.policy.config().max_position_embeddings);
         if length == 0 {
             return Err(RolloutError::EmptyPrompt { id: task.prompt.id.clone() });
@@ -290,6 +238,7 @@ impl Sampler<'_> {
         if length >= limit {
             return Err(RolloutError::PromptTooLong { id: task.prompt.id.clone(), length, limit });
         }
-        Ok(self.sampling.max_tokens.min(limit - length))
+        let most = task.max_tokens.unwrap_or(usize::MAX).max(1);
+        Ok(self.sampling.max_tokens.min(limit - length).min(most))
     }
 }

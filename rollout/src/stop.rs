@@ -5,8 +5,10 @@ use engine::model::{ModelError, Tokenizer};
 /// What ends a completion beside its budget.
 pub(crate) struct Stops<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) tokens: &'a [u32],
+    pub(crate) tokens: Vec<u32>,
     pub(crate) texts: &'a [String],
+    /// Tokens that a completion has at least.
+    pub(crate) least: usize,
 }
 
 impl Stops<'_> {
@@ -18,14 +20,30 @@ impl Stops<'_> {
     /// so that a stop text of n bytes lies within the last n tokens; a few more give the decoder its context.
     pub(crate) fn reached(&self, tokens: &[u32]) -> Result<bool, ModelError> {
         let Some(longest) = self.texts.iter().map(String::len).max() else { return Ok(false) };
+        if tokens.len() < self.least {
+            return Ok(false);
+        }
         let text = self.tokenizer.decode(&tokens[tokens.len().saturating_sub(longest + 8)..], true)?;
         Ok(self.texts.iter().any(|stop| text.contains(stop.as_str())))
     }
 
-    /// The completion as text: special tokens left out, and cut before the first stop text.
-    pub(crate) fn text(&self, tokens: &[u32]) -> Result<String, ModelError> {
+    /// The completion as text: special tokens left out, and cut before the stop text that ended it, if one did.
+    pub(crate) fn text(&self, tokens: &[u32], ended_by_text: bool) -> Result<String, ModelError> {
         let mut text = self.tokenizer.decode(tokens, true)?;
-        if let Some(end) = self.texts.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+        if !ended_by_text {
+            return Ok(text);
+        }
+        // one that came before `min_tokens` is text like any other
+        let early = match self.least.min(tokens.len()) {
+            0 => 0,
+            least => self.tokenizer.decode(&tokens[..least - 1], true)?.len(),
+        };
+        let first = |stop: &String| {
+            let begin = (early + 1).saturating_sub(stop.len());
+            let begin = (begin..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            Some(begin + text[begin..].find(stop.as_str())?)
+        };
+        if let Some(end) = self.texts.iter().filter_map(first).min() {
             text.truncate(end);
         }
         Ok(text)

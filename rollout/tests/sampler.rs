@@ -13,7 +13,7 @@ use engine::gradient::{self, Sequence};
 use engine::kernels::{Kernel, Path};
 use engine::model::{Compute, ModelConfig, Policy, Tokenizer};
 use rand::SeedableRng;
-use rollout::{RolloutError, Sampler, Sampling, Task};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task};
 
 /// 128 tokens of a letter and a digit: `a0`, `a1` … `m7`.
 fn tokenizer() -> Tokenizer {
@@ -38,7 +38,7 @@ fn task(id: usize, tokens: &[u32]) -> Task {
         answer: None,
         fields: Default::default(),
     };
-    Task { prompt: Arc::new(prompt), tokens: Arc::from(tokens) }
+    Task { prompt: Arc::new(prompt), tokens: Arc::from(tokens), max_tokens: None }
 }
 
 /// Prompts of 7 to 20 tokens, and two short ones.
@@ -54,7 +54,7 @@ fn tasks(f: &Fixture) -> Vec<Task> {
 struct Setup {
     sampling: Sampling,
     stop_tokens: Vec<u32>,
-    max_rows: usize,
+    slots: Slots,
     group_size: usize,
     threads: usize,
 }
@@ -64,13 +64,13 @@ impl Setup {
         Self {
             sampling: Sampling { max_tokens, ..Sampling::default() },
             stop_tokens: vec![],
-            max_rows: 8,
+            slots: Slots { rows: 8, ..Slots::default() },
             group_size: 3,
             threads: 2,
         }
     }
 
-    fn try_sample(&self, policy: &Policy, tasks: &[Task]) -> Result<Vec<Rollout>, RolloutError> {
+    fn try_sample(&self, policy: &Policy, tasks: &[Task]) -> Result<Sampled, RolloutError> {
         let tokenizer = tokenizer();
         let sampler = Sampler {
             policy,
@@ -78,14 +78,14 @@ impl Setup {
             tokenizer: &tokenizer,
             sampling: &self.sampling,
             stop_tokens: &self.stop_tokens,
-            max_rows: self.max_rows,
+            slots: self.slots,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build().expect("pool");
-        pool.install(|| sampler.sample(tasks, self.group_size, Seed(5).at(2), &mut |_, _| ()))
+        pool.install(|| sampler.sample(tasks, self.group_size, Seed(5).at(2), &mut |_| ()))
     }
 
     fn sample(&self, policy: &Policy, tasks: &[Task]) -> Vec<Rollout> {
-        self.try_sample(policy, tasks).expect("rollouts")
+        self.try_sample(policy, tasks).expect("rollouts").rollouts
     }
 }
 
@@ -107,9 +107,27 @@ fn assert_arrangement_is_invisible(policy: &Policy, tasks: &[Task], setup: &Setu
     let wanted = by_place(&first);
     for max_rows in [1, 3, 8, 64] {
         for threads in [1, 2, 3] {
-            let found = Setup { max_rows, threads, ..setup.clone() }.sample(policy, tasks);
+            let slots = Slots { rows: max_rows, ..setup.slots };
+            let found = Setup { slots, threads, ..setup.clone() }.sample(policy, tasks);
             assert!(by_place(&found) == wanted, "{max_rows} rows, {threads} threads");
         }
+    }
+    // little memory, prompts in small parts, guesses: separately and together
+    let arrangements = [
+        Slots { memory: 1, ..setup.slots },
+        Slots { memory: 40 * policy.kv_bytes(32), rows: 64, ..setup.slots },
+        Slots { prompt_tokens: 3, ..setup.slots },
+        Slots { speculate: Some(Speculate { tokens: 3, ngram: 1, pass_tokens: 100 }), ..setup.slots },
+        Slots {
+            rows: 32,
+            memory: 30 * policy.kv_bytes(32),
+            prompt_tokens: 5,
+            speculate: Some(Speculate { tokens: 2, ngram: 1, pass_tokens: 64 }),
+        },
+    ];
+    for slots in arrangements {
+        let found = Setup { slots, ..setup.clone() }.sample(policy, tasks);
+        assert!(by_place(&found) == wanted, "{slots:?}");
     }
     let mut shuffled = tasks.to_vec();
     shuffled.reverse();
@@ -134,6 +152,199 @@ fn rollouts_do_not_depend_on_how_the_work_is_arranged() {
 }
 
 #[test]
+fn slots_memory_and_guesses_are_used_as_the_settings_say() {
+    let f = Fixture::load("qwen3-tiny");
+    let tasks: Vec<Task> = (0..40).map(|id| task(id, &[3 + id as u32 % 9; 40])).collect();
+    let stop_tokens: Vec<u32> = (1..9).collect();
+    let setup = Setup { stop_tokens, group_size: 4, ..Setup::new(60) };
+    let all = setup.try_sample(&f.policy, &tasks).expect("rollouts").stats;
+    assert_eq!(all.slots, 8);
+    // nothing waits longer than a pass, but in the first passes prompts are read before any row is there
+    assert!(all.slot_use().expect("rollouts waited") > 0.9, "{all:?}");
+    assert_eq!(all.prompt_tokens, 40 * 40, "a prompt is read once for its group");
+    assert_eq!((all.preempted, all.guessed), (0, 0));
+
+    let memory = all.memory / 2;
+    let slots = Slots { memory, ..setup.slots };
+    let less = Setup { slots, ..setup.clone() }.try_sample(&f.policy, &tasks).expect("rollouts").stats;
+    assert!(less.memory <= memory, "{} is more than {memory}", less.memory);
+    assert!(less.passes > all.passes);
+
+    let slots = Slots { speculate: Some(Speculate { tokens: 3, ngram: 1, pass_tokens: 64 }), ..setup.slots };
+    let guessing = Setup { slots, ..setup }.try_sample(&f.policy, &tasks).expect("rollouts").stats;
+    assert!(guessing.guessed > 0 && guessing.accepted <= guessing.guessed);
+    assert_eq!(guessing.tokens, all.tokens);
+}
+
+#[test]
+fn a_common_beginning_and_the_prompt_of_a_group_are_held_once() {
+    let f = Fixture::load("qwen3-tiny");
+    let policy = &f.policy;
+    let mut config = policy.config().clone();
+    config.max_position_embeddings = 4096;
+    let policy = Policy::new(config, policy.tensors().expect("tensors"), &Device::Cpu).expect("policy");
+    let prompt: Vec<u32> = (0..512).map(|i| i * 7 % 128).collect();
+    let slots = Slots { rows: 16, ..Slots::default() };
+    let one = Setup { slots, group_size: 16, ..Setup::new(64) };
+    let stats = one.try_sample(&policy, &[task(0, &prompt)]).expect("rollouts").stats;
+    let wanted = policy.kv_bytes(512) + 16 * policy.kv_bytes(64);
+    assert!(stats.memory <= wanted + wanted / 10, "{} bytes, wanted about {wanted}", stats.memory);
+
+    // 300 tokens in common, then some of its own
+    let tasks: Vec<Task> = (0..6)
+        .map(|id| {
+            let own = vec![9 + id; 3 + 5 * id as usize];
+            task(id as usize, &[&prompt[..300], &own].concat())
+        })
+        .collect();
+    let setup = Setup::new(12);
+    let sampled = setup.try_sample(&policy, &tasks).expect("rollouts");
+    let own: usize = tasks.iter().map(|task| task.tokens.len() - 300).sum();
+    assert!((300 + own..=300 + own + 6 * 32).contains(&sampled.stats.prompt_tokens), "{:?}", sampled.stats);
+    for task in &tasks {
+        let alone = setup.sample(&policy, std::slice::from_ref(task));
+        let together: Vec<Rollout> =
+            sampled.rollouts.iter().filter(|r| r.prompt.id == task.prompt.id).cloned().collect();
+        assert!(by_place(&alone) == by_place(&together), "alone it is read as a whole");
+    }
+}
+
+#[test]
+fn what_is_there_already_is_not_sampled_again() {
+    let f = Fixture::load("qwen3-tiny");
+    let (tokenizer, tasks) = (tokenizer(), tasks(&f));
+    let setup = Setup::new(8);
+    let all = setup.sample(&f.policy, &tasks);
+    let sampler = Sampler {
+        policy: &f.policy,
+        version: PolicyVersion(3),
+        tokenizer: &tokenizer,
+        sampling: &setup.sampling,
+        stop_tokens: &[],
+        slots: setup.slots,
+    };
+    let have: Vec<Rollout> =
+        all.iter().enumerate().filter(|(i, _)| i % 3 != 1).map(|(_, r)| r.clone()).collect();
+    let mut first = None;
+    let sampled = sampler
+        .sample_missing(&tasks, 3, Seed(5).at(2), &have, &mut |p| {
+            first.get_or_insert(p.finished);
+        })
+        .expect("rollouts");
+    assert_eq!(sampled.rollouts, all);
+    assert_eq!(first, Some(have.len()));
+    let missing = all.iter().enumerate().filter(|(i, _)| i % 3 == 1).map(|(_, r)| r.tokens.len());
+    assert_eq!(sampled.stats.tokens, missing.sum::<usize>());
+}
+
+/// 128 tokens of a letter and a digit, of which two open and close a thinking block.
+fn thinking_tokenizer() -> Tokenizer {
+    let name = |id: u32| match id {
+        20 => "<think>".to_owned(),
+        21 => "</think>".to_owned(),
+        id => text(&[id]),
+    };
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        (0..128).map(|id| (name(id), serde_json::json!(id))).collect();
+    let special = |id: u32| {
+        serde_json::json!({ "id": id, "content": name(id), "special": false, "normalized": false,
+        "single_word": false, "lstrip": false, "rstrip": false })
+    };
+    let json = serde_json::json!({
+        "version": "1.0", "added_tokens": [special(20), special(21)],
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "a0" }, "decoder": { "type": "Fuse" },
+    });
+    Tokenizer::from_bytes("tiny", json.to_string().as_bytes(), None).expect("tokenizer")
+}
+
+#[test]
+fn a_thinking_block_is_closed_when_its_budget_is_spent() {
+    let f = Fixture::load("qwen3-tiny");
+    let tokenizer = thinking_tokenizer();
+    let sample = |budget: Option<usize>, prompt: &[u32]| {
+        let sampling = Sampling {
+            max_tokens: 24,
+            thinking_budget: budget,
+            thinking_close: "</think>".into(),
+            // so that it neither closes a block nor opens one by itself
+            forbidden_tokens: vec![20, 21],
+            ..Sampling::default()
+        };
+        let sampler = Sampler {
+            policy: &f.policy,
+            version: PolicyVersion(0),
+            tokenizer: &tokenizer,
+            sampling: &sampling,
+            stop_tokens: &[],
+            slots: Slots::default(),
+        };
+        sampler.sample(&[task(0, prompt)], 4, Seed(5).at(2), &mut |_| ()).expect("rollouts").rollouts
+    };
+    for (budget, place) in [(5, 5), (0, 0)] {
+        for rollout in sample(Some(budget), &[3, 20]) {
+            let at: Vec<usize> = (0..24).filter(|i| rollout.tokens[*i] == 21).collect();
+            assert_eq!(at, [place], "once, after the budget");
+            let runs: Vec<(usize, usize)> = rollout.forced.iter().map(|run| (run.start, run.end)).collect();
+            assert_eq!(runs, [(place, place + 1)]);
+            assert!(rollout.is_forced(place) && !rollout.is_forced(place + 1));
+            assert_eq!(rollout.log_probs[place], 0.0, "it was certain");
+        }
+    }
+    // outside a block, and in one that has been closed, there is no budget
+    for prompt in [&[3, 4][..], &[20, 3, 21]] {
+        assert_eq!(sample(Some(5), prompt), sample(None, prompt));
+    }
+    // what was drawn before the end of the block is the same with and without
+    let (with, without) = (sample(Some(5), &[3, 20]), sample(None, &[3, 20]));
+    assert!(with.iter().zip(&without).all(|(a, b)| a.tokens[..5] == b.tokens[..5]));
+}
+
+#[test]
+fn a_tokenizer_without_thinking_tokens_and_tokens_that_are_not_there_are_refused() {
+    let f = Fixture::load("qwen3-tiny");
+    let mut setup = Setup::new(4);
+    setup.sampling.thinking_budget = Some(3);
+    let error = setup.try_sample(&f.policy, &[task(0, &[3])]).expect_err("refused");
+    assert!(error.to_string().contains("`<think>`"), "{error}");
+    let mut setup = Setup::new(4);
+    setup.sampling.allowed_tokens = vec![3, 128];
+    let error = setup.try_sample(&f.policy, &[task(0, &[3])]).expect_err("refused");
+    assert!(error.to_string().contains("allowed_tokens names token 128"), "{error}");
+}
+
+#[test]
+fn text_is_streamed_in_whole_characters_that_add_up() {
+    // a byte-level vocabulary: every token is one byte
+    let byte = |b: u8| {
+        let printable = (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
+        let other = (0..b)
+            .filter(|b| !((33..=126).contains(b) || (161..=172).contains(b) || (174..=255).contains(b)));
+        char::from_u32(if printable { u32::from(b) } else { 256 + other.count() as u32 }).expect("char")
+    };
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        (0..=255u8).map(|b| (byte(b).to_string(), serde_json::json!(b))).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+        "decoder": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+    });
+    let tokenizer = Tokenizer::from_bytes("bytes", json.to_string().as_bytes(), None).expect("tokenizer");
+    let text = "Zwölf Äpfel 🍎🍏 und 三 Birnen, ".repeat(5);
+    let mut stream = rollout::TextStream::new(&tokenizer);
+    let mut shown = String::new();
+    for byte in text.bytes() {
+        let new = stream.push(u32::from(byte)).expect("text");
+        assert!(!new.contains('\u{fffd}'), "{new:?}");
+        shown.push_str(&new);
+        assert!(text.starts_with(&shown));
+    }
+    assert_eq!(shown, text);
+    // a character that never becomes whole is shown at the end as what it is
+    let mut stream = rollout::TextStream::new(&tokenizer);
+    assert_eq!(stream.push(0xf0).expect("text"), "");
+    assert_eq!(stream.finish().expect("text"), "\u{fffd}");
+}
+
+#[test]
 fn a_wider_model_is_as_independent_of_the_arrangement() {
     // products long enough for the matrix library to cut them up
     let config = serde_json::json!({
@@ -149,7 +360,8 @@ fn a_wider_model_is_as_independent_of_the_arrangement() {
         [3usize, 40, 1, 17].iter().enumerate().map(|(id, n)| task(id, &vec![7 + id as u32; *n])).collect();
     let wanted = by_place(&Setup { group_size: 4, ..Setup::new(3) }.sample(&policy, &tasks));
     for (max_rows, threads) in [(1, 1), (1, 2), (8, 1), (16, 2), (16, 1)] {
-        let setup = Setup { max_rows, threads, group_size: 4, ..Setup::new(3) };
+        let slots = Slots { rows: max_rows, ..Slots::default() };
+        let setup = Setup { slots, threads, group_size: 4, ..Setup::new(3) };
         assert!(by_place(&setup.sample(&policy, &tasks)) == wanted, "{max_rows} rows, {threads} threads");
     }
 }
@@ -176,10 +388,15 @@ fn recorded_log_probs_are_those_of_the_trainer_to_the_bit() {
     for name in ["qwen2-tiny", "qwen3-tiny"] {
         for kernel in Path::ALL.into_iter().filter_map(Kernel::new) {
             let f = Fixture::computing(name, Compute::Fused(kernel));
-            for (rows, threads) in [(1, 1), (3, 2), (8, 1), (33, 2)] {
-                let tasks: Vec<Task> =
-                    (0..rows).map(|i| task(i, &vec![5 + i as u32; 1 + i * 11 % 37])).collect();
-                let mut setup = Setup { group_size: 1, threads, ..Setup::new(24) };
+            for (rows, threads, group_size) in [(1, 1, 1), (3, 2, 1), (8, 1, 5), (33, 2, 1), (12, 2, 8)] {
+                // prompts of all remainders, most of which a group shares, behind a beginning that all share
+                let begin = vec![77; if group_size > 1 { 70 } else { 0 }];
+                let tasks: Vec<Task> = (0..rows)
+                    .map(|i| task(i, &[begin.clone(), vec![5 + i as u32; 1 + i * 11 % 37]].concat()))
+                    .collect();
+                let mut setup = Setup { group_size, threads, ..Setup::new(24) };
+                setup.slots.speculate =
+                    (group_size > 1).then_some(Speculate { tokens: 2, ngram: 1, pass_tokens: 64 });
                 setup.sampling.temperature = 0.8;
                 setup.stop_tokens = (0..9).collect(); // so that rows end at different lengths
                 let rollouts = setup.sample(&f.policy, &tasks);
@@ -190,7 +407,10 @@ fn recorded_log_probs_are_those_of_the_trainer_to_the_bit() {
                 let recomputed =
                     gradient::log_probs(&f.policy, &sequences, 100, 0.8, false).expect("log-probs");
                 for (rollout, wanted) in rollouts.iter().zip(&recomputed.log_probs) {
-                    let what = format!("{name} {}, {rows} rows, {threads} threads", kernel.path().name());
+                    let what = format!(
+                        "{name} {}, {rows} × {group_size} rows, {threads} threads",
+                        kernel.path().name()
+                    );
                     assert!(
                         rollout.log_probs == *wanted,
                         "{what}: {:?} is not {wanted:?}",
@@ -287,12 +507,18 @@ fn progress_counts_every_rollout_and_every_token() {
         tokenizer: &tokenizer,
         sampling: &sampling,
         stop_tokens: &[2, 4, 6, 8, 10, 12, 14],
-        max_rows: 5,
+        slots: Slots { rows: 5, ..Slots::default() },
     };
     let mut heard = Vec::new();
-    let rollouts = sampler
-        .sample(&tasks, 2, Seed(1).at(0), &mut |done, drawn| heard.push((done, drawn)))
-        .expect("rollouts");
+    let mut new = 0;
+    let mut hear = |progress: SampleProgress<'_>| {
+        heard.push((progress.finished, progress.drawn));
+        new += progress.new.len();
+        assert_eq!(new, progress.finished, "every rollout is shown once");
+    };
+    let sampled = sampler.sample(&tasks, 2, Seed(1).at(0), &mut hear).expect("rollouts");
+    let rollouts = sampled.rollouts;
+    assert_eq!(sampled.stats.tokens, rollouts.iter().map(|r| r.tokens.len()).sum::<usize>());
     assert!(heard.is_sorted(), "{heard:?}");
     assert_eq!(heard.last(), Some(&(rollouts.len(), rollouts.iter().map(|r| r.tokens.len()).sum())));
 }

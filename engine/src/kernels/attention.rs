@@ -6,6 +6,10 @@
 //! panels (sampling), and gives a query the same bits either way, however many queries are taken together. Scores live
 //! as long as a block of queries; the backward computes them again.
 //!
+//! Cached keys lie in chunks, and sequences with a common beginning share its chunks: their queries are multiplied with
+//! them together. The softmax runs over the whole row of scores and each sum over values goes on from chunk to chunk in the
+//! order of the tokens, so that neither cutting nor sharing changes a bit; nothing is merged that was normalised before.
+//!
 //! # Source
 //! Vaswani et al., arXiv:1706.03762; Ainslie et al., arXiv:2305.13245 (grouped queries).
 #![allow(unsafe_code)]
@@ -21,6 +25,10 @@ use super::rows::Rows;
 
 /// Rows of queries, all heads of a group counted, that are computed together.
 const QUERY_ROWS: usize = 112;
+
+/// Scores of neighbours that are taken together because they share keys: more would leave the nearest caches on their way
+/// from one product to the softmax to the next product, which costs more than reading keys again.
+const SCORES: usize = 32 << 10;
 
 /// How heads lie in a row of queries, keys or values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +69,17 @@ impl KvLayout {
     /// Room for `capacity` tokens, rounded up to whole panels.
     pub fn new(kernel: Kernel, shape: Shape, capacity: usize) -> Self {
         Self { kernel, shape, capacity: capacity.next_multiple_of(PANEL) }
+    }
+
+    /// The same with room for another number of tokens.
+    #[must_use]
+    pub fn with_capacity(self, capacity: usize) -> Self {
+        Self::new(self.kernel, self.shape, capacity)
+    }
+
+    /// For which path.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Tokens that fit.
@@ -134,6 +153,17 @@ impl KvLayout {
     }
 }
 
+/// A run of a sequence's keys and values in one layer.
+#[derive(Clone, Copy)]
+pub struct KvChunk<'a> {
+    /// How they lie.
+    pub layout: &'a KvLayout,
+    /// The layer's part of the slab.
+    pub slab: &'a [f32],
+    /// Tokens it holds. Of all chunks but the last it must be a multiple of [`Kernel::terms`].
+    pub tokens: usize,
+}
+
 /// The keys and values that some queries look at.
 #[derive(Clone, Copy)]
 pub enum Keys<'a> {
@@ -148,8 +178,22 @@ pub enum Keys<'a> {
         /// Numbers from one value to the next.
         v_stride: usize,
     },
-    /// Panels.
-    Slab(&'a KvLayout, &'a [f32]),
+    /// Panels, chunk behind chunk. Chunks that several segments share are read once for neighbours among them.
+    Chunks(&'a [KvChunk<'a>]),
+}
+
+impl<'a> Keys<'a> {
+    fn chunks(&self) -> &'a [KvChunk<'a>] {
+        match self {
+            Self::Rows { .. } => &[],
+            Self::Chunks(chunks) => chunks,
+        }
+    }
+
+    /// The chunk of a level, by where it lies.
+    fn chunk(&self, level: usize) -> Option<*const f32> {
+        self.chunks().get(level).map(|chunk| chunk.slab.as_ptr())
+    }
 }
 
 /// Queries of one sequence.
@@ -164,65 +208,117 @@ pub struct Segment<'a> {
     pub keys: Keys<'a>,
 }
 
-/// One head group of one block of queries.
-struct Block<'a, 's> {
-    kernel: Kernel,
-    shape: Shape,
+/// Some queries of a segment.
+struct Part<'a, 's> {
     segment: &'s Segment<'a>,
-    kv_head: usize,
-    /// Queries of the segment.
     queries: std::ops::Range<usize>,
 }
 
-impl Block<'_, '_> {
-    fn rows(&self) -> usize {
-        self.queries.len() * self.shape.shared()
-    }
-
+impl Part<'_, '_> {
     /// Keys that any of the queries sees.
     fn keys(&self) -> usize {
         self.segment.base + self.queries.end
     }
+}
 
-    /// Where row `row` of the block lies among tokens of `stride` numbers.
-    fn place(&self, row: usize, stride: usize) -> usize {
-        let (query, head) = (row / self.shape.shared(), row % self.shape.shared());
-        let token = self.segment.first + self.queries.start + query;
-        token * stride + (self.kv_head * self.shape.shared() + head) * self.shape.head_dim
+/// One head group of a block of queries: some of one segment's, or those of neighbours that share their first keys.
+struct Block<'a, 's> {
+    kernel: Kernel,
+    shape: Shape,
+    kv_head: usize,
+    parts: &'s [Part<'a, 's>],
+}
+
+impl<'a> Block<'a, '_> {
+    fn rows(&self) -> usize {
+        self.parts.iter().map(|part| part.queries.len()).sum::<usize>() * self.shape.shared()
+    }
+
+    /// Keys that any of the queries sees.
+    fn keys(&self) -> usize {
+        self.parts.iter().map(Part::keys).max().unwrap_or(0)
+    }
+
+    /// Where each row of the block lies among tokens of `stride` numbers.
+    fn places(&self, stride: usize) -> impl Iterator<Item = usize> {
+        let (shared, width) = (self.shape.shared(), self.shape.head_dim);
+        let tokens = self.parts.iter().flat_map(|part| part.queries.clone().map(|q| part.segment.first + q));
+        tokens.flat_map(move |token| {
+            (0..shared).map(move |head| token * stride + (self.kv_head * shared + head) * width)
+        })
+    }
+
+    /// For each row the keys that it sees, and the keys that its part sees.
+    fn seen(&self) -> impl Iterator<Item = (usize, usize)> {
+        let queries = self
+            .parts
+            .iter()
+            .flat_map(|part| part.queries.clone().map(|q| (part.segment.base + q + 1, part.keys())));
+        queries.flat_map(|seen| std::iter::repeat_n(seen, self.shape.shared()))
     }
 
     /// The block's rows, one under another, each times `factor`.
     fn gather(&self, x: &[f32], stride: usize, factor: f32) -> Buffer {
         let width = self.shape.head_dim;
         let mut rows = Buffer::new(self.rows() * width);
-        for (row, to) in rows.chunks_exact_mut(width).enumerate() {
-            let from = &x[self.place(row, stride)..][..width];
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor);
+        for (place, to) in self.places(stride).zip(rows.chunks_exact_mut(width)) {
+            to.iter_mut().zip(&x[place..][..width]).for_each(|(to, from)| *to = from * factor);
         }
         rows
     }
 
-    /// e^(score − max) of every row, `(rows, keys)`, 0 where a query may not look, and one over its sum.
+    /// Calls `f` for every run of rows that look at the same chunk: with the rows, the chunk, the number of its first key
+    /// and how many of its keys the rows see. Chunks of a row come in order.
+    fn for_chunks(&self, mut f: impl FnMut(std::ops::Range<usize>, &KvChunk<'a>, usize, usize)) {
+        let levels = self.parts.iter().map(|part| part.segment.keys.chunks().len()).max().unwrap_or(0);
+        let mut before = vec![0; self.parts.len()];
+        for level in 0..levels {
+            let (mut row, mut next) = (0, 0);
+            while next < self.parts.len() {
+                let place = self.parts[next].segment.keys.chunk(level);
+                let same = |part: &Part<'_, '_>| part.segment.keys.chunk(level) == place;
+                let end = next + self.parts[next..].iter().take_while(|part| same(part)).count();
+                let run = &self.parts[next..end];
+                let rows = run.iter().map(|part| part.queries.len()).sum::<usize>() * self.shape.shared();
+                if let Some(chunk) = run[0].segment.keys.chunks().get(level) {
+                    // a chunk that is shared is whole, and all see all of it
+                    let keys = run.iter().map(Part::keys).max().unwrap_or(0);
+                    let first = before[next];
+                    let count = chunk.tokens.min(keys.saturating_sub(first));
+                    if count > 0 {
+                        f(row..row + rows, chunk, first, count);
+                    }
+                    before[next..end].iter_mut().for_each(|before| *before += chunk.tokens);
+                }
+                row += rows;
+                next = end;
+            }
+        }
+    }
+
+    /// e^(score − max) of every row, `(rows, keys)`, 0 where a query may not look, and one over its sum. What lies beyond
+    /// the keys of a row's part is of any value.
     fn weights(&self, q: &[f32], q_stride: usize) -> (Buffer, Vec<f32>) {
         let (rows, keys, width) = (self.rows(), self.keys(), self.shape.head_dim);
         let q = self.gather(q, q_stride, self.shape.scale());
         let mut scores = Buffer::new(rows * keys);
-        let (left, size) = (View::rows(&q, width), (rows, keys, width));
-        match self.segment.keys {
-            Keys::Rows { k, k_stride, .. } => {
-                let right = View::rows(&k[self.kv_head * width..], k_stride).t();
-                product(self.kernel, size, left, right, &mut scores, keys, Start::Zero);
-            }
-            Keys::Slab(layout, slab) => {
-                let panels = Panels::of(&slab[self.slab_start(layout)..], self.kernel.groups(width) * PANEL);
-                product_with_panels(self.kernel, size, left, panels, &mut scores, keys, Start::Zero);
-            }
+        if let Keys::Rows { k, k_stride, .. } = self.parts[0].segment.keys {
+            let right = View::rows(&k[self.kv_head * width..], k_stride).t();
+            let left = View::rows(&q, width);
+            product(self.kernel, (rows, keys, width), left, right, &mut scores, keys, Start::Zero);
         }
+        self.for_chunks(|rows, chunk, first, count| {
+            let left = View::rows(&q[rows.start * width..], width);
+            let panels = &chunk.slab[self.slab_start(chunk.layout)..];
+            let panels = Panels::of(panels, self.kernel.groups(width) * PANEL);
+            let to = &mut scores[rows.start * keys + first..];
+            product_with_panels(self.kernel, (rows.len(), count, width), left, panels, to, keys, Start::Zero);
+        });
         let mut inverse = vec![0f32; rows];
         wide(|| {
-            for (row, (scores, inverse)) in scores.chunks_exact_mut(keys).zip(&mut inverse).enumerate() {
-                let seen = self.segment.base + self.queries.start + row / self.shape.shared() + 1;
-                let (scores, hidden) = scores.split_at_mut(seen);
+            let rows = scores.chunks_exact_mut(keys).zip(&mut inverse);
+            for ((scores, inverse), (seen, end)) in rows.zip(self.seen()) {
+                let (scores, hidden) = scores[..end].split_at_mut(seen);
                 hidden.fill(0.0);
                 let max = max(scores, |score| score);
                 for score in scores.iter_mut() {
@@ -242,20 +338,23 @@ impl Block<'_, '_> {
     fn means(&self, weights: &[f32], inverse: &[f32]) -> Buffer {
         let (rows, keys, width) = (self.rows(), self.keys(), self.shape.head_dim);
         let mut means = Buffer::new(rows * width);
-        let (left, size) = (View::rows(weights, keys), (rows, width, keys));
-        match self.segment.keys {
-            Keys::Rows { v, v_stride, .. } => {
-                let right = View::rows(&v[self.kv_head * width..], v_stride);
-                product(self.kernel, size, left, right, &mut means, width, Start::Zero);
-            }
-            Keys::Slab(layout, slab) => {
-                let panels = Panels::of(
-                    &slab[self.slab_start(layout) + layout.key_words()..],
-                    self.kernel.groups(layout.capacity) * PANEL,
-                );
-                product_with_panels(self.kernel, size, left, panels, &mut means, width, Start::Zero);
-            }
+        if let Keys::Rows { v, v_stride, .. } = self.parts[0].segment.keys {
+            let right = View::rows(&v[self.kv_head * width..], v_stride);
+            let left = View::rows(weights, keys);
+            product(self.kernel, (rows, width, keys), left, right, &mut means, width, Start::Zero);
         }
+        self.for_chunks(|rows, chunk, first, count| {
+            let layout = chunk.layout;
+            let panels = Panels::of(
+                &chunk.slab[self.slab_start(layout) + layout.key_words()..],
+                self.kernel.groups(layout.capacity) * PANEL,
+            );
+            let left = View::rows(&weights[rows.start * keys + first..], keys);
+            let to = &mut means[rows.start * width..];
+            // a later chunk takes the sums up where the one before left them
+            let start = if first == 0 { Start::Zero } else { Start::Add };
+            product_with_panels(self.kernel, (rows.len(), width, count), left, panels, to, width, start);
+        });
         for (means, inverse) in means.chunks_exact_mut(width).zip(inverse) {
             means.iter_mut().for_each(|mean| *mean *= inverse);
         }
@@ -278,28 +377,40 @@ pub fn attend(
     out_stride: usize,
 ) {
     let size = shape.queries();
-    let blocks: Vec<Block<'_, '_>> = segments
+    let parts: Vec<Part<'_, '_>> = segments
         .iter()
         .flat_map(|segment| {
-            (0..segment.count).step_by(size).flat_map(move |start| {
+            (0..segment.count).step_by(size).map(move |start| {
                 let queries = start..(start + size).min(segment.count);
-                (0..shape.kv_heads).map(move |kv_head| Block {
-                    kernel,
-                    shape,
-                    segment,
-                    kv_head,
-                    queries: queries.clone(),
-                })
+                Part { segment, queries }
             })
         })
         .collect();
+    let mut blocks: Vec<Block<'_, '_>> = Vec::new();
+    let mut first = 0;
+    while first < parts.len() {
+        let (mut end, mut queries) = (first + 1, parts[first].queries.len());
+        let shared = parts[first].segment.keys.chunk(0);
+        let size = size.min(SCORES / parts[first].keys() / shape.shared());
+        while end < parts.len()
+            && shared.is_some()
+            && parts[end].segment.keys.chunk(0) == shared
+            && queries + parts[end].queries.len() <= size
+        {
+            queries += parts[end].queries.len();
+            end += 1;
+        }
+        let parts = &parts[first..end];
+        blocks.extend((0..shape.kv_heads).map(|kv_head| Block { kernel, shape, kv_head, parts }));
+        first = end;
+    }
     let target = Rows::new(out);
     let one = |block: &Block<'_, '_>| {
         let (weights, inverse) = block.weights(q, q_stride);
         let means = block.means(&weights, &inverse);
-        for (row, means) in means.chunks_exact(shape.head_dim).enumerate() {
+        for (place, means) in block.places(out_stride).zip(means.chunks_exact(shape.head_dim)) {
             // SAFETY: this head of this token belongs to this block alone.
-            unsafe { target.part(block.place(row, out_stride), shape.head_dim) }.copy_from_slice(means);
+            unsafe { target.part(place, shape.head_dim) }.copy_from_slice(means);
         }
     };
     let work: usize = blocks.iter().map(|block| block.rows() * block.keys() * shape.head_dim).sum();
@@ -370,7 +481,8 @@ pub fn attend_backward(
             (View::rows(&k[kv_head * width..], k_stride), View::rows(&v[kv_head * width..], v_stride));
         for start in (0..segment.count).step_by(shape.queries()) {
             let queries = start..(start + shape.queries()).min(segment.count);
-            let block = Block { kernel, shape, segment, kv_head: *kv_head, queries };
+            let parts = [Part { segment, queries }];
+            let block = Block { kernel, shape, kv_head: *kv_head, parts: &parts };
             let (rows, keys) = (block.rows(), block.keys());
             let (mut p, inverse) = block.weights(q, q_stride);
             let (means, d_means) = (block.gather(out, out_stride, 1.0), block.gather(d_out, out_stride, 1.0));
@@ -397,8 +509,8 @@ pub fn attend_backward(
             });
             let mut dq = Buffer::new(rows * width);
             product(kernel, (rows, width, keys), View::rows(&ds, keys), k, &mut dq, width, Start::Zero);
-            for (row, dq) in dq.chunks_exact(width).enumerate() {
-                put(targets[0], block.place(row, targets[0].1), dq);
+            for (place, dq) in block.places(targets[0].1).zip(dq.chunks_exact(width)) {
+                put(targets[0], place, dq);
             }
             let q = block.gather(q, q_stride, 1.0);
             let transposed = |x: &[f32], right: &[f32], sum: &mut [f32]| {

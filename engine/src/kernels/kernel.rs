@@ -99,6 +99,11 @@ impl Kernel {
         rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 
+    /// A sum over k terms may be cut at multiples of this and taken up again without a change in its bits.
+    pub fn terms(self) -> usize {
+        self.group_multiple() * if self.0.is_bf16() { 2 } else { 1 }
+    }
+
     /// Groups of a panel are filled up with zeros to a multiple of this.
     pub(super) fn group_multiple(self) -> usize {
         if self.0 == Path::Amx { 16 } else { 1 }

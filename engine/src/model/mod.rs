@@ -21,7 +21,7 @@ mod template;
 mod tokenizer;
 pub mod weights;
 
-pub use cache::KvRow;
+pub use cache::{KvPrefix, KvRow};
 pub use checkpoint::Checkpoint;
 pub use config::{Family, ModelConfig, NewModel};
 pub use error::ModelError;

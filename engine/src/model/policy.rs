@@ -275,9 +275,24 @@ impl Policy {
         Grads { body, any: false }
     }
 
+    /// Gives the memory of rows that are gone back to the system; until then the next rows use it.
+    pub fn forget_rows(&self) {
+        if let Body::Fused(fused) = &self.body {
+            fused.forget_rows();
+        }
+    }
+
+    /// Bytes of keys and values of so many neighbouring tokens of a sequence.
+    pub fn kv_bytes(&self, tokens: usize) -> usize {
+        match &self.body {
+            Body::Fused(fused) => fused.kv_bytes(tokens),
+            Body::Composed(_) => 8 * self.config.num_hidden_layers * self.config.key_value_size() * tokens,
+        }
+    }
+
     pub(super) fn row(&self, capacity: usize) -> candle_core::Result<RowBody> {
         Ok(match &self.body {
-            Body::Fused(fused) => RowBody::Slab(fused.row(capacity)),
+            Body::Fused(fused) => RowBody::Slab(fused.row()),
             Body::Composed(_) => RowBody::Tensors(TensorRow::new(&self.config, capacity, &self.device)?),
         })
     }
@@ -300,8 +315,12 @@ impl Policy {
             Body::Fused(fused) => {
                 let mut slabs = Vec::with_capacity(rows.len());
                 for (row, new) in rows.iter_mut() {
+                    let most = row.capacity();
                     match &mut row.body {
-                        RowBody::Slab(slab) if fused.made(slab) => slabs.push((slab, *new)),
+                        RowBody::Slab(slab) if fused.made(slab) => {
+                            slab.reserve(new.len(), most);
+                            slabs.push((slab, *new));
+                        }
                         _ => return Err(ModelError::Foreign),
                     }
                 }

@@ -123,6 +123,9 @@ fn rollouts(policy: &Policy, args: &BenchArgs) -> Vec<ScoredRollout> {
                 stop: StopReason::Token,
                 policy: PolicyVersion(0),
                 place: row % GROUP,
+                forced: vec![],
+                entropy: vec![],
+                top_log_probs: vec![],
             },
             score: Score { reward: Some(reward), parts: Vec::new() },
         }

@@ -90,12 +90,96 @@ fn cached_keys_in_any_portions_give_the_same_bits_as_whole_sequences() {
             for count in portions {
                 let (k, v) = (&k[base * narrow..], &v[base * narrow..]);
                 layout.write(&mut slab, base, count, k, narrow, v, narrow);
-                let segment = Segment { first: base, count, base, keys: Keys::Slab(&layout, &slab) };
+                let chunk = KvChunk { layout: &layout, slab: &slab, tokens: layout.capacity() };
+                let segment = Segment { first: base, count, base, keys: Keys::Chunks(&[chunk]) };
                 attend(kernel, SHAPE, &q, wide, &[segment], &mut out, wide);
                 base += count;
             }
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(&out) == bits(&wanted), "{kernel:?}");
+        }
+    }
+}
+
+#[test]
+fn a_shared_beginning_and_cuts_change_no_bit() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    for kernel in kernels() {
+        for (shared, middle) in [(32, 0), (64, 32), (96, 64)] {
+            // five sequences with the same first keys; each has some new tokens behind keys of its own
+            let lengths =
+                [shared + middle + 1, shared + middle + 40, shared + middle + 3, shared + 2, shared + 70];
+            let counts = [1, 5, 3, 1, 30];
+            let (_, k0, v0) = inputs(shared);
+            let sequences: Vec<[Vec<f32>; 3]> = lengths
+                .iter()
+                .enumerate()
+                .map(|(i, length)| {
+                    let (q, k, v) = (
+                        numbers(length * wide, 10 + i),
+                        numbers(length * narrow, 20 + i),
+                        numbers(length * narrow, 30 + i),
+                    );
+                    [q, [&k0, &k[shared * narrow..]].concat(), [&v0, &v[shared * narrow..]].concat()]
+                })
+                .collect();
+            let slab = |k: &[f32], v: &[f32], from: usize, to: usize| {
+                let layout = KvLayout::new(kernel, SHAPE, to - from);
+                let mut slab = vec![0f32; layout.words()];
+                layout.write(
+                    &mut slab,
+                    0,
+                    to - from,
+                    &k[from * narrow..],
+                    narrow,
+                    &v[from * narrow..],
+                    narrow,
+                );
+                (layout, slab)
+            };
+            let first = slab(&k0, &v0, 0, shared);
+            let own: Vec<Vec<(KvLayout, Vec<f32>, usize)>> = sequences
+                .iter()
+                .zip(lengths)
+                .map(|([_, k, v], length)| {
+                    let cut = (shared + middle).min(length);
+                    let ends = [(shared, cut), (cut, length)];
+                    ends.iter()
+                        .filter(|(a, b)| a < b && (*b == length || (b - a) % 32 == 0))
+                        .map(|(a, b)| {
+                            let (layout, slab) = slab(k, v, *a, *b);
+                            (layout, slab, b - a)
+                        })
+                        .collect()
+                })
+                .collect();
+            let chunks: Vec<Vec<KvChunk<'_>>> = own
+                .iter()
+                .map(|own| {
+                    let begin = KvChunk { layout: &first.0, slab: &first.1, tokens: shared };
+                    let own =
+                        own.iter().map(|(layout, slab, tokens)| KvChunk { layout, slab, tokens: *tokens });
+                    std::iter::once(begin).chain(own).collect()
+                })
+                .collect();
+            assert!(chunks.iter().zip(lengths).all(|(c, n)| c.iter().map(|c| c.tokens).sum::<usize>() == n));
+            let mut q = Vec::new();
+            let mut segments = Vec::new();
+            for (i, count) in counts.into_iter().enumerate() {
+                let base = lengths[i] - count;
+                segments.push(Segment { first: q.len() / wide, count, base, keys: Keys::Chunks(&chunks[i]) });
+                q.extend_from_slice(&sequences[i][0][base * wide..]);
+            }
+            let mut out = vec![0f32; q.len()];
+            attend(kernel, SHAPE, &q, wide, &segments, &mut out, wide);
+            let mut wanted = Vec::new();
+            for ([q, k, v], (length, count)) in sequences.iter().zip(lengths.into_iter().zip(counts)) {
+                wanted.extend_from_slice(&whole(kernel, &[length], q, k, v)[(length - count) * wide..]);
+            }
+            assert!(
+                out.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{kernel:?} {shared} {middle}"
+            );
         }
     }
 }

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
-use super::cache::SlabRow;
+use super::cache::{SlabRow, Spare};
 use super::error::{ModelError, Result};
 use super::flat::{Flat, Layout};
 use super::policy::{EMBEDDING, HEAD, NORM, Recompute};
@@ -78,6 +79,7 @@ pub(super) struct Fused {
     panels: Vec<Panels>,
     head: Packed,
     head_name: &'static str,
+    spare: Arc<Spare>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +174,8 @@ impl Fused {
         let head = Packed::new(kernel, sizes.vocab, sizes.hidden);
         let head_name = if c.tie_word_embeddings { EMBEDDING } else { HEAD };
         let weights = Flat::zeros(&Arc::new(Layout::new(config)));
-        let mut fused = Self { kernel, sizes, weights, names, panels, head, head_name };
+        let spare = Arc::default();
+        let mut fused = Self { kernel, sizes, weights, names, panels, head, head_name, spare };
         fused.set(tensors)?;
         Ok(fused)
     }
@@ -185,18 +188,28 @@ impl Fused {
         &self.weights
     }
 
-    fn kv_layout(&self, capacity: usize) -> KvLayout {
-        KvLayout::new(self.kernel, self.sizes.shape, capacity)
+    fn kv_layout(&self) -> KvLayout {
+        KvLayout::new(self.kernel, self.sizes.shape, 0)
     }
 
-    /// An empty row with room for so many tokens.
-    pub(super) fn row(&self, capacity: usize) -> SlabRow {
-        SlabRow::new(self.kv_layout(capacity), self.names.len())
+    /// An empty row.
+    pub(super) fn row(&self) -> SlabRow {
+        SlabRow::new(self.kv_layout(), self.names.len(), self.spare.clone())
     }
 
     /// Whether a row is one of this model's.
     pub(super) fn made(&self, row: &SlabRow) -> bool {
-        row.layout == self.kv_layout(row.layout.capacity()) && row.layers() == self.names.len()
+        row.layout() == self.kv_layout() && row.layers() == self.names.len()
+    }
+
+    /// Gives the memory of keys and values that are not needed any more back to the system.
+    pub(super) fn forget_rows(&self) {
+        self.spare.clear();
+    }
+
+    /// Bytes of keys and values of so many tokens that lie in one chunk.
+    pub(super) fn kv_bytes(&self, tokens: usize) -> usize {
+        4 * self.names.len() * self.kv_layout().with_capacity(tokens).words()
     }
 
     pub(super) fn set(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
@@ -349,6 +362,7 @@ impl Fused {
         attended
     }
 
+    /// Rows have room for their new tokens.
     pub(super) fn extend(&self, rows: &mut [(&mut SlabRow, &[u32])]) -> Result<Buffer> {
         let s = &self.sizes;
         let (mut tokens, mut positions, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
@@ -362,23 +376,25 @@ impl Fused {
         let mut attended = Buffer::new(tokens.len() * s.query);
         for layer in 0..self.names.len() {
             let (projected, rotated) = self.project(layer, &x, &rope);
-            for ((row, new), first) in rows.iter_mut().zip(&firsts) {
-                let (k, v) = (&rotated[first * s.rotated()..], &projected[first * s.all()..]);
-                let (layout, length) = (row.layout, row.length);
-                if !new.is_empty() {
-                    let (k, v) = (&k[s.query..], &v[s.rotated()..]);
-                    layout.write(row.layer_mut(layer), length, new.len(), k, s.rotated(), v, s.all());
-                }
+            rows.par_iter_mut().with_min_len(8).zip(&firsts).for_each(|((row, new), first)| {
+                let k = &rotated[first * s.rotated() + s.query..];
+                let v = &projected[first * s.all() + s.rotated()..];
+                row.write(layer, new.len(), (k, s.rotated()), (v, s.all()));
+            });
+            let (mut chunks, mut ends) = (Vec::new(), Vec::new());
+            for (row, _) in rows.iter() {
+                chunks.extend(row.chunks(layer));
+                ends.push(chunks.len());
             }
-            let segments: Vec<Segment<'_>> = rows
-                .iter()
-                .zip(&firsts)
-                .filter(|((_, new), _)| !new.is_empty())
-                .map(|((row, new), first)| {
-                    let keys = Keys::Slab(&row.layout, row.layer(layer));
-                    Segment { first: *first, count: new.len(), base: row.length, keys }
-                })
-                .collect();
+            let mut segments = Vec::with_capacity(rows.len());
+            let mut begin = 0;
+            for (((row, new), first), end) in rows.iter().zip(&firsts).zip(ends) {
+                if !new.is_empty() {
+                    let keys = Keys::Chunks(&chunks[begin..end]);
+                    segments.push(Segment { first: *first, count: new.len(), base: row.length, keys });
+                }
+                begin = end;
+            }
             attend(self.kernel, s.shape, &rotated, s.rotated(), &segments, &mut attended, s.query);
             self.add_attended(layer, &attended, &mut x);
             let gate_up = self.gate_up(layer, &x);
@@ -386,7 +402,7 @@ impl Fused {
             guard(layer, &x)?;
         }
         for (row, new) in rows.iter_mut() {
-            row.length += new.len();
+            row.advance(new.len());
         }
         Ok(self.final_norm(&x))
     }

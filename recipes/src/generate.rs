@@ -1,0 +1,242 @@
+//! Rollouts for the stages of a run, from whichever backend the recipe names.
+//!
+//! Before: [`Plan`] and a policy. After: scored rollouts of a step, or an accuracy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use data::{PolicyVersion, Rollout, ScoredRollout, Seed, StepSeed};
+use engine::baseline::is_equal;
+use engine::model::Policy;
+use engine::selection::Shuffled;
+use eval::Accuracy;
+use rollout::backend::{Backend, Job};
+use rollout::{RolloutError, SampleProgress, SampleStats, Sampled, Sampling, Task};
+use serde::{Deserialize, Serialize};
+
+use crate::folder::Stage;
+use crate::plan::Plan;
+use crate::recipe::RlRecipe;
+
+/// A plan and where its rollouts come from.
+pub(crate) struct Generation<'a> {
+    pub(crate) plan: &'a Plan,
+    backend: Box<dyn Backend>,
+    /// Part of the names of weights: no two processes use the same.
+    run: String,
+}
+
+/// Weights of a run: after so many updates of a stage.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) stage: Stage,
+    pub(crate) version: u64,
+}
+
+/// The rollouts of a step, and what it took to get them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepRollouts {
+    /// The step, from 0.
+    pub(crate) step: u64,
+    /// Updates of the weights that sampled them.
+    pub(crate) version: u64,
+    pub(crate) scored: Vec<ScoredRollout>,
+    /// Rewards of greedy rollouts by prompt, where the baseline wants them.
+    pub(crate) greedy: BTreeMap<String, f32>,
+    /// Prompts drawn until then.
+    pub(crate) drawn: u64,
+    pub(crate) rounds: usize,
+    pub(crate) dropped: usize,
+    pub(crate) stats: SampleStats,
+    pub(crate) seconds_sample: f64,
+    pub(crate) seconds_score: f64,
+}
+
+/// What the rollouts of a step are drawn from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) rl: &'a RlRecipe,
+    pub(crate) tasks: &'a [Task],
+    pub(crate) selection: &'a Shuffled,
+    pub(crate) seed: Seed,
+}
+
+/// A step's sampling that failed, with the rollouts that are there.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Unfinished {
+    pub(crate) arrived: Vec<Rollout>,
+    pub(crate) error: Box<RolloutError>,
+}
+
+impl<'a> Generation<'a> {
+    /// Rollouts for a run in a folder.
+    pub(crate) fn new(plan: &'a Plan, out: &Path) -> Self {
+        let recipe = &plan.recipe.rollout;
+        let backend = recipe.backend.build(recipe.slots(), out.join("weights"));
+        let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let run = format!("{}-{:x}", plan.recipe.name(), begun.map_or(0, |t| t.as_millis() as u64));
+        Self { plan, backend, run }
+    }
+
+    /// `group_size` rollouts of each task.
+    #[expect(clippy::too_many_arguments, reason = "who, what, how often, with which luck")]
+    pub(crate) fn sample(
+        &self,
+        weights: Weights<'_>,
+        sampling: &Sampling,
+        tasks: &[Task],
+        group_size: usize,
+        seed: StepSeed,
+        have: &[Rollout],
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        let label = self.label(weights);
+        let job = self.job(weights, &label, sampling, tasks);
+        self.backend.sample(&Job { group_size, seed, have, ..job }, progress)
+    }
+
+    fn label(&self, weights: Weights<'_>) -> String {
+        format!("{}-{}-{}", self.run, weights.stage.name(), weights.version)
+    }
+
+    fn job<'j>(
+        &'j self,
+        weights: Weights<'j>,
+        label: &'j str,
+        sampling: &'j Sampling,
+        tasks: &'j [Task],
+    ) -> Job<'j> {
+        Job {
+            policy: weights.policy,
+            version: PolicyVersion(weights.version),
+            label,
+            tokenizer: &self.plan.tokenizer,
+            sampling,
+            stop_tokens: &self.plan.stop_tokens,
+            tasks,
+            group_size: 1,
+            seed: self.plan.seed().at(0),
+            have: &[],
+        }
+    }
+
+    /// Accuracy on the held-out prompts.
+    pub(crate) fn measure(&self, weights: Weights<'_>) -> Result<Option<Accuracy>> {
+        let plan = self.plan;
+        let (Some(deciding), false) = (&plan.deciding, plan.held_out.is_empty()) else { return Ok(None) };
+        let sampling = plan.eval_sampling();
+        let label = self.label(weights);
+        let job = self.job(weights, &label, &sampling, &plan.held_out);
+        Ok(Some(eval::accuracy(&*self.backend, &job, &plan.rewards, deciding, plan.seed())?))
+    }
+
+    /// Samples and scores the groups of a step; with dynamic sampling, until enough have rewards that differ. `drawn` is
+    /// how many prompts were drawn before, `have` what an earlier attempt left. `watch` hears how far it is.
+    pub(crate) fn step(
+        &self,
+        source: Source<'_>,
+        weights: Weights<'_>,
+        step: u64,
+        mut drawn: u64,
+        have: &[Rollout],
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<StepRollouts, Unfinished> {
+        let Source { rl, tasks: from, selection, seed } = source;
+        let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
+        let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
+        let mut sampled = StepRollouts {
+            step,
+            version: weights.version,
+            scored: Vec::new(),
+            greedy: BTreeMap::new(),
+            drawn,
+            rounds: 0,
+            dropped: 0,
+            stats: SampleStats::default(),
+            seconds_sample: 0.0,
+            seconds_score: 0.0,
+        };
+        let (mut seen, mut chosen, mut arrived) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let unfinished = |arrived: Vec<Rollout>, error: RolloutError| {
+            // what an earlier attempt left is kept as well
+            let all = have.iter().chain(&arrived).chain(error.arrived());
+            let all: BTreeMap<(&str, usize), &Rollout> =
+                all.map(|rollout| ((rollout.prompt.id.as_str(), rollout.place), rollout)).collect();
+            let arrived = all.into_values().cloned().collect();
+            Unfinished { arrived, error: Box::new(error) }
+        };
+        while sampled.rounds < most && sampled.scored.len() < wanted * group_size {
+            let missing = wanted - sampled.scored.len() / group_size;
+            let mut draws = selection.draw(drawn, missing);
+            drawn += missing as u64;
+            if rl.dynamic_sampling.is_some() {
+                // the same prompt twice in a step would be the same rollouts twice
+                draws.retain(|index| seen.insert(*index));
+            }
+            let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            let begun = Instant::now();
+            let all = tasks.len() * group_size;
+            let result = self.sample(
+                weights,
+                &rl.sampling,
+                &tasks,
+                group_size,
+                seed.at(step),
+                have,
+                &mut |progress: SampleProgress<'_>| {
+                    let (finished, tokens) = (progress.finished, progress.drawn);
+                    watch(&format!(
+                        "step {}: {finished} of {all} rollouts sampled, {tokens} tokens",
+                        step + 1
+                    ));
+                },
+            );
+            let found = match result {
+                Ok(found) => found,
+                Err(error) => return Err(unfinished(arrived, error)),
+            };
+            sampled.stats = sampled.stats.and(found.stats);
+            sampled.seconds_sample += begun.elapsed().as_secs_f64();
+            let begun = Instant::now();
+            if !self.backend.is_exact() {
+                // a server may fail in a later round, and what it gave is not to be had again
+                arrived.extend_from_slice(&found.rollouts);
+            }
+            let scored = self.plan.rewards.score(found.rollouts);
+            sampled.seconds_score += begun.elapsed().as_secs_f64();
+            sampled.rounds += 1;
+            for (task, group) in tasks.iter().zip(scored.chunks(group_size)) {
+                let known: Vec<f32> = group.iter().filter_map(|s| s.score.reward).collect();
+                if rl.dynamic_sampling.is_some() && (known.len() < 2 || is_equal(&known)) {
+                    sampled.dropped += 1;
+                } else {
+                    sampled.scored.extend_from_slice(group);
+                    chosen.push(task.clone());
+                }
+            }
+        }
+        if rl.baseline.build().needs().greedy {
+            let begun = Instant::now();
+            let (greedy, seed) = (rl.sampling.greedy(), seed.named("greedy").at(step));
+            let found = match self.sample(weights, &greedy, &chosen, 1, seed, &[], &mut |_| ()) {
+                Ok(found) => found,
+                Err(error) => return Err(unfinished(arrived, error)),
+            };
+            sampled.stats = sampled.stats.and(found.stats);
+            sampled.seconds_sample += begun.elapsed().as_secs_f64();
+            let begun = Instant::now();
+            for scored in self.plan.rewards.score(found.rollouts) {
+                if let Some(reward) = scored.score.reward {
+                    sampled.greedy.insert(scored.rollout.prompt.id.clone(), reward);
+                }
+            }
+            sampled.seconds_score += begun.elapsed().as_secs_f64();
+        }
+        sampled.drawn = drawn;
+        Ok(sampled)
+    }
+}

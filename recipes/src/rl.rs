@@ -1,0 +1,262 @@
+//! The RL stage: sample, score, train.
+//!
+//! Before: [`crate::run`]. After: metrics, rollouts and checkpoints in the run folder.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use data::ScoredRollout;
+use engine::metrics::{Metrics, Timing};
+use engine::mixture::{Mixture, MixtureConfig};
+use engine::model::Policy;
+use engine::selection::Shuffled;
+use engine::trainer::Trainer;
+use eval::Accuracy;
+
+use crate::ahead::Ahead;
+use crate::folder::{Progress, RunFolder, Stage};
+use crate::generate::{Generation, Source, StepRollouts, Unfinished, Weights};
+use crate::plan::Plan;
+use crate::progress::Display;
+use crate::recipe::RlRecipe;
+use crate::run::{Outcome, note_accuracy, save_failed, with_stage, write_accuracy};
+use crate::save::{self, Kept, Resume};
+
+/// Trains for the steps that are left.
+pub(crate) fn stage(
+    generation: &Generation<'_>,
+    rl: &RlRecipe,
+    folder: &mut RunFolder,
+    policy: &mut Policy,
+    done: u64,
+    saved: Option<Resume>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let plan = generation.plan;
+    let config = Plan::trainer(rl);
+    let steps = config.steps;
+    let mut trainer = if config.loss.kl.is_some() {
+        if saved.is_none() {
+            save::write_reference(folder, policy)?;
+        }
+        Trainer::new(config, &save::read_reference(plan, folder)?)?
+    } else {
+        Trainer::new(config, policy)?
+    };
+    let mut kept = Kept { drawn: Some(0), ..Kept::default() };
+    if let Some(Resume { updates, optimizer, kept: saved }) = saved {
+        trainer.restore(updates, optimizer, saved.ledger.clone())?;
+        let usual = done * rl.prompts_per_step.get() as u64;
+        kept = Kept { drawn: Some(saved.drawn.unwrap_or(usual)), ..saved };
+    }
+    let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
+    let source = Source { rl, tasks: &plan.tasks, selection: &selection, seed: plan.seed().named("rollout") };
+    let mut display = Display::new("rl", done, steps);
+    if done == 0 {
+        let before = generation.measure(Weights { policy, stage: Stage::Rl, version: 0 })?;
+        write_accuracy(folder, Stage::Rl, before)?;
+        outcome.before = outcome.before.or(before);
+        note_accuracy(&display, "before RL", before);
+    }
+    std::thread::scope(|scope| {
+        let ahead = (rl.overlap > 0).then(|| {
+            let waiting = std::mem::take(&mut kept.ahead);
+            Ahead::start(scope, generation, source, (done, steps), kept.drawn.unwrap_or(0), waiting)
+        });
+        let mut run = Steps { generation, source, folder, display: &mut display, ahead, kept };
+        for step in done..steps {
+            let before = (run.kept.drawn, run.kept.mixture);
+            let mut metrics = match run.step(policy, &mut trainer, step) {
+                Ok(metrics) => metrics,
+                Err(error) => {
+                    let arrived = error.downcast_ref::<Unfinished>().map_or(&[][..], |u| &u.arrived);
+                    let kept = Kept {
+                        drawn: before.0,
+                        ledger: trainer.ledger().clone(),
+                        mixture: before.1,
+                        arrived: arrived.to_vec(),
+                        ahead: std::mem::take(&mut run.kept.ahead),
+                    };
+                    let at = Progress { stage: Stage::Rl, step };
+                    return Err(save_failed(plan, run.folder, at, policy, trainer.optimizer(), &kept, error));
+                }
+            };
+            run.kept.arrived.clear();
+            let last = step + 1 == steps;
+            if let Some(eval) = &plan.recipe.eval
+                && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
+            {
+                outcome.after =
+                    generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 })?;
+                metrics.eval_accuracy = outcome.after.map(|a| a.share());
+            }
+            run.folder.write_metrics(&with_stage(Stage::Rl, serde_json::to_value(&metrics)?))?;
+            tracing::info!(
+                step = metrics.step,
+                reward_mean = metrics.reward_mean,
+                entropy = metrics.entropy,
+                grad_norm = metrics.grad_norm,
+                clip_fraction = metrics.clip_fraction,
+                "step"
+            );
+            run.display.step(step + 1, &progress_line(&metrics, outcome.after));
+            if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
+                let at = Progress { stage: Stage::Rl, step: step + 1 };
+                let ahead = run.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(step + 1));
+                let kept = Kept { ledger: trainer.ledger().clone(), ahead, ..run.kept.clone() };
+                save::write(plan, run.folder, at, policy, trainer.optimizer(), &kept)?;
+            }
+        }
+        Ok(())
+    })?;
+    if outcome.after.is_none() {
+        outcome.after = generation.measure(Weights { policy, stage: Stage::Rl, version: steps })?;
+    }
+    Ok(())
+}
+
+/// What the steps of a stage have in common, and what goes from one to the next.
+struct Steps<'a> {
+    generation: &'a Generation<'a>,
+    source: Source<'a>,
+    folder: &'a mut RunFolder,
+    display: &'a mut Display,
+    ahead: Option<Ahead>,
+    kept: Kept,
+}
+
+impl Steps<'_> {
+    /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
+    fn step(&mut self, policy: &mut Policy, trainer: &mut Trainer, step: u64) -> Result<Metrics> {
+        let rl = self.source.rl;
+        if let Some(config) = &rl.mixture {
+            return self.mixed_step(config, policy, trainer, step);
+        }
+        let begun = Instant::now();
+        let (sampled, waited) = match &mut self.ahead {
+            Some(ahead) => {
+                let sampled = ahead.step(policy, step)??;
+                // should training fail, nothing that was sampled is lost
+                self.kept.ahead = vec![sampled.clone()];
+                (sampled, Some(begun.elapsed().as_secs_f64()))
+            }
+            None => (self.sample(self.source, policy, self.kept.drawn.unwrap_or(0), step)?, None),
+        };
+        // before training, so that a step that fails does not lose them
+        if self.generation.plan.recipe.save.rollouts {
+            self.folder.write_rollouts(step + 1, &sampled.scored)?;
+        }
+        let trained = Instant::now();
+        let batch = trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
+        self.display.within(&format!("step {}: training", step + 1));
+        let update = trainer.step(policy, &batch)?;
+        let timing = Timing {
+            sample: sampled.seconds_sample,
+            score: sampled.seconds_score,
+            update: trained.elapsed().as_secs_f64(),
+        };
+        let (comparable, snr) = (!rl.sampling.reshapes(), rl.schedule.snr.is_some());
+        let mut metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, comparable, snr);
+        if rl.dynamic_sampling.is_some() {
+            metrics.sampling_rounds = Some(sampled.rounds);
+            metrics.dropped_groups = Some(sampled.dropped);
+        }
+        metrics.slot_use = sampled.stats.slot_use();
+        metrics.guesses_accepted = sampled.stats.acceptance();
+        if self.ahead.is_some() {
+            metrics.seconds_wait = waited;
+            metrics.staleness = Some((step - sampled.version) as f64);
+        }
+        self.kept.drawn = Some(sampled.drawn);
+        self.kept.ahead.clear();
+        Ok(metrics)
+    }
+
+    fn sample(
+        &mut self,
+        source: Source<'_>,
+        policy: &Policy,
+        drawn: u64,
+        step: u64,
+    ) -> Result<StepRollouts, Unfinished> {
+        let weights = Weights { policy, stage: Stage::Rl, version: step };
+        let display = &mut *self.display;
+        let mut watch = |text: &str| display.within(text);
+        self.generation.step(source, weights, step, drawn, &self.kept.arrived, &mut watch)
+    }
+
+    /// One step on rollouts with and without a trace of the same prompts.
+    fn mixed_step(
+        &mut self,
+        config: &MixtureConfig,
+        policy: &mut Policy,
+        trainer: &mut Trainer,
+        step: u64,
+    ) -> Result<Metrics> {
+        let (plan, rl) = (self.generation.plan, self.source.rl);
+        let drawn = self.kept.drawn.unwrap_or(0);
+        let thinking = self.sample(self.source, policy, drawn, step)?;
+        let empty = Source { tasks: &plan.empty_tasks, ..self.source };
+        let empty = self.sample(empty, policy, drawn, step).map_err(|mut unfinished| {
+            let all = thinking.scored.iter().map(|scored| scored.rollout.clone());
+            unfinished.arrived.extend(all);
+            unfinished
+        })?;
+        let all = [thinking.scored.as_slice(), empty.scored.as_slice()].concat();
+        if plan.recipe.save.rollouts {
+            self.folder.write_rollouts(step + 1, &all)?;
+        }
+        let trained = Instant::now();
+        let batches = [
+            trainer.batch(policy, &thinking.scored, &thinking.greedy)?,
+            trainer.batch(policy, &empty.scored, &empty.greedy)?,
+        ];
+        self.display.within(&format!("step {}: training", step + 1));
+        let mut mixture: Mixture = self.kept.mixture;
+        let (update, mixed) = trainer.mixed_step(policy, &batches[0], &batches[1], config, &mut mixture)?;
+        self.kept.mixture = mixture;
+        self.kept.drawn = Some(thinking.drawn);
+        let timing = Timing {
+            sample: thinking.seconds_sample + empty.seconds_sample,
+            score: thinking.seconds_score + empty.seconds_score,
+            update: trained.elapsed().as_secs_f64(),
+        };
+        let (comparable, snr) = (!rl.sampling.reshapes(), rl.schedule.snr.is_some());
+        let mut metrics = Metrics::new(step + 1, &all, &batches[0], &update, timing, comparable, snr);
+        metrics.groups += batches[1].groups.len();
+        metrics.zero_variance_groups += batches[1].zero_variance_groups;
+        metrics.absent_rewards += batches[1].absent_rewards;
+        let mean = |scored: &[ScoredRollout]| {
+            let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        };
+        let stats = thinking.stats.and(empty.stats);
+        metrics.slot_use = stats.slot_use();
+        metrics.guesses_accepted = stats.acceptance();
+        metrics.reward_mean_thinking = mean(&thinking.scored);
+        metrics.reward_mean_empty = mean(&empty.scored);
+        metrics.alpha = Some(mixed.alpha);
+        if let Some(moments) = mixed.moments {
+            metrics.variance_thinking = Some(moments.thinking);
+            metrics.variance_empty = Some(moments.empty);
+            metrics.variance_mixed = Some(moments.variance(mixed.alpha));
+            metrics.branch_distance = Some(moments.difference);
+        }
+        Ok(metrics)
+    }
+}
+
+fn progress_line(m: &Metrics, accuracy: Option<Accuracy>) -> String {
+    let accuracy = accuracy.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+    let absent =
+        if m.absent_rewards > 0 { format!(" · {} rewards absent", m.absent_rewards) } else { String::new() };
+    format!(
+        "reward {:.3}{accuracy} · truncated {:.0} % · equal groups {}/{}{absent} · {:.0} tok/s sampled, {:.0} trained",
+        m.reward_mean,
+        100.0 * m.truncation_rate,
+        m.zero_variance_groups,
+        m.groups,
+        m.sampled_tokens_per_second,
+        m.trained_tokens_per_second
+    )
+}

@@ -1,0 +1,125 @@
+//! JSON over HTTP, with deadlines and, where a call may be made twice, further attempts.
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::ServerError;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Pause before the second attempt; it doubles from one to the next.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Characters of an answer that an error shows.
+const SHOWN: usize = 600;
+
+/// One server.
+#[derive(Clone)]
+pub(super) struct Client {
+    agent: Agent,
+    base: String,
+    key: Option<String>,
+    /// Attempts of a call that may be made twice.
+    attempts: usize,
+}
+
+/// How long a call may take, and whether it may be made again when nothing came back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) deadline: Duration,
+    pub(super) again: bool,
+}
+
+impl Client {
+    pub(super) fn new(url: &str, key: Option<String>, attempts: usize) -> Self {
+        let config = Agent::config_builder().timeout_connect(Some(CONNECT)).http_status_as_error(false);
+        let agent = Agent::new_with_config(config.build());
+        Self { agent, base: url.trim_end_matches('/').to_owned(), key, attempts }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Sends JSON and reads JSON; an empty answer is null.
+    pub(super) fn post(&self, path: &str, body: &Value, limits: Limits) -> Result<Value, ServerError> {
+        self.call(path, Some(body), limits)
+    }
+
+    pub(super) fn get(&self, path: &str, deadline: Duration) -> Result<Value, ServerError> {
+        self.call(path, None, Limits { deadline, again: true })
+    }
+
+    fn call(&self, path: &str, body: Option<&Value>, limits: Limits) -> Result<Value, ServerError> {
+        let (url, begun) = (self.url(path), Instant::now());
+        let most = if limits.again { self.attempts.max(1) } else { 1 };
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let left = limits.deadline.saturating_sub(begun.elapsed());
+            let failed = match self.once(&url, body, left) {
+                Ok((status, text)) if (200..300).contains(&status) => {
+                    if text.trim().is_empty() {
+                        return Ok(Value::Null);
+                    }
+                    return serde_json::from_str(&text).map_err(|error| ServerError::Answer {
+                        url,
+                        problem: format!("it is no JSON ({error}): {}", shorten(&text)),
+                    });
+                }
+                // busy or restarting: worth another attempt
+                Ok((status, text)) if matches!(status, 429 | 502 | 503 | 504) => {
+                    format!("status {status}: {}", shorten(&text))
+                }
+                Ok((status, text)) => return Err(ServerError::Status { url, status, body: shorten(&text) }),
+                Err(error) => error.to_string(),
+            };
+            let pause = jittered(PAUSE * 2u32.pow(attempt.min(8) as u32 - 1));
+            if attempt >= most || begun.elapsed() + pause >= limits.deadline {
+                let seconds = begun.elapsed().as_secs_f64();
+                return Err(ServerError::Unreachable { url, seconds, attempts: attempt, reason: failed });
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn once(&self, url: &str, body: Option<&Value>, left: Duration) -> Result<(u16, String), ureq::Error> {
+        let bearer = self.key.as_ref().map(|key| format!("Bearer {key}"));
+        let mut response = match body {
+            Some(body) => {
+                let mut request = self.agent.post(url).config().timeout_global(Some(left)).build();
+                if let Some(bearer) = bearer {
+                    request = request.header("authorization", bearer);
+                }
+                request.header("content-type", "application/json").send(body.to_string())?
+            }
+            None => {
+                let mut request = self.agent.get(url).config().timeout_global(Some(left)).build();
+                if let Some(bearer) = bearer {
+                    request = request.header("authorization", bearer);
+                }
+                request.call()?
+            }
+        };
+        let status = response.status().as_u16();
+        let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
+        Ok((status, text))
+    }
+}
+
+/// Between half of a pause and the whole of it, so that calls which failed together do not come back together. Luck of no
+/// consequence for any result.
+fn jittered(pause: Duration) -> Duration {
+    let luck = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    pause.mul_f64(0.5 + 0.5 * (luck >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(SHOWN).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

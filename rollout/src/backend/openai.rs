@@ -1,0 +1,133 @@
+//! Any server with OpenAI's `/v1/completions` and `/v1/chat/completions`, for sampling and evaluation.
+//!
+//! It has weights of its own and tells text only, so its rollouts have no tokens and no log-probs: rewards can judge them,
+//! and nothing can train on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data::{Body, PolicyVersion, Prompt, Rollout, StepSeed, StopReason};
+use serde_json::{Value, json};
+
+use super::ServerError;
+use super::http::{Client, Limits};
+use super::server::{ServerConfig, ask_all, request_seed};
+use super::vllm::served;
+use crate::draw::Sampling;
+use crate::sampler::{RolloutError, SampleProgress, Sampled};
+
+/// Such a server.
+pub struct OpenAi {
+    config: ServerConfig,
+    client: Client,
+}
+
+impl OpenAi {
+    /// The server that the settings name. It is not asked anything yet.
+    pub fn new(config: &ServerConfig) -> Self {
+        Self { client: config.client(), config: config.clone() }
+    }
+
+    /// What of these settings its interface has no word for, if anything.
+    pub fn unsupported(sampling: &Sampling) -> Option<&'static str> {
+        let s = sampling;
+        let beyond = [
+            ("top_k", s.top_k > 0),
+            ("min_p", s.min_p > 0.0),
+            ("repetition_penalty", s.repetition_penalty != 1.0),
+            ("allowed_tokens", !s.allowed_tokens.is_empty()),
+            ("forbidden_tokens", !s.forbidden_tokens.is_empty()),
+            ("stop_tokens", !s.stop_tokens.is_empty()),
+            ("min_tokens", s.min_tokens > 0),
+            ("thinking_budget", s.thinking_budget.is_some()),
+            ("entropy", s.entropy),
+            ("top_log_probs", s.top_log_probs > 0),
+        ];
+        beyond.into_iter().find_map(|(name, asked)| asked.then_some(name))
+    }
+
+    /// `group_size` completions of each prompt, prompt by prompt. `have` are those that are there already.
+    ///
+    /// # Errors
+    /// If the settings cannot be met or the server fails; then the error may hold what arrived.
+    pub fn sample(
+        &self,
+        prompts: &[Arc<Prompt>],
+        group_size: usize,
+        sampling: &Sampling,
+        seed: StepSeed,
+        have: &[Rollout],
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        if let Some(name) = Self::unsupported(sampling) {
+            let what = format!("OpenAI's interface has no {name}");
+            return Err(ServerError::Unsupported { server: "an OpenAI-compatible server", what }.into());
+        }
+        let model = served(&self.client, &self.config)?.model;
+        let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+        let ask = |index: usize| {
+            let (prompt, place) = (&prompts[index / group_size], index % group_size);
+            let seed = request_seed(seed.prompt(&prompt.id).place(place));
+            self.one(&model, prompt, place, sampling, seed)
+        };
+        ask_all(&ids, group_size, have, self.config.concurrency, &ask, progress)
+    }
+
+    fn one(
+        &self,
+        model: &str,
+        prompt: &Arc<Prompt>,
+        place: usize,
+        sampling: &Sampling,
+        seed: u64,
+    ) -> Result<Rollout, ServerError> {
+        let mut request = json!({
+            "model": model, "temperature": sampling.temperature, "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens, "seed": seed, "n": 1,
+        });
+        if !sampling.stop.is_empty() {
+            request["stop"] = json!(sampling.stop);
+        }
+        if !sampling.logit_bias.is_empty() {
+            let bias: serde_json::Map<String, Value> =
+                sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
+            request["logit_bias"] = Value::Object(bias);
+        }
+        let path = match &prompt.body {
+            Body::Text(text) => {
+                request["prompt"] = json!(text);
+                "/v1/completions"
+            }
+            Body::Chat(messages) => {
+                request["messages"] = json!(messages);
+                "/v1/chat/completions"
+            }
+        };
+        let limits = Limits { deadline: Duration::from_secs_f64(self.config.request_seconds), again: true };
+        let answer = self.client.post(path, &request, limits)?;
+        let wrong =
+            |problem: &str| ServerError::Answer { url: self.client.url(path), problem: problem.into() };
+        let choice = answer["choices"].get(0).ok_or_else(|| wrong("it holds no choice"))?;
+        let text = choice["text"].as_str().or_else(|| choice["message"]["content"].as_str());
+        let text = text.ok_or_else(|| wrong("the choice holds no text"))?.to_owned();
+        let stop = match choice["finish_reason"].as_str() {
+            Some("length") => StopReason::Length,
+            // it does not tell whether a token or a text ended it
+            Some("stop") => StopReason::Token,
+            other => return Err(wrong(&format!("it ended for reason {other:?}"))),
+        };
+        Ok(Rollout {
+            prompt: prompt.clone(),
+            prompt_tokens: Arc::from([]),
+            tokens: Vec::new(),
+            text,
+            log_probs: Vec::new(),
+            stop,
+            policy: PolicyVersion(0),
+            place,
+            forced: Vec::new(),
+            entropy: Vec::new(),
+            top_log_probs: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,408 @@
+//! Sampling by a server that loads weights from disk.
+//!
+//! Before: a job. After: its rollouts, in order. Before the first request of a job whose weights the server does not have
+//! they are written to a folder that both see, loaded there, and the server's label is checked; every answer is checked
+//! for it again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use data::{Rollout, StopReason, TokenSeed};
+use engine::model::{Policy, WeightDtype, weights};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::http::{Client, Limits};
+use super::{Backend, Job, ServerError};
+use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Task};
+use crate::stop::Stops;
+
+/// Where a server is and how patient to be with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Such as `http://127.0.0.1:8000`.
+    pub url: String,
+    /// The name that the server serves the model under; by default the one that it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Folder for the weights, which the server can read; by default `weights` in the run folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// What that folder is called where the server runs, if not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_weights: Option<PathBuf>,
+    /// Type that the weights are written in.
+    #[serde(default = "bf16")]
+    pub dtype: WeightDtype,
+    /// What vLLM's workers call the method that loads weights from `weights_path`, for servers with an extension of their
+    /// own.
+    #[serde(default = "load_method")]
+    pub load_method: String,
+    /// Environment variable that holds the key, if the server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_variable: Option<String>,
+    /// Requests under way at a time.
+    #[serde(default = "concurrency")]
+    pub concurrency: usize,
+    /// Seconds that a rollout may take, further attempts included.
+    #[serde(default = "seconds")]
+    pub request_seconds: f64,
+    /// Seconds that loading weights may take.
+    #[serde(default = "seconds")]
+    pub update_seconds: f64,
+    /// Attempts of a request that gets no answer.
+    #[serde(default = "attempts")]
+    pub attempts: usize,
+}
+
+fn bf16() -> WeightDtype {
+    WeightDtype::Bf16
+}
+
+fn load_method() -> String {
+    "reload_weights".into()
+}
+
+fn concurrency() -> usize {
+    64
+}
+
+fn seconds() -> f64 {
+    600.0
+}
+
+fn attempts() -> usize {
+    5
+}
+
+impl ServerConfig {
+    /// The server at a URL, with the usual patience.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            model: None,
+            weights: None,
+            server_weights: None,
+            dtype: bf16(),
+            load_method: load_method(),
+            key_variable: None,
+            concurrency: concurrency(),
+            request_seconds: seconds(),
+            update_seconds: seconds(),
+            attempts: attempts(),
+        }
+    }
+
+    /// What is wrong with the settings, if anything.
+    pub fn problem(&self) -> Option<String> {
+        if !(self.url.starts_with("http://") || self.url.starts_with("https://")) {
+            return Some(format!("url is {:?}; wanted http://… or https://…", self.url));
+        }
+        for (name, value) in [("concurrency", self.concurrency), ("attempts", self.attempts)] {
+            if value == 0 {
+                return Some(format!("{name} is 0; wanted at least 1"));
+            }
+        }
+        for (name, value) in
+            [("request_seconds", self.request_seconds), ("update_seconds", self.update_seconds)]
+        {
+            if !(value.is_finite() && value > 0.0) {
+                return Some(format!("{name} is {value}; wanted more than 0"));
+            }
+        }
+        let unset = |name: &&String| std::env::var_os(name).is_none();
+        self.key_variable
+            .as_ref()
+            .filter(unset)
+            .map(|name| format!("key_variable names {name}, which is not set"))
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let key = self.key_variable.as_ref().and_then(|name| std::env::var(name).ok());
+        Client::new(&self.url, key, self.attempts)
+    }
+}
+
+/// What a server of some kind is asked, and how its answers read.
+pub(super) trait Dialect: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// What of the job the server cannot do, if anything.
+    fn unsupported(&self, job: &Job<'_>) -> Option<String>;
+
+    /// Looks at the server before its first use. Gives the model's name there, and the most tokens of a sequence if it
+    /// tells them.
+    fn greet(&self, client: &Client, config: &ServerConfig, job: &Job<'_>) -> Result<Greeting, ServerError>;
+
+    /// Makes the server load weights from a folder and call them `label`.
+    fn update(
+        &self,
+        client: &Client,
+        config: &ServerConfig,
+        folder: &Path,
+        label: &str,
+    ) -> Result<(), ServerError>;
+
+    /// Where a completion is asked for.
+    fn path(&self) -> &'static str;
+
+    /// The request for one rollout.
+    fn request(&self, model: &str, job: &Job<'_>, task: &Task, budget: usize, seed: u64) -> Value;
+
+    /// What came back.
+    fn answer(&self, answer: &Value) -> Result<Answer, String>;
+}
+
+/// What a server said of itself.
+pub(super) struct Greeting {
+    pub(super) model: String,
+    pub(super) limit: Option<usize>,
+}
+
+/// One completion as a server tells it.
+pub(super) struct Answer {
+    pub(super) tokens: Vec<u32>,
+    pub(super) log_probs: Vec<f32>,
+    pub(super) stop: StopReason,
+    /// Labels of the weights that sampled it, as far as the server tells.
+    pub(super) labels: Vec<String>,
+}
+
+/// A server with weights of its own, which it is handed.
+pub struct WeightServer {
+    config: ServerConfig,
+    dialect: Box<dyn Dialect>,
+    client: Client,
+    weights: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    greeting: Option<Greeting>,
+    /// Of the weights that it has.
+    label: Option<String>,
+}
+
+impl WeightServer {
+    pub(super) fn new(config: &ServerConfig, dialect: Box<dyn Dialect>, weights: PathBuf) -> Self {
+        let weights = config.weights.clone().unwrap_or(weights);
+        Self { client: config.client(), config: config.clone(), dialect, weights, state: Mutex::default() }
+    }
+
+    /// Makes sure that the server is there and has the weights of the job. Gives the model's name and its limit.
+    fn prepare(&self, state: &mut State, job: &Job<'_>) -> Result<(String, usize), ServerError> {
+        if state.greeting.is_none() {
+            state.greeting = Some(self.dialect.greet(&self.client, &self.config, job)?);
+        }
+        if state.label.as_deref() != Some(job.label) {
+            // whatever happens, the server does not have the old weights for sure any more
+            let old = state.label.take();
+            let folder = self.write(job.policy, job.label)?;
+            let there = match &self.config.server_weights {
+                Some(place) => place.join(job.label),
+                None => std::path::absolute(&folder).unwrap_or(folder),
+            };
+            self.dialect.update(&self.client, &self.config, &there, job.label)?;
+            state.label = Some(job.label.to_owned());
+            if let Some(old) = old {
+                // only room on the disk: a folder that stays does no harm
+                let _ = std::fs::remove_dir_all(self.weights.join(old));
+            }
+        }
+        let greeting = state.greeting.as_ref().expect("greeted above");
+        let limit = job.policy.config().max_position_embeddings;
+        Ok((greeting.model.clone(), greeting.limit.map_or(limit, |other| limit.min(other))))
+    }
+
+    fn write(&self, policy: &Policy, label: &str) -> Result<PathBuf, ServerError> {
+        let folder = self.weights.join(label);
+        let failed =
+            |error: &dyn std::fmt::Display| ServerError::Weights(format!("`{}`: {error}", folder.display()));
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(|error| failed(&error))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+        weights::save(&folder, policy.config(), policy, self.config.dtype, 5 << 30)
+            .map_err(|error| failed(&error))?;
+        Ok(folder)
+    }
+
+    fn one(&self, job: &Job<'_>, model: &str, limit: usize, index: usize) -> Result<Rollout, ServerError> {
+        let (task, place) = (&job.tasks[index / job.group_size], index % job.group_size);
+        let most = task.max_tokens.unwrap_or(usize::MAX).max(1);
+        let budget = job.sampling.max_tokens.min(limit - task.tokens.len()).min(most);
+        let seed = request_seed(job.seed.prompt(&task.prompt.id).place(place));
+        let request = self.dialect.request(model, job, task, budget, seed);
+        let path = self.dialect.path();
+        let limits = Limits { deadline: Duration::from_secs_f64(self.config.request_seconds), again: true };
+        let wrong = |problem: String| ServerError::Answer { url: self.client.url(path), problem };
+        let answer = self.dialect.answer(&self.client.post(path, &request, limits)?).map_err(wrong)?;
+        if let Some(found) = answer.labels.iter().find(|label| *label != job.label) {
+            let (wanted, found) = (job.label.to_owned(), found.clone());
+            return Err(ServerError::Version { url: self.config.url.clone(), wanted, found });
+        }
+        let (tokens, log_probs) = (answer.tokens, answer.log_probs);
+        if tokens.len() != log_probs.len() || tokens.is_empty() || tokens.len() > budget {
+            return Err(wrong(format!(
+                "{} tokens and {} log-probs; wanted as many of both, 1 to {budget}",
+                tokens.len(),
+                log_probs.len()
+            )));
+        }
+        let vocabulary = job.policy.config().vocab_size;
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) {
+            return Err(wrong(format!("token {token}; the policy has {vocabulary}: is it the same model?")));
+        }
+        if let Some(log_prob) = log_probs.iter().find(|p| !p.is_finite() || **p > 1e-3) {
+            return Err(wrong(format!("a log-prob of {log_prob}; wanted a finite number of at most 0")));
+        }
+        let stops = Stops {
+            tokenizer: job.tokenizer,
+            tokens: Vec::new(),
+            texts: &job.sampling.stop,
+            least: job.sampling.min_tokens,
+        };
+        Ok(Rollout {
+            prompt: task.prompt.clone(),
+            prompt_tokens: task.tokens.clone(),
+            text: stops.text(&tokens, answer.stop == StopReason::Text)?,
+            tokens,
+            log_probs,
+            stop: answer.stop,
+            policy: job.version,
+            place,
+            forced: Vec::new(),
+            entropy: Vec::new(),
+            top_log_probs: Vec::new(),
+        })
+    }
+}
+
+/// A seed for the server's own generator.
+pub(super) fn request_seed(mut seed: TokenSeed) -> u64 {
+    (seed.uniform(0) * (1u64 << 53) as f64) as u64 >> 22
+}
+
+impl Backend for WeightServer {
+    fn name(&self) -> &'static str {
+        self.dialect.name()
+    }
+
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    fn sample(
+        &self,
+        job: &Job<'_>,
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        if let Some(what) = common_unsupported(job).or_else(|| self.dialect.unsupported(job)) {
+            return Err(ServerError::Unsupported { server: self.name(), what }.into());
+        }
+        // one job at a time: two may be of different weights
+        let mut state = self.state.lock().expect("no one panics while holding it");
+        let (model, limit) = self.prepare(&mut state, job)?;
+        for task in job.tasks {
+            let (id, length) = (task.prompt.id.clone(), task.tokens.len());
+            if length == 0 {
+                return Err(RolloutError::EmptyPrompt { id });
+            }
+            if length >= limit {
+                return Err(RolloutError::PromptTooLong { id, length, limit });
+            }
+        }
+        let prompts: Vec<&str> = job.tasks.iter().map(|task| task.prompt.id.as_str()).collect();
+        let ask = |index| self.one(job, &model, limit, index);
+        ask_all(&prompts, job.group_size, job.have, self.config.concurrency, &ask, progress)
+    }
+}
+
+/// What no server can do.
+pub(super) fn common_unsupported(job: &Job<'_>) -> Option<String> {
+    let s = job.sampling;
+    if s.thinking_budget.is_some() {
+        Some("thinking_budget is kept by the sampler of this process only".into())
+    } else if !s.forbidden_tokens.is_empty() {
+        Some("forbidden_tokens; servers know a bias or a list of allowed tokens".into())
+    } else if s.entropy || s.top_log_probs > 0 {
+        Some("entropy and top_log_probs are recorded by the sampler of this process only".into())
+    } else {
+        None
+    }
+}
+
+/// Asks for all rollouts of some prompts that are not there yet, some at a time, and puts them in order.
+pub(super) fn ask_all(
+    prompts: &[&str],
+    group_size: usize,
+    have: &[Rollout],
+    concurrency: usize,
+    ask: &(dyn Fn(usize) -> Result<Rollout, ServerError> + Sync),
+    progress: &mut dyn FnMut(SampleProgress<'_>),
+) -> Result<Sampled, RolloutError> {
+    let wanted = prompts.len() * group_size;
+    let mut done: Vec<Option<Rollout>> = (0..wanted).map(|_| None).collect();
+    let places: BTreeMap<&str, usize> = prompts.iter().enumerate().map(|(group, id)| (*id, group)).collect();
+    for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
+        if let Some(group) = places.get(rollout.prompt.id.as_str()) {
+            done[group * group_size + rollout.place] = Some(rollout.clone());
+        }
+    }
+    let missing: Vec<usize> = (0..wanted).filter(|index| done[*index].is_none()).collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (send, receive) = mpsc::channel();
+    let mut first_error = None;
+    let mut stats = SampleStats::default();
+    std::thread::scope(|scope| {
+        for _ in 0..concurrency.clamp(1, missing.len().max(1)) {
+            let send = send.clone();
+            let (next, failed, missing) = (&next, &failed, &missing);
+            scope.spawn(move || {
+                while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // after a failure nothing new is begun; what is under way may still arrive
+                    if failed.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let result = ask(*index);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    if send.send((*index, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut finished = wanted - missing.len();
+        for (index, result) in receive {
+            match result {
+                Ok(rollout) => {
+                    finished += 1;
+                    stats.tokens += rollout.tokens.len();
+                    let rollout = &*done[index].insert(rollout);
+                    progress(SampleProgress {
+                        finished,
+                        drawn: stats.tokens,
+                        new: vec![rollout],
+                        first: None,
+                    });
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+    });
+    match first_error {
+        None => Ok(Sampled { rollouts: done.into_iter().flatten().collect(), stats }),
+        Some(cause) => {
+            let arrived: Vec<Rollout> = done.into_iter().flatten().collect();
+            Err(ServerError::Partial { arrived, wanted, cause: Box::new(cause) }.into())
+        }
+    }
+}

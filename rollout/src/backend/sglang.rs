@@ -1,0 +1,133 @@
+//! SGLang's native HTTP interface, as version 0.5 has it: `/generate` and `/update_weights_from_disk`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use data::StopReason;
+use serde_json::{Value, json};
+
+use super::http::{Client, Limits};
+use super::server::{Answer, Dialect, Greeting, ServerConfig};
+use super::{Job, ServerError};
+use crate::sampler::Task;
+
+const SHORT: Duration = Duration::from_secs(30);
+
+pub(super) struct Sglang;
+
+impl Dialect for Sglang {
+    fn name(&self) -> &'static str {
+        "SGLang"
+    }
+
+    fn unsupported(&self, job: &Job<'_>) -> Option<String> {
+        let s = job.sampling;
+        if s.top_k > 0 || s.top_p < 1.0 || s.min_p > 0.0 {
+            Some("its log-probs are those before top_k, top_p and min_p, so they would not be those of the distribution drawn from".into())
+        } else if !s.allowed_tokens.is_empty() {
+            Some("allowed_tokens".into())
+        } else if s.repetition_penalty != 1.0 && !(s.repetition_penalty > 0.0 && s.repetition_penalty <= 2.0)
+        {
+            Some(format!("repetition_penalty is {}; it takes up to 2", s.repetition_penalty))
+        } else {
+            None
+        }
+    }
+
+    fn greet(&self, client: &Client, config: &ServerConfig, _: &Job<'_>) -> Result<Greeting, ServerError> {
+        let info = client.get("/model_info", SHORT)?;
+        let name = |field: &str| info[field].as_str().map(str::to_owned);
+        let model = name("served_model_name").or_else(|| name("model_path")).unwrap_or_default();
+        if let Some(wanted) = config.model.as_ref().filter(|wanted| **wanted != model) {
+            let (wanted, served) = (wanted.clone(), format!("`{model}`"));
+            return Err(ServerError::Model { url: config.url.clone(), wanted, served });
+        }
+        Ok(Greeting { model, limit: None })
+    }
+
+    fn update(
+        &self,
+        client: &Client,
+        config: &ServerConfig,
+        folder: &Path,
+        label: &str,
+    ) -> Result<(), ServerError> {
+        let long = Duration::from_secs_f64(config.update_seconds);
+        let call = |path: &str, body: Value| client.post(path, &body, Limits { deadline: long, again: true });
+        call("/pause_generation", json!({ "mode": "retract" }))?;
+        let load = json!({
+            "model_path": folder, "weight_version": label, "flush_cache": true, "abort_all_requests": false,
+        });
+        let loaded = call("/update_weights_from_disk", load);
+        // also after a failure: a paused server would hang the next one who asks
+        call("/continue_generation", json!({}))?;
+        let loaded = loaded?;
+        if loaded["success"] != true {
+            let problem = format!("it did not load the weights: {}", loaded["message"]);
+            return Err(ServerError::Answer { url: client.url("/update_weights_from_disk"), problem });
+        }
+        let info = client.get("/model_info", SHORT)?;
+        let found = info["weight_version"].as_str().unwrap_or("none");
+        if found != label {
+            let (wanted, found) = (label.to_owned(), found.to_owned());
+            return Err(ServerError::Version { url: client.url(""), wanted, found });
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> &'static str {
+        "/generate"
+    }
+
+    fn request(&self, _: &str, job: &Job<'_>, task: &Task, budget: usize, seed: u64) -> Value {
+        let s = job.sampling;
+        let mut stop_tokens = job.stop_tokens.to_vec();
+        stop_tokens.extend(&s.stop_tokens);
+        let mut params = json!({
+            "temperature": s.temperature,
+            "top_k": -1,
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "repetition_penalty": s.repetition_penalty,
+            "min_new_tokens": s.min_tokens,
+            "max_new_tokens": budget,
+            "stop_token_ids": stop_tokens,
+            "sampling_seed": seed,
+        });
+        if !s.stop.is_empty() {
+            params["stop"] = json!(s.stop);
+        }
+        if !s.logit_bias.is_empty() {
+            let bias: serde_json::Map<String, Value> =
+                s.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
+            params["logit_bias"] = Value::Object(bias);
+        }
+        json!({ "input_ids": &*task.tokens, "sampling_params": params, "return_logprob": true, "stream": false })
+    }
+
+    fn answer(&self, answer: &Value) -> Result<Answer, String> {
+        let meta = &answer["meta_info"];
+        // [log-prob, token, text] of each
+        let list = meta["output_token_logprobs"].as_array().ok_or("it holds no output_token_logprobs")?;
+        let (mut tokens, mut log_probs) = (Vec::new(), Vec::new());
+        for entry in list {
+            let token = entry[1].as_u64().and_then(|token| u32::try_from(token).ok());
+            tokens.push(token.ok_or("a token is no id")?);
+            log_probs.push(entry[0].as_f64().ok_or("a log-prob is no number")? as f32);
+        }
+        if let Some(ids) = answer["output_ids"].as_array()
+            && ids.len() != tokens.len()
+        {
+            return Err(format!("{} output_ids and {} log-probs", ids.len(), tokens.len()));
+        }
+        let reason = &meta["finish_reason"];
+        let stop = match (reason["type"].as_str(), &reason["matched"]) {
+            (Some("length"), _) => StopReason::Length,
+            (Some("stop"), Value::String(_)) => StopReason::Text,
+            (Some("stop"), _) => StopReason::Token,
+            (other, _) => return Err(format!("it ended for reason {other:?}")),
+        };
+        let labels = meta["weight_version"].as_str().map(str::to_owned).into_iter().collect();
+        Ok(Answer { tokens, log_probs, stop, labels })
+    }
+}

@@ -1,0 +1,589 @@
+//! Which rows share the next pass.
+//!
+//! Before: tasks in a queue. After: finished rollouts. A slot that becomes free is filled at once from the queue. A
+//! prompt is read once for its group, in parts between tokens of rows that are on their way, and a beginning that all
+//! prompts have in common once for all. When keys and values outgrow the memory, the youngest rows are put back to be
+//! read again later. None of it shows in a rollout.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use data::{Alternative, Rollout, StepSeed, StopReason, TokenSeed};
+use engine::kernels::awake;
+use engine::model::{Compute, KvPrefix, KvRow, Policy};
+use rayon::prelude::*;
+
+use crate::draw::{Before, draw};
+use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Task};
+use crate::stop::Stops;
+use crate::thinking::ThinkingBudget;
+
+/// Models smaller than this split the rows among the threads; larger ones share each product instead, so that the
+/// weights are read once.
+const SPLIT_ROWS_BELOW: usize = 64 << 20;
+
+/// A beginning of all prompts that is shorter is read again with each.
+const LEAST_COMMON: usize = 64;
+
+/// Runs `f` on a thread of the pool.
+fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::join(f, || ()).0
+}
+
+/// What the rows of a group have in common.
+enum Group {
+    Waiting,
+    Reading,
+    /// Keys and values of the prompt, and the logits behind it.
+    Read(KvPrefix, Vec<f32>),
+    Done,
+}
+
+/// A prompt on its way into the policy.
+struct Reading {
+    group: usize,
+    cache: KvRow,
+    logits: Vec<f32>,
+}
+
+/// A rollout on its way.
+struct Row {
+    group: usize,
+    place: usize,
+    seed: TokenSeed,
+    tokens: Vec<u32>,
+    log_probs: Vec<f32>,
+    entropy: Vec<f32>,
+    top: Vec<Vec<Alternative>>,
+    forced: Vec<std::ops::Range<usize>>,
+    budget: usize,
+    stop: Option<StopReason>,
+    /// Guesses in the pass under way.
+    guess: Vec<u32>,
+    guessed: usize,
+    accepted: usize,
+}
+
+/// A row in a slot.
+struct Slot {
+    row: Row,
+    cache: KvRow,
+}
+
+impl Slot {
+    /// Drawn tokens that are not in the cache yet, at most `most`, and whether that is all of them.
+    fn missing(&self, prompt: usize, most: usize) -> (&[u32], bool) {
+        let held = self.cache.len() - prompt;
+        let missing = &self.row.tokens[held..];
+        (&missing[..missing.len().min(most)], missing.len() <= most)
+    }
+}
+
+/// One row of a pass.
+enum Work<'a> {
+    Prompt(&'a mut Reading, std::ops::Range<usize>),
+    Slot(&'a mut Slot),
+}
+
+pub(crate) struct Scheduler<'a, 's> {
+    sampler: &'a Sampler<'s>,
+    tasks: &'a [Task],
+    group_size: usize,
+    seed: StepSeed,
+    stops: Stops<'a>,
+    thinking: Option<ThinkingBudget>,
+    /// The beginning of all prompts.
+    common: Option<KvPrefix>,
+    groups: Vec<Group>,
+    /// Rows of each group that have not finished.
+    left: Vec<usize>,
+    /// Rows that wait: those put back first, then the others in order.
+    returned: Vec<Row>,
+    queue: VecDeque<(usize, usize)>,
+    reading: Vec<Reading>,
+    slots: Vec<Slot>,
+    done: Vec<Option<Rollout>>,
+    stats: SampleStats,
+}
+
+impl<'a, 's> Scheduler<'a, 's> {
+    pub(crate) fn new(
+        sampler: &'a Sampler<'s>,
+        tasks: &'a [Task],
+        group_size: usize,
+        seed: StepSeed,
+        have: &[Rollout],
+    ) -> Result<Self, RolloutError> {
+        let mut stop_tokens = sampler.stop_tokens.to_vec();
+        stop_tokens.extend(&sampler.sampling.stop_tokens);
+        let stops = Stops {
+            tokenizer: sampler.tokenizer,
+            tokens: stop_tokens,
+            texts: &sampler.sampling.stop,
+            least: sampler.sampling.min_tokens,
+        };
+        let rows = tasks.len() * group_size;
+        let mut done: Vec<Option<Rollout>> = (0..rows).map(|_| None).collect();
+        let places: BTreeMap<&str, usize> =
+            tasks.iter().enumerate().map(|(group, task)| (task.prompt.id.as_str(), group)).collect();
+        for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
+            if let Some(group) = places.get(rollout.prompt.id.as_str()) {
+                done[group * group_size + rollout.place] = Some(rollout.clone());
+            }
+        }
+        let all = (0..tasks.len()).flat_map(|group| (0..group_size).map(move |place| (group, place)));
+        let queue: VecDeque<(usize, usize)> =
+            all.filter(|(group, place)| done[group * group_size + place].is_none()).collect();
+        let mut left = vec![0; tasks.len()];
+        queue.iter().for_each(|(group, _)| left[*group] += 1);
+        let slots = sampler.slots.rows.clamp(1, queue.len().max(1));
+        Ok(Self {
+            sampler,
+            tasks,
+            group_size,
+            seed,
+            stops,
+            thinking: ThinkingBudget::new(sampler.sampling, sampler.tokenizer)?,
+            common: None,
+            groups: tasks.iter().map(|_| Group::Waiting).collect(),
+            left,
+            returned: Vec::new(),
+            queue,
+            reading: Vec::new(),
+            slots: Vec::new(),
+            done,
+            stats: SampleStats { slots, ..SampleStats::default() },
+        })
+    }
+
+    pub(crate) fn run(
+        mut self,
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        self.read_common()?;
+        let mut finished = self.done.iter().flatten().count();
+        loop {
+            self.fill()?;
+            let new = self.finish()?;
+            finished += new.len();
+            if self.slots.is_empty()
+                && self.reading.is_empty()
+                && self.queue.is_empty()
+                && self.returned.is_empty()
+            {
+                self.report(finished, &new, progress);
+                break;
+            }
+            if !new.is_empty() {
+                // their slots are free again
+                self.report(finished, &new, progress);
+                continue;
+            }
+            self.put_back();
+            self.guess();
+            self.stats.passes += 1;
+            self.stats.memory = self.stats.memory.max(self.memory());
+            if !(self.queue.is_empty() && self.returned.is_empty()) {
+                self.stats.full_passes += 1;
+                self.stats.full_rows += self.slots.len();
+            }
+            if self.split_rows() || !self.own_kernels() {
+                self.pass()?;
+            } else {
+                in_pool(|| awake(|| self.pass()))?;
+            }
+            self.end_reading();
+            self.report(finished, &[], progress);
+        }
+        (self.groups, self.common) = (Vec::new(), None);
+        self.sampler.policy.forget_rows();
+        let rollouts = self.done.into_iter().flatten().collect();
+        Ok(Sampled { rollouts, stats: self.stats })
+    }
+
+    fn report(&self, finished: usize, new: &[usize], progress: &mut dyn FnMut(SampleProgress<'_>)) {
+        let new = new.iter().filter_map(|place| self.done[*place].as_ref()).collect();
+        let first = self.slots.first().map(|slot| slot.row.tokens.as_slice());
+        progress(SampleProgress { finished, drawn: self.stats.tokens, new, first });
+    }
+
+    /// Reads what all prompts begin with, if it is long enough.
+    fn read_common(&mut self) -> Result<(), RolloutError> {
+        let Some((first, others)) = self.tasks.split_first().filter(|(_, others)| !others.is_empty()) else {
+            return Ok(());
+        };
+        let alike =
+            |other: &Task| first.tokens.iter().zip(&*other.tokens).take_while(|(a, b)| a == b).count();
+        let terms = match self.sampler.policy.compute() {
+            Compute::Fused(kernel) => kernel.terms(),
+            // there every row has a copy of it
+            Compute::Composed => return Ok(()),
+        };
+        let shortest = self.tasks.iter().map(|task| task.tokens.len()).min().unwrap_or(0);
+        // at least the last token of a prompt is read with it, for the logits behind it
+        let length =
+            others.iter().map(alike).min().unwrap_or(0).min(shortest.saturating_sub(1)) / terms * terms;
+        if length < LEAST_COMMON {
+            return Ok(());
+        }
+        let policy = self.sampler.policy;
+        let mut cache = KvRow::to_share(policy, length)?;
+        for part in first.tokens[..length].chunks(self.sampler.slots.prompt_tokens.max(1)) {
+            policy.extend(&mut [(&mut cache, part)])?;
+            self.stats.passes += 1;
+        }
+        self.stats.prompt_tokens += length;
+        self.common = Some(cache.share());
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        let groups = self.groups.iter().map(|group| match group {
+            Group::Read(prefix, _) => prefix.own_bytes(),
+            _ => 0,
+        });
+        groups.sum::<usize>()
+            + self.common.as_ref().map_or(0, KvPrefix::own_bytes)
+            + self.slots.iter().map(|slot| slot.cache.own_bytes()).sum::<usize>()
+            + self.reading.iter().map(|reading| reading.cache.own_bytes()).sum::<usize>()
+    }
+
+    /// Gives free slots to waiting rows whose prompt is read, and begins to read the prompts of the next ones.
+    fn fill(&mut self) -> Result<(), RolloutError> {
+        let mut memory = self.memory();
+        let fits =
+            |more: usize, memory: &usize, none: bool| none || memory + more <= self.sampler.slots.memory;
+        while self.slots.len() < self.stats.slots {
+            let group = match (self.returned.last(), self.queue.front()) {
+                (Some(row), _) => row.group,
+                (None, Some((group, _))) => *group,
+                (None, None) => break,
+            };
+            let Group::Read(prefix, logits) = &self.groups[group] else { break };
+            let task = &self.tasks[group];
+            let budget = self.sampler.budget(task)?;
+            let mut cache = KvRow::behind(prefix, task.tokens.len() + budget)?;
+            let held = self.returned.last().map_or(0, |row| row.tokens.len());
+            let more = cache.own_bytes() + cache.growth_bytes(held.max(1));
+            if !fits(more, &memory, self.slots.is_empty()) {
+                break;
+            }
+            memory += more;
+            let row = match self.returned.pop() {
+                Some(row) => row,
+                None => {
+                    let (_, place) = self.queue.pop_front().expect("looked at above");
+                    let mut row = Row {
+                        group,
+                        place,
+                        seed: self.seed.prompt(&task.prompt.id).place(place),
+                        tokens: Vec::new(),
+                        log_probs: Vec::new(),
+                        entropy: Vec::new(),
+                        top: Vec::new(),
+                        forced: Vec::new(),
+                        budget,
+                        stop: None,
+                        guess: Vec::new(),
+                        guessed: 0,
+                        accepted: 0,
+                    };
+                    self.push(&mut row, &mut logits.clone())?;
+                    self.stats.tokens += 1;
+                    row
+                }
+            };
+            if row.stop.is_some() {
+                // one token was all: it needs no keys
+                cache.truncate(task.tokens.len());
+            }
+            self.slots.push(Slot { row, cache });
+        }
+        // neighbours of a group share a pass over its prompt
+        self.slots.sort_by_key(|slot| (slot.row.group, slot.row.place));
+        // as many prompts ahead as the free slots need, and one more
+        let free = self.stats.slots.saturating_sub(self.slots.len());
+        let mut ahead = 0;
+        let mut tokens: usize =
+            self.reading.iter().map(|r| self.tasks[r.group].tokens.len() - r.cache.len()).sum();
+        let mut next = 0;
+        while let Some((group, _)) = self.queue.get(next).copied() {
+            let waiting = self.queue.iter().skip(next).take_while(|(g, _)| *g == group).count();
+            next += waiting;
+            if let Group::Waiting = self.groups[group] {
+                let length = self.tasks[group].tokens.len();
+                let none = self.slots.is_empty() && self.reading.is_empty();
+                let more = self.sampler.policy.kv_bytes(length);
+                if tokens >= self.sampler.slots.prompt_tokens || !fits(more, &memory, none) {
+                    break;
+                }
+                let cache = match &self.common {
+                    Some(common) => KvRow::behind_to_share(common, length)?,
+                    None => KvRow::to_share(self.sampler.policy, length)?,
+                };
+                tokens += length - cache.len();
+                memory += more;
+                self.groups[group] = Group::Reading;
+                self.reading.push(Reading { group, cache, logits: Vec::new() });
+            }
+            ahead += waiting;
+            if ahead > free {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes finished rows out of their slots; says which rollouts they became.
+    fn finish(&mut self) -> Result<Vec<usize>, RolloutError> {
+        let mut new = Vec::new();
+        for slot in std::mem::take(&mut self.slots) {
+            if slot.row.stop.is_none() {
+                self.slots.push(slot);
+                continue;
+            }
+            let row = slot.row;
+            self.stats.guessed += row.guessed;
+            self.stats.accepted += row.accepted;
+            self.left[row.group] -= 1;
+            if self.left[row.group] == 0 {
+                self.groups[row.group] = Group::Done;
+            }
+            let place = row.group * self.group_size + row.place;
+            self.done[place] = Some(self.rollout(row)?);
+            new.push(place);
+        }
+        Ok(new)
+    }
+
+    /// Puts the youngest rows back until what the next pass adds fits the memory. The oldest always stays.
+    fn put_back(&mut self) {
+        loop {
+            let slots = self.slots.iter().map(|slot| slot.cache.growth_bytes(1));
+            let missing = |r: &Reading| self.tasks[r.group].tokens.len() - r.cache.len();
+            let reading = self.reading.iter().map(|r| r.cache.growth_bytes(missing(r)));
+            let more = slots.sum::<usize>() + reading.sum::<usize>();
+            if self.slots.len() < 2 || more == 0 || self.memory() + more <= self.sampler.slots.memory {
+                return;
+            }
+            let slot = self.slots.pop().expect("at least two");
+            self.stats.preempted += 1;
+            self.returned.push(slot.row);
+        }
+    }
+
+    /// Guesses what comes next, where that is asked for and rows are few.
+    fn guess(&mut self) {
+        let Some(speculate) = self.sampler.slots.speculate else { return };
+        let rows = self.slots.len() + self.reading.len();
+        let most = if self.reading.is_empty() { speculate.guesses(rows) } else { 0 };
+        for slot in &mut self.slots {
+            let row = &mut slot.row;
+            // the last token that may be drawn needs no guess behind it
+            let count = most.min(row.budget - row.tokens.len() - 1);
+            let prompt = &self.tasks[row.group].tokens;
+            row.guess = speculate.guess(prompt, &row.tokens, count);
+        }
+    }
+
+    /// Reads the next parts of prompts and draws at least one more token for every row.
+    fn pass(&mut self) -> Result<(), RolloutError> {
+        let before: usize = self.slots.iter().map(|slot| slot.row.tokens.len()).sum();
+        let (mut slots, mut reading) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.reading));
+        let mut room = self.sampler.slots.prompt_tokens.max(1);
+        let mut works: Vec<Work<'_>> = slots.iter_mut().map(Work::Slot).collect();
+        for reading in &mut reading {
+            let (held, all) = (reading.cache.len(), self.tasks[reading.group].tokens.len());
+            let count = room.min(all - held);
+            if count > 0 {
+                room -= count;
+                self.stats.prompt_tokens += count;
+                works.push(Work::Prompt(reading, held..held + count));
+            }
+        }
+        let parts = if self.split_rows() { rayon::current_num_threads() } else { 1 };
+        let result = split(works, parts, |work| match work {
+            Work::Prompt(_, range) => range.len(),
+            Work::Slot(slot) => 1 + slot.row.guess.len(),
+        })
+        .into_par_iter()
+        .try_for_each(|mut works| self.read(&mut works));
+        (self.slots, self.reading) = (slots, reading);
+        result?;
+        let after: usize = self.slots.iter().map(|slot| slot.row.tokens.len()).sum();
+        self.stats.tokens += after - before;
+        Ok(())
+    }
+
+    /// One pass over some rows.
+    fn read(&self, works: &mut [Work<'_>]) -> Result<(), RolloutError> {
+        if works.is_empty() {
+            return Ok(());
+        }
+        let most = self.sampler.slots.prompt_tokens.max(1);
+        let (mut news, mut places) = (Vec::new(), Vec::new());
+        let mut end = 0;
+        for work in works.iter() {
+            // the new tokens, and how many of the last need logits
+            let (new, wanted) = match work {
+                Work::Prompt(reading, range) => {
+                    let tokens = &self.tasks[reading.group].tokens;
+                    (tokens[range.clone()].to_vec(), usize::from(range.end == tokens.len()))
+                }
+                Work::Slot(slot) => {
+                    let (missing, whole) = slot.missing(self.tasks[slot.row.group].tokens.len(), most);
+                    match whole {
+                        true => ([missing, &slot.row.guess].concat(), 1 + slot.row.guess.len()),
+                        false => (missing.to_vec(), 0),
+                    }
+                }
+            };
+            end += new.len();
+            places.extend((end - wanted) as u32..end as u32);
+            news.push((new, wanted));
+        }
+        let mut inputs: Vec<(&mut KvRow, &[u32])> = works
+            .iter_mut()
+            .zip(&news)
+            .map(|(work, (new, _))| match work {
+                Work::Prompt(reading, _) => (&mut reading.cache, new.as_slice()),
+                Work::Slot(slot) => (&mut slot.cache, new.as_slice()),
+            })
+            .collect();
+        let policy = self.sampler.policy;
+        let hidden = policy.extend(&mut inputs)?;
+        let mut logits = policy.logits(&hidden, &places)?;
+        let vocabulary = policy.config().vocab_size;
+        let mut rest = &mut logits[..];
+        let mut shares = Vec::with_capacity(works.len());
+        for (_, wanted) in &news {
+            let (own, others) = rest.split_at_mut(wanted * vocabulary);
+            shares.push(own);
+            rest = others;
+        }
+        works.par_iter_mut().zip(shares).filter(|(_, logits)| !logits.is_empty()).try_for_each(
+            |(work, logits)| match work {
+                Work::Prompt(reading, _) => {
+                    reading.logits = logits.to_vec();
+                    Ok(())
+                }
+                Work::Slot(slot) => self.take(slot, logits, vocabulary),
+            },
+        )
+    }
+
+    /// Draws from the logits behind the last token and, as long as guesses turn out right, behind each of them.
+    fn take(&self, slot: &mut Slot, logits: &mut [f32], vocabulary: usize) -> Result<(), RolloutError> {
+        let guess = std::mem::take(&mut slot.row.guess);
+        slot.row.guessed += guess.len();
+        for (place, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
+            self.push(&mut slot.row, logits)?;
+            if slot.row.stop.is_some() || guess.get(place) != slot.row.tokens.last() {
+                break;
+            }
+            slot.row.accepted += 1;
+        }
+        if !guess.is_empty() {
+            slot.cache.truncate(self.tasks[slot.row.group].tokens.len() + slot.row.tokens.len() - 1);
+        }
+        Ok(())
+    }
+
+    /// Prompts that are read.
+    fn end_reading(&mut self) {
+        for reading in std::mem::take(&mut self.reading) {
+            if reading.cache.len() < self.tasks[reading.group].tokens.len() {
+                self.reading.push(reading);
+            } else {
+                self.groups[reading.group] = Group::Read(reading.cache.share(), reading.logits);
+            }
+        }
+    }
+
+    /// Whether threads share the rows instead of each product.
+    fn split_rows(&self) -> bool {
+        let policy: &Policy = self.sampler.policy;
+        self.own_kernels() && 4 * policy.config().parameter_count() < SPLIT_ROWS_BELOW
+    }
+
+    /// Whether this process computes, and not a GPU.
+    fn own_kernels(&self) -> bool {
+        matches!(self.sampler.policy.compute(), Compute::Fused(_))
+    }
+
+    /// Draws a token and adds it.
+    fn push(&self, row: &mut Row, logits: &mut [f32]) -> Result<(), RolloutError> {
+        let (task, sampling) = (&self.tasks[row.group], self.sampler.sampling);
+        let token = row.tokens.len();
+        let forced = row.forced.last().filter(|run| run.end == token).map_or(0, ExactSizeIterator::len);
+        let next = self.thinking.as_ref().and_then(|t| t.next(&task.tokens, &row.tokens, forced));
+        let id = if let Some(next) = next {
+            match row.forced.last_mut().filter(|_| forced > 0) {
+                Some(run) => run.end += 1,
+                None => row.forced.push(token..token + 1),
+            }
+            row.log_probs.push(0.0);
+            if sampling.entropy {
+                row.entropy.push(0.0);
+            }
+            if sampling.top_log_probs > 0 {
+                row.top.push(vec![Alternative { token: next, log_prob: 0.0 }]);
+            }
+            next
+        } else {
+            let before =
+                Before { prompt: &task.tokens, tokens: &row.tokens, stop_tokens: &self.stops.tokens };
+            let Some(drawn) = draw(logits, sampling, before, row.seed.uniform(token)) else {
+                return Err(RolloutError::Logits { id: task.prompt.id.clone(), token });
+            };
+            row.log_probs.push(drawn.log_prob);
+            row.entropy.extend(drawn.entropy);
+            if sampling.top_log_probs > 0 {
+                row.top.push(drawn.top);
+            }
+            drawn.token
+        };
+        row.tokens.push(id);
+        row.stop = if self.stops.is_stop_token(id) {
+            Some(StopReason::Token)
+        } else if self.stops.reached(&row.tokens)? {
+            Some(StopReason::Text)
+        } else if row.tokens.len() == row.budget {
+            Some(StopReason::Length)
+        } else {
+            None
+        };
+        Ok(())
+    }
+
+    fn rollout(&self, row: Row) -> Result<Rollout, RolloutError> {
+        let task = &self.tasks[row.group];
+        let stop = row.stop.expect("only stopped rows become rollouts");
+        Ok(Rollout {
+            prompt: task.prompt.clone(),
+            prompt_tokens: task.tokens.clone(),
+            text: self.stops.text(&row.tokens, stop == StopReason::Text)?,
+            tokens: row.tokens,
+            log_probs: row.log_probs,
+            stop,
+            policy: self.sampler.version,
+            place: row.place,
+            forced: row.forced,
+            entropy: row.entropy,
+            top_log_probs: row.top,
+        })
+    }
+}
+
+/// The works in `parts` runs of about the same weight.
+fn split<T>(works: Vec<T>, parts: usize, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let total: usize = works.iter().map(&weight).sum();
+    let mut runs: Vec<Vec<T>> = (0..parts.max(1)).map(|_| Vec::new()).collect();
+    let mut sum = 0;
+    for work in works {
+        let middle = sum + weight(&work) / 2;
+        sum += weight(&work);
+        let run = (middle * runs.len()).checked_div(total).unwrap_or(0).min(runs.len() - 1);
+        runs[run].push(work);
+    }
+    runs
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use data::{PolicyVersion, Rollout, StopReason};
+use rollout::backend::BackendConfig;
 use serde_json::{Value, json};
 
 use crate::plan::Plan;
@@ -131,6 +132,25 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             (rl.steps.get() * prompts) as f64 / plan.tasks.len().max(1) as f64,
             count(prompts * group * rl.sampling.max_tokens)
         )?;
+    }
+    if plan.recipe.rl.is_some() || plan.recipe.preference.is_some() {
+        let rollout = &plan.recipe.rollout;
+        let place = match &rollout.backend {
+            BackendConfig::Local => format!(
+                "this process, {} slots, at most {} GiB for keys and values",
+                rollout.max_rows.get(),
+                rollout.kv_memory
+            ),
+            BackendConfig::Vllm(server) => format!("vLLM at {}", server.url),
+            BackendConfig::Sglang(server) => format!("SGLang at {}", server.url),
+        };
+        let ahead = plan.recipe.rl.as_ref().filter(|rl| rl.overlap > 0).map_or(String::new(), |rl| {
+            format!(
+                ", {} ahead of training",
+                if rl.overlap == 1 { "a step".into() } else { format!("{} steps", rl.overlap) }
+            )
+        });
+        writeln!(out, "rollouts  by {place}{ahead}")?;
     }
     if let Some(preference) = &plan.recipe.preference {
         writeln!(

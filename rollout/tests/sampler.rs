@@ -423,6 +423,21 @@ fn recorded_log_probs_are_those_of_the_trainer_to_the_bit() {
 }
 
 #[test]
+fn a_policy_of_candles_operations_is_sampled_the_same_way() {
+    let f = Fixture::computing("qwen3-tiny", Compute::Composed);
+    let mut setup = Setup { group_size: 2, ..Setup::new(16) };
+    setup.sampling.temperature = 0.0;
+    let wanted = f.ids("greedy.tokens");
+    let speculate = Some(Speculate { tokens: 2, ngram: 1, pass_tokens: 64 });
+    for slots in [setup.slots, Slots { rows: 3, prompt_tokens: 4, speculate, ..setup.slots }] {
+        let rollouts = Setup { slots, ..setup.clone() }.sample(&f.policy, &tasks(&f)[..4]);
+        for (index, rollout) in rollouts.iter().enumerate() {
+            assert_eq!(rollout.tokens, wanted[index / 2]);
+        }
+    }
+}
+
+#[test]
 fn at_temperature_0_the_likeliest_tokens_are_drawn() {
     let f = Fixture::load("qwen3-tiny");
     let mut setup = Setup { group_size: 2, ..Setup::new(16) };

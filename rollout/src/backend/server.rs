@@ -136,7 +136,10 @@ pub(super) trait Dialect: Send + Sync {
 
     /// Looks at the server before its first use. Gives the model's name there, and the most tokens of a sequence if it
     /// tells them.
-    fn greet(&self, client: &Client, config: &ServerConfig, job: &Job<'_>) -> Result<Greeting, ServerError>;
+    fn greet(&self, client: &Client, config: &ServerConfig) -> Result<Greeting, ServerError>;
+
+    /// Whether the log-probs it reports are those of the distribution drawn from, where that is not the policy's own.
+    fn check_log_probs(&self, client: &Client) -> Result<(), ServerError>;
 
     /// Makes the server load weights from a folder and call them `label`.
     fn update(
@@ -184,6 +187,8 @@ pub struct WeightServer {
 #[derive(Default)]
 struct State {
     greeting: Option<Greeting>,
+    /// Whether its log-probs are those of the distribution drawn from.
+    checked: bool,
     /// Of the weights that it has.
     label: Option<String>,
 }
@@ -197,7 +202,13 @@ impl WeightServer {
     /// Makes sure that the server is there and has the weights of the job. Gives the model's name and its limit.
     fn prepare(&self, state: &mut State, job: &Job<'_>) -> Result<(String, usize), ServerError> {
         if state.greeting.is_none() {
-            state.greeting = Some(self.dialect.greet(&self.client, &self.config, job)?);
+            state.greeting = Some(self.dialect.greet(&self.client, &self.config)?);
+        }
+        // of the likeliest token the probability is 1, whatever a server says
+        let s = job.sampling;
+        if s.temperature != 0.0 && (s.temperature != 1.0 || s.reshapes()) && !state.checked {
+            self.dialect.check_log_probs(&self.client)?;
+            state.checked = true;
         }
         if state.label.as_deref() != Some(job.label) {
             // whatever happens, the server does not have the old weights for sure any more
@@ -246,7 +257,10 @@ impl WeightServer {
             let (wanted, found) = (job.label.to_owned(), found.clone());
             return Err(ServerError::Version { url: self.config.url.clone(), wanted, found });
         }
-        let (tokens, log_probs) = (answer.tokens, answer.log_probs);
+        let (tokens, mut log_probs) = (answer.tokens, answer.log_probs);
+        if job.sampling.temperature == 0.0 {
+            log_probs.fill(0.0);
+        }
         if tokens.len() != log_probs.len() || tokens.is_empty() || tokens.len() > budget {
             return Err(wrong(format!(
                 "{} tokens and {} log-probs; wanted as many of both, 1 to {budget}",

@@ -34,7 +34,7 @@ impl Dialect for Sglang {
         }
     }
 
-    fn greet(&self, client: &Client, config: &ServerConfig, _: &Job<'_>) -> Result<Greeting, ServerError> {
+    fn greet(&self, client: &Client, config: &ServerConfig) -> Result<Greeting, ServerError> {
         let info = client.get("/model_info", SHORT)?;
         let name = |field: &str| info[field].as_str().map(str::to_owned);
         let model = name("served_model_name").or_else(|| name("model_path")).unwrap_or_default();
@@ -43,6 +43,11 @@ impl Dialect for Sglang {
             return Err(ServerError::Model { url: config.url.clone(), wanted, served });
         }
         Ok(Greeting { model, limit: None })
+    }
+
+    /// They are those after the temperature; what else reshapes the distribution is refused.
+    fn check_log_probs(&self, _: &Client) -> Result<(), ServerError> {
+        Ok(())
     }
 
     fn update(

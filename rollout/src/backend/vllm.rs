@@ -32,21 +32,21 @@ impl Dialect for Vllm {
         far.map(|(token, bias)| format!("logit_bias of token {token} is {bias}; it takes −100 to 100"))
     }
 
-    fn greet(&self, client: &Client, config: &ServerConfig, job: &Job<'_>) -> Result<Greeting, ServerError> {
-        let greeting = served(client, config)?;
-        // by default log-probs are those before temperature and truncation
-        let s = job.sampling;
-        if s.temperature != 1.0 || s.reshapes() {
-            let info = client.get("/server_info?config_format=json", SHORT).map_err(without_controls)?;
-            let mode = find(&info, "logprobs_mode").and_then(Value::as_str).unwrap_or("unknown");
-            if mode != "processed_logprobs" {
-                let what = format!(
-                    "it reports log-probs before temperature and truncation ({mode}); start it with --logprobs-mode processed_logprobs, or sample at temperature 1 with no truncation"
-                );
-                return Err(ServerError::Unsupported { server: self.name(), what });
-            }
+    fn greet(&self, client: &Client, config: &ServerConfig) -> Result<Greeting, ServerError> {
+        served(client, config)
+    }
+
+    /// By default log-probs are those before temperature and truncation.
+    fn check_log_probs(&self, client: &Client) -> Result<(), ServerError> {
+        let info = client.get("/server_info?config_format=json", SHORT).map_err(without_controls)?;
+        let mode = find(&info, "logprobs_mode").and_then(Value::as_str).unwrap_or("unknown");
+        if mode == "processed_logprobs" {
+            return Ok(());
         }
-        Ok(greeting)
+        let what = format!(
+            "it reports log-probs before temperature and truncation ({mode}); start it with --logprobs-mode processed_logprobs, or sample at temperature 1 with no truncation"
+        );
+        Err(ServerError::Unsupported { server: self.name(), what })
     }
 
     fn update(

@@ -102,6 +102,8 @@ pub(crate) struct Scheduler<'a, 's> {
     reading: Vec<Reading>,
     slots: Vec<Slot>,
     done: Vec<Option<Rollout>>,
+    /// Whether there are more rollouts than slots.
+    contended: bool,
     stats: SampleStats,
 }
 
@@ -136,6 +138,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         let mut left = vec![0; tasks.len()];
         queue.iter().for_each(|(group, _)| left[*group] += 1);
         let slots = sampler.slots.rows.clamp(1, queue.len().max(1));
+        let contended = queue.len() > slots;
         Ok(Self {
             sampler,
             tasks,
@@ -151,6 +154,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             reading: Vec::new(),
             slots: Vec::new(),
             done,
+            contended,
             stats: SampleStats { slots, ..SampleStats::default() },
         })
     }
@@ -182,7 +186,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             self.guess();
             self.stats.passes += 1;
             self.stats.memory = self.stats.memory.max(self.memory());
-            if !(self.queue.is_empty() && self.returned.is_empty()) {
+            if self.contended && !(self.queue.is_empty() && self.returned.is_empty()) {
                 self.stats.full_passes += 1;
                 self.stats.full_rows += self.slots.len();
             }

@@ -164,6 +164,10 @@ fn slots_memory_and_guesses_are_used_as_the_settings_say() {
     assert_eq!(all.prompt_tokens, 40 * 40, "a prompt is read once for its group");
     assert_eq!((all.preempted, all.guessed), (0, 0));
 
+    let slots = Slots { rows: 160, ..setup.slots };
+    let free = Setup { slots, ..setup.clone() }.try_sample(&f.policy, &tasks).expect("rollouts").stats;
+    assert_eq!(free.slot_use(), None, "nothing waits for a slot");
+
     let memory = all.memory / 2;
     let slots = Slots { memory, ..setup.slots };
     let less = Setup { slots, ..setup.clone() }.try_sample(&f.policy, &tasks).expect("rollouts").stats;

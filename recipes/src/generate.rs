@@ -78,7 +78,10 @@ impl<'a> Generation<'a> {
         let recipe = &plan.recipe.rollout;
         let backend = recipe.backend.build(recipe.slots(), out.join("weights"));
         let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let run = format!("{}-{:x}", plan.recipe.name(), begun.map_or(0, |t| t.as_millis() as u64));
+        // it becomes a folder
+        let plain = |c: char| if c.is_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
+        let name: String = plan.recipe.name().chars().map(plain).collect();
+        let run = format!("{name}-{:x}", begun.map_or(0, |t| t.as_millis() as u64));
         Self { plan, backend, run }
     }
 

@@ -177,6 +177,8 @@ fn weights_are_handed_over_once_for_each_name_and_the_last_are_kept() {
     let kept: Vec<_> =
         std::fs::read_dir(folder.path()).expect("folder").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(kept, ["a"]);
+    drop(backend);
+    assert!(!folder.path().exists(), "and go with the backend");
 }
 
 #[test]

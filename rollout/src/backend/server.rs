@@ -297,6 +297,18 @@ impl WeightServer {
     }
 }
 
+impl Drop for WeightServer {
+    fn drop(&mut self) {
+        // the server has them in its memory
+        if let Ok(state) = self.state.get_mut()
+            && let Some(label) = state.label.take()
+        {
+            let _ = std::fs::remove_dir_all(self.weights.join(label));
+            let _ = std::fs::remove_dir(&self.weights);
+        }
+    }
+}
+
 /// A seed for the server's own generator.
 pub(super) fn request_seed(mut seed: TokenSeed) -> u64 {
     (seed.uniform(0) * (1u64 << 53) as f64) as u64 >> 22

@@ -58,7 +58,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "epochs_over_prompts": (rl.steps.get() * rl.prompts_per_step.get()) as f64
                 / plan.tasks.len().max(1) as f64,
             "sampled_tokens_per_step_at_most": rollouts * rl.sampling.max_tokens,
-            "on_policy": config.updates() == config.steps,
+            "on_policy": config.updates() == config.steps && rl.overlap == 0,
         });
     }
     value
@@ -120,10 +120,10 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             rl.epochs.get() * rl.mini_batches.get(),
             if rl.epochs.get() * rl.mini_batches.get() == 1 { "" } else { "s" },
             (prompts * group) as f64 / rl.mini_batches.get() as f64,
-            if rl.epochs.get() * rl.mini_batches.get() == 1 {
-                " (on policy: the clip never acts)"
-            } else {
-                ""
+            match (rl.epochs.get() * rl.mini_batches.get(), rl.overlap) {
+                (1, 0) => " (on policy: the clip never acts)",
+                (1, _) => " (the clip never acts; older weights are corrected for)",
+                _ => "",
             }
         )?;
         writeln!(

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use data::Alternative;
 use engine::kernels::{RowStats, exp};
+use engine::model::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.
@@ -160,6 +161,16 @@ impl Sampling {
     }
 }
 
+impl Sampling {
+    /// Why a thinking budget cannot be kept with this tokenizer, if it is asked for and cannot.
+    pub fn thinking_problem(&self, tokenizer: &Tokenizer) -> Option<String> {
+        self.thinking_budget?;
+        let missing =
+            ["<think>", "</think>"].into_iter().find(|token| tokenizer.token_to_id(token).is_none())?;
+        Some(format!("thinking_budget wants `{missing}` to be a token of its own; this tokenizer has none"))
+    }
+}
+
 /// A drawn token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draw {
@@ -239,7 +250,9 @@ fn change(logits: &mut [f32], sampling: &Sampling, before: Before<'_>) {
     }
     if sampling.repetition_penalty != 1.0 {
         let penalty = sampling.repetition_penalty as f32;
-        let seen: BTreeSet<u32> = before.prompt.iter().chain(before.tokens).copied().collect();
+        let mut seen = [before.prompt, before.tokens].concat();
+        seen.sort_unstable();
+        seen.dedup();
         for token in seen {
             let logit = &mut logits[token as usize];
             *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };

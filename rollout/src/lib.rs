@@ -5,6 +5,7 @@
 
 pub mod backend;
 mod draw;
+mod row;
 mod sampler;
 mod scheduler;
 mod speculate;

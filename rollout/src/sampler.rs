@@ -4,6 +4,7 @@
 //! arranged is [`super::scheduler`]'s: a rollout is a function of the policy, its prompt and (seed, step, prompt, place),
 //! and which rows share a pass, in what order they come and what memory there is change nothing, to the bit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use data::{PolicyVersion, Prompt, Rollout, StepSeed};
@@ -77,12 +78,6 @@ pub enum RolloutError {
         /// Position in the completion.
         token: usize,
     },
-    /// A thinking budget needs tokens that the tokenizer does not have.
-    #[error("thinking_budget wants `{token}` to be a token of its own; this tokenizer has none")]
-    ThinkToken {
-        /// The one that is missing.
-        token: &'static str,
-    },
     /// Settings that cannot be sampled with.
     #[error("sampling: {reason}")]
     Sampling {
@@ -152,6 +147,18 @@ impl SampleStats {
             memory: self.memory.max(other.memory),
         }
     }
+}
+
+/// A place for every rollout of some prompts, filled with those that are there already.
+pub(crate) fn in_place(prompts: &[&str], group_size: usize, have: &[Rollout]) -> Vec<Option<Rollout>> {
+    let places: BTreeMap<&str, usize> = prompts.iter().enumerate().map(|(group, id)| (*id, group)).collect();
+    let mut done = vec![None; prompts.len() * group_size];
+    for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
+        if let Some(group) = places.get(rollout.prompt.id.as_str()) {
+            done[group * group_size + rollout.place] = Some(rollout.clone());
+        }
+    }
+    done
 }
 
 /// Rollouts group by group, in the order of the prompts.
@@ -226,7 +233,10 @@ impl Sampler<'_> {
         for task in tasks {
             self.budget(task)?;
         }
-        Scheduler::new(self, tasks, group_size, seed, have)?.run(progress)
+        let result = Scheduler::new(self, tasks, group_size, seed, have)?.run(progress);
+        // after a failure too: what broken weights left there must not meet the next rows
+        self.policy.forget_rows();
+        result
     }
 
     /// Tokens that a completion of this prompt may have.

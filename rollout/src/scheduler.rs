@@ -5,15 +5,15 @@
 //! prompts have in common once for all. When keys and values outgrow the memory, the youngest rows are put back to be
 //! read again later. None of it shows in a rollout.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use data::{Alternative, Rollout, StepSeed, StopReason, TokenSeed};
+use data::{Rollout, StepSeed};
 use engine::kernels::awake;
 use engine::model::{Compute, KvPrefix, KvRow, Policy};
 use rayon::prelude::*;
 
-use crate::draw::{Before, draw};
-use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Task};
+use crate::row::{Drawing, Row};
+use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Task, in_place};
 use crate::stop::Stops;
 use crate::thinking::ThinkingBudget;
 
@@ -45,24 +45,6 @@ struct Reading {
     logits: Vec<f32>,
 }
 
-/// A rollout on its way.
-struct Row {
-    group: usize,
-    place: usize,
-    seed: TokenSeed,
-    tokens: Vec<u32>,
-    log_probs: Vec<f32>,
-    entropy: Vec<f32>,
-    top: Vec<Vec<Alternative>>,
-    forced: Vec<std::ops::Range<usize>>,
-    budget: usize,
-    stop: Option<StopReason>,
-    /// Guesses in the pass under way.
-    guess: Vec<u32>,
-    guessed: usize,
-    accepted: usize,
-}
-
 /// A row in a slot.
 struct Slot {
     row: Row,
@@ -89,8 +71,7 @@ pub(crate) struct Scheduler<'a, 's> {
     tasks: &'a [Task],
     group_size: usize,
     seed: StepSeed,
-    stops: Stops<'a>,
-    thinking: Option<ThinkingBudget>,
+    drawing: Drawing<'a>,
     /// The beginning of all prompts.
     common: Option<KvPrefix>,
     groups: Vec<Group>,
@@ -123,15 +104,8 @@ impl<'a, 's> Scheduler<'a, 's> {
             texts: &sampler.sampling.stop,
             least: sampler.sampling.min_tokens,
         };
-        let rows = tasks.len() * group_size;
-        let mut done: Vec<Option<Rollout>> = (0..rows).map(|_| None).collect();
-        let places: BTreeMap<&str, usize> =
-            tasks.iter().enumerate().map(|(group, task)| (task.prompt.id.as_str(), group)).collect();
-        for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
-            if let Some(group) = places.get(rollout.prompt.id.as_str()) {
-                done[group * group_size + rollout.place] = Some(rollout.clone());
-            }
-        }
+        let prompts: Vec<&str> = tasks.iter().map(|task| task.prompt.id.as_str()).collect();
+        let done = in_place(&prompts, group_size, have);
         let all = (0..tasks.len()).flat_map(|group| (0..group_size).map(move |place| (group, place)));
         let queue: VecDeque<(usize, usize)> =
             all.filter(|(group, place)| done[group * group_size + place].is_none()).collect();
@@ -144,8 +118,11 @@ impl<'a, 's> Scheduler<'a, 's> {
             tasks,
             group_size,
             seed,
-            stops,
-            thinking: ThinkingBudget::new(sampler.sampling, sampler.tokenizer)?,
+            drawing: Drawing {
+                sampling: sampler.sampling,
+                stops,
+                thinking: ThinkingBudget::new(sampler.sampling, sampler.tokenizer)?,
+            },
             common: None,
             groups: tasks.iter().map(|_| Group::Waiting).collect(),
             left,
@@ -198,8 +175,6 @@ impl<'a, 's> Scheduler<'a, 's> {
             self.end_reading();
             self.report(finished, &[], progress);
         }
-        (self.groups, self.common) = (Vec::new(), None);
-        self.sampler.policy.forget_rows();
         let rollouts = self.done.into_iter().flatten().collect();
         Ok(Sampled { rollouts, stats: self.stats })
     }
@@ -215,6 +190,9 @@ impl<'a, 's> Scheduler<'a, 's> {
         let Some((first, others)) = self.tasks.split_first().filter(|(_, others)| !others.is_empty()) else {
             return Ok(());
         };
+        if self.queue.is_empty() {
+            return Ok(());
+        }
         let alike =
             |other: &Task| first.tokens.iter().zip(&*other.tokens).take_while(|(a, b)| a == b).count();
         let terms = match self.sampler.policy.compute() {
@@ -231,7 +209,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         }
         let policy = self.sampler.policy;
         let mut cache = KvRow::to_share(policy, length)?;
-        for part in first.tokens[..length].chunks(self.sampler.slots.prompt_tokens.max(1)) {
+        for part in first.tokens[..length].chunks(self.prompt_tokens()) {
             policy.extend(&mut [(&mut cache, part)])?;
             self.stats.passes += 1;
         }
@@ -265,7 +243,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             let Group::Read(prefix, logits) = &self.groups[group] else { break };
             let task = &self.tasks[group];
             let budget = self.sampler.budget(task)?;
-            let mut cache = KvRow::behind(prefix, task.tokens.len() + budget)?;
+            let cache = KvRow::behind(prefix, task.tokens.len() + budget)?;
             let held = self.returned.last().map_or(0, |row| row.tokens.len());
             let more = cache.own_bytes() + cache.growth_bytes(held.max(1));
             if !fits(more, &memory, self.slots.is_empty()) {
@@ -276,30 +254,13 @@ impl<'a, 's> Scheduler<'a, 's> {
                 Some(row) => row,
                 None => {
                     let (_, place) = self.queue.pop_front().expect("looked at above");
-                    let mut row = Row {
-                        group,
-                        place,
-                        seed: self.seed.prompt(&task.prompt.id).place(place),
-                        tokens: Vec::new(),
-                        log_probs: Vec::new(),
-                        entropy: Vec::new(),
-                        top: Vec::new(),
-                        forced: Vec::new(),
-                        budget,
-                        stop: None,
-                        guess: Vec::new(),
-                        guessed: 0,
-                        accepted: 0,
-                    };
-                    self.push(&mut row, &mut logits.clone())?;
+                    let seed = self.seed.prompt(&task.prompt.id).place(place);
+                    let mut row = Row::new(group, place, seed, budget);
+                    row.push(task, &mut logits.clone(), &self.drawing)?;
                     self.stats.tokens += 1;
                     row
                 }
             };
-            if row.stop.is_some() {
-                // one token was all: it needs no keys
-                cache.truncate(task.tokens.len());
-            }
             self.slots.push(Slot { row, cache });
         }
         // neighbours of a group share a pass over its prompt
@@ -317,7 +278,7 @@ impl<'a, 's> Scheduler<'a, 's> {
                 let length = self.tasks[group].tokens.len();
                 let none = self.slots.is_empty() && self.reading.is_empty();
                 let more = self.sampler.policy.kv_bytes(length);
-                if tokens >= self.sampler.slots.prompt_tokens || !fits(more, &memory, none) {
+                if tokens >= self.prompt_tokens() || !fits(more, &memory, none) {
                     break;
                 }
                 let cache = match &self.common {
@@ -353,7 +314,8 @@ impl<'a, 's> Scheduler<'a, 's> {
                 self.groups[row.group] = Group::Done;
             }
             let place = row.group * self.group_size + row.place;
-            self.done[place] = Some(self.rollout(row)?);
+            let (task, version) = (&self.tasks[row.group], self.sampler.version);
+            self.done[place] = Some(row.rollout(task, version, &self.drawing)?);
             new.push(place);
         }
         Ok(new)
@@ -393,7 +355,7 @@ impl<'a, 's> Scheduler<'a, 's> {
     fn pass(&mut self) -> Result<(), RolloutError> {
         let before: usize = self.slots.iter().map(|slot| slot.row.tokens.len()).sum();
         let (mut slots, mut reading) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.reading));
-        let mut room = self.sampler.slots.prompt_tokens.max(1);
+        let mut room = self.prompt_tokens();
         let mut works: Vec<Work<'_>> = slots.iter_mut().map(Work::Slot).collect();
         for reading in &mut reading {
             let (held, all) = (reading.cache.len(), self.tasks[reading.group].tokens.len());
@@ -423,7 +385,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         if works.is_empty() {
             return Ok(());
         }
-        let most = self.sampler.slots.prompt_tokens.max(1);
+        let most = self.prompt_tokens();
         let (mut news, mut places) = (Vec::new(), Vec::new());
         let mut end = 0;
         for work in works.iter() {
@@ -479,15 +441,16 @@ impl<'a, 's> Scheduler<'a, 's> {
     fn take(&self, slot: &mut Slot, logits: &mut [f32], vocabulary: usize) -> Result<(), RolloutError> {
         let guess = std::mem::take(&mut slot.row.guess);
         slot.row.guessed += guess.len();
+        let task = &self.tasks[slot.row.group];
         for (place, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
-            self.push(&mut slot.row, logits)?;
+            slot.row.push(task, logits, &self.drawing)?;
             if slot.row.stop.is_some() || guess.get(place) != slot.row.tokens.last() {
                 break;
             }
             slot.row.accepted += 1;
         }
         if !guess.is_empty() {
-            slot.cache.truncate(self.tasks[slot.row.group].tokens.len() + slot.row.tokens.len() - 1);
+            slot.cache.truncate(task.tokens.len() + slot.row.tokens.len() - 1);
         }
         Ok(())
     }
@@ -503,6 +466,11 @@ impl<'a, 's> Scheduler<'a, 's> {
         }
     }
 
+    /// Prompt tokens of a pass: at least one, or nothing would ever be read.
+    fn prompt_tokens(&self) -> usize {
+        self.sampler.slots.prompt_tokens.max(1)
+    }
+
     /// Whether threads share the rows instead of each product.
     fn split_rows(&self) -> bool {
         let policy: &Policy = self.sampler.policy;
@@ -512,69 +480,6 @@ impl<'a, 's> Scheduler<'a, 's> {
     /// Whether this process computes, and not a GPU.
     fn own_kernels(&self) -> bool {
         matches!(self.sampler.policy.compute(), Compute::Fused(_))
-    }
-
-    /// Draws a token and adds it.
-    fn push(&self, row: &mut Row, logits: &mut [f32]) -> Result<(), RolloutError> {
-        let (task, sampling) = (&self.tasks[row.group], self.sampler.sampling);
-        let token = row.tokens.len();
-        let forced = row.forced.last().filter(|run| run.end == token).map_or(0, ExactSizeIterator::len);
-        let next = self.thinking.as_ref().and_then(|t| t.next(&task.tokens, &row.tokens, forced));
-        let id = if let Some(next) = next {
-            match row.forced.last_mut().filter(|_| forced > 0) {
-                Some(run) => run.end += 1,
-                None => row.forced.push(token..token + 1),
-            }
-            row.log_probs.push(0.0);
-            if sampling.entropy {
-                row.entropy.push(0.0);
-            }
-            if sampling.top_log_probs > 0 {
-                row.top.push(vec![Alternative { token: next, log_prob: 0.0 }]);
-            }
-            next
-        } else {
-            let before =
-                Before { prompt: &task.tokens, tokens: &row.tokens, stop_tokens: &self.stops.tokens };
-            let Some(drawn) = draw(logits, sampling, before, row.seed.uniform(token)) else {
-                return Err(RolloutError::Logits { id: task.prompt.id.clone(), token });
-            };
-            row.log_probs.push(drawn.log_prob);
-            row.entropy.extend(drawn.entropy);
-            if sampling.top_log_probs > 0 {
-                row.top.push(drawn.top);
-            }
-            drawn.token
-        };
-        row.tokens.push(id);
-        row.stop = if self.stops.is_stop_token(id) {
-            Some(StopReason::Token)
-        } else if self.stops.reached(&row.tokens)? {
-            Some(StopReason::Text)
-        } else if row.tokens.len() == row.budget {
-            Some(StopReason::Length)
-        } else {
-            None
-        };
-        Ok(())
-    }
-
-    fn rollout(&self, row: Row) -> Result<Rollout, RolloutError> {
-        let task = &self.tasks[row.group];
-        let stop = row.stop.expect("only stopped rows become rollouts");
-        Ok(Rollout {
-            prompt: task.prompt.clone(),
-            prompt_tokens: task.tokens.clone(),
-            text: self.stops.text(&row.tokens, stop == StopReason::Text)?,
-            tokens: row.tokens,
-            log_probs: row.log_probs,
-            stop,
-            policy: self.sampler.version,
-            place: row.place,
-            forced: row.forced,
-            entropy: row.entropy,
-            top_log_probs: row.top,
-        })
     }
 }
 

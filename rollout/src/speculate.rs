@@ -45,10 +45,10 @@ impl Speculate {
 
     /// What followed when the last tokens occurred before, latest occurrence first.
     pub(crate) fn guess(&self, prompt: &[u32], tokens: &[u32], count: usize) -> Vec<u32> {
-        let all = [prompt, tokens].concat();
-        if count == 0 || all.len() <= self.ngram {
+        if count == 0 || prompt.len() + tokens.len() <= self.ngram {
             return Vec::new();
         }
+        let all = [prompt, tokens].concat();
         let last = &all[all.len() - self.ngram..];
         let found = (0..all.len() - self.ngram).rev().find(|at| all[*at..].starts_with(last));
         found.map_or(Vec::new(), |at| all[at + self.ngram..].iter().take(count).copied().collect())

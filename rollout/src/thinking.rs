@@ -22,8 +22,13 @@ impl ThinkingBudget {
     /// If `<think>` or `</think>` is not a token of its own.
     pub(crate) fn new(sampling: &Sampling, tokenizer: &Tokenizer) -> Result<Option<Self>, RolloutError> {
         let Some(budget) = sampling.thinking_budget else { return Ok(None) };
-        let id = |token: &'static str| tokenizer.token_to_id(token).ok_or(RolloutError::ThinkToken { token });
-        let (open, close) = (id("<think>")?, id("</think>")?);
+        let (open, close) = match ["<think>", "</think>"].map(|token| tokenizer.token_to_id(token)) {
+            [Some(open), Some(close)] => (open, close),
+            _ => {
+                let reason = sampling.thinking_problem(tokenizer).unwrap_or_default();
+                return Err(RolloutError::Sampling { reason });
+            }
+        };
         Ok(Some(Self { budget, open, close, closing: tokenizer.encode(&sampling.thinking_close)? }))
     }
 

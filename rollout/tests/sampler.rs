@@ -117,6 +117,7 @@ fn assert_arrangement_is_invisible(policy: &Policy, tasks: &[Task], setup: &Setu
         Slots { memory: 1, ..setup.slots },
         Slots { memory: 40 * policy.kv_bytes(32), rows: 64, ..setup.slots },
         Slots { prompt_tokens: 3, ..setup.slots },
+        Slots { prompt_tokens: 0, rows: 0, ..setup.slots },
         Slots { speculate: Some(Speculate { tokens: 3, ngram: 1, pass_tokens: 100 }), ..setup.slots },
         Slots {
             rows: 32,

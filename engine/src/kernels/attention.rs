@@ -101,7 +101,8 @@ impl KvLayout {
     }
 
     /// Writes keys and values of new tokens behind the first `length`. `k` and `v` hold a token every `k_stride` and
-    /// `v_stride` numbers, its heads side by side. `slab` is that of one layer, zero before its first use.
+    /// `v_stride` numbers, its heads side by side. `slab` is that of one layer, zero before its
+    /// first use; later it may hold what an earlier sequence left there.
     ///
     /// # Panics
     /// If they do not fit.

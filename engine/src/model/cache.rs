@@ -113,8 +113,9 @@ impl KvRow {
         }
     }
 
-    /// What is held so far, as the beginning of other rows. With own kernels nothing is copied, then or later, but at
-    /// most as many tokens as [`crate::kernels::Kernel::terms`]; elsewhere every row behind it has a copy.
+    /// What is held so far, as the beginning of other rows. With own kernels a row made by [`Self::to_share`] is shared but
+    /// for fewer tokens than [`crate::kernels::Kernel::terms`], which every row behind it copies; of another row whole
+    /// chunks are. Elsewhere every row has a copy of all of it.
     pub fn share(mut self) -> KvPrefix {
         if let RowBody::Slab(row) = &mut self.body {
             row.share();
@@ -356,15 +357,6 @@ impl SlabRow {
             .take_while(|chunk| chunk.length == chunk.limit && chunk.length.is_multiple_of(terms));
         let whole = whole.count();
         self.shared.extend(self.own.drain(..whole).map(Arc::new));
-        if let Some(last) = self.own.first().filter(|_| self.own.len() == 1)
-            && last.length.is_multiple_of(terms)
-            && last.length > 0
-        {
-            // it was not known beforehand where to cut: the rest of the chunk stays empty
-            let mut last = self.own.remove(0);
-            last.limit = last.length;
-            self.shared.push(Arc::new(last));
-        }
         self.cut = None;
     }
 

@@ -1,4 +1,4 @@
-//! JSON over HTTP, with deadlines and, where a call may be made twice, further attempts.
+//! JSON over HTTP, with deadlines and further attempts.
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
@@ -21,15 +21,8 @@ pub(super) struct Client {
     agent: Agent,
     base: String,
     key: Option<String>,
-    /// Attempts of a call that may be made twice.
+    /// Attempts of a call.
     attempts: usize,
-}
-
-/// How long a call may take, and whether it may be made again when nothing came back.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) deadline: Duration,
-    pub(super) again: bool,
 }
 
 impl Client {
@@ -43,22 +36,22 @@ impl Client {
         format!("{}{path}", self.base)
     }
 
-    /// Sends JSON and reads JSON; an empty answer is null.
-    pub(super) fn post(&self, path: &str, body: &Value, limits: Limits) -> Result<Value, ServerError> {
-        self.call(path, Some(body), limits)
+    /// Sends JSON and reads JSON; an empty answer is null. All that a server is asked may be asked twice: completions have
+    /// seeds, and controls set what they set.
+    pub(super) fn post(&self, path: &str, body: &Value, deadline: Duration) -> Result<Value, ServerError> {
+        self.call(path, Some(body), deadline)
     }
 
     pub(super) fn get(&self, path: &str, deadline: Duration) -> Result<Value, ServerError> {
-        self.call(path, None, Limits { deadline, again: true })
+        self.call(path, None, deadline)
     }
 
-    fn call(&self, path: &str, body: Option<&Value>, limits: Limits) -> Result<Value, ServerError> {
+    fn call(&self, path: &str, body: Option<&Value>, deadline: Duration) -> Result<Value, ServerError> {
         let (url, begun) = (self.url(path), Instant::now());
-        let most = if limits.again { self.attempts.max(1) } else { 1 };
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let left = limits.deadline.saturating_sub(begun.elapsed());
+            let left = deadline.saturating_sub(begun.elapsed());
             let failed = match self.once(&url, body, left) {
                 Ok((status, text)) if (200..300).contains(&status) => {
                     if text.trim().is_empty() {
@@ -77,7 +70,7 @@ impl Client {
                 Err(error) => error.to_string(),
             };
             let pause = jittered(PAUSE * 2u32.pow(attempt.min(8) as u32 - 1));
-            if attempt >= most || begun.elapsed() + pause >= limits.deadline {
+            if attempt >= self.attempts || begun.elapsed() + pause >= deadline {
                 let seconds = begun.elapsed().as_secs_f64();
                 return Err(ServerError::Unreachable { url, seconds, attempts: attempt, reason: failed });
             }

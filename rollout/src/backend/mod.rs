@@ -49,9 +49,6 @@ pub struct Job<'a> {
 
 /// Samples jobs.
 pub trait Backend: Send + Sync {
-    /// What it is called in messages.
-    fn name(&self) -> &'static str;
-
     /// Whether the log-probs it records are, to the bit, those that the engine computes.
     fn is_exact(&self) -> bool;
 
@@ -74,10 +71,6 @@ pub struct Local {
 }
 
 impl Backend for Local {
-    fn name(&self) -> &'static str {
-        "local"
-    }
-
     fn is_exact(&self) -> bool {
         true
     }
@@ -119,6 +112,17 @@ impl BackendConfig {
             Self::Local => None,
             Self::Vllm(server) | Self::Sglang(server) => server.problem(),
         }
+    }
+
+    /// What of these settings the backend cannot do, if anything.
+    pub fn unsupported(&self, sampling: &Sampling) -> Option<String> {
+        let (dialect, name): (&dyn server::Dialect, _) = match self {
+            Self::Local => return None,
+            Self::Vllm(_) => (&vllm::Vllm, "vLLM"),
+            Self::Sglang(_) => (&sglang::Sglang, "SGLang"),
+        };
+        server::unsupported(dialect, sampling)
+            .map(|what| format!("{name} cannot sample with these settings: {what}"))
     }
 
     /// The backend. `slots` are those of this process, `weights` is where a server finds weights if the settings name no

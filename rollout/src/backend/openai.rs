@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data::{Body, PolicyVersion, Prompt, Rollout, StepSeed, StopReason};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ServerError;
-use super::http::{Client, Limits};
-use super::server::{ServerConfig, ask_all, request_seed};
+use super::http::Client;
+use super::server::{ServerConfig, ask_all, bias, request_seed};
 use super::vllm::served;
 use crate::draw::Sampling;
 use crate::sampler::{RolloutError, SampleProgress, Sampled};
@@ -88,10 +88,8 @@ impl OpenAi {
         if !sampling.stop.is_empty() {
             request["stop"] = json!(sampling.stop);
         }
-        if !sampling.logit_bias.is_empty() {
-            let bias: serde_json::Map<String, Value> =
-                sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
-            request["logit_bias"] = Value::Object(bias);
+        if let Some(bias) = bias(sampling) {
+            request["logit_bias"] = bias;
         }
         let path = match &prompt.body {
             Body::Text(text) => {
@@ -103,8 +101,8 @@ impl OpenAi {
                 "/v1/chat/completions"
             }
         };
-        let limits = Limits { deadline: Duration::from_secs_f64(self.config.request_seconds), again: true };
-        let answer = self.client.post(path, &request, limits)?;
+        let deadline = Duration::from_secs_f64(self.config.request_seconds);
+        let answer = self.client.post(path, &request, deadline)?;
         let wrong =
             |problem: &str| ServerError::Answer { url: self.client.url(path), problem: problem.into() };
         let choice = answer["choices"].get(0).ok_or_else(|| wrong("it holds no choice"))?;

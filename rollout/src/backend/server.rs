@@ -4,7 +4,6 @@
 //! they are written to a folder that both see, loaded there, and the server's label is checked; every answer is checked
 //! for it again.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -13,11 +12,12 @@ use std::time::Duration;
 use data::{Rollout, StopReason, TokenSeed};
 use engine::model::{Policy, WeightDtype, weights};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::http::{Client, Limits};
+use super::http::Client;
 use super::{Backend, Job, ServerError};
-use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Task};
+use crate::draw::Sampling;
+use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Task, in_place};
 use crate::stop::Stops;
 
 /// Where a server is and how patient to be with it.
@@ -131,8 +131,8 @@ impl ServerConfig {
 pub(super) trait Dialect: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// What of the job the server cannot do, if anything.
-    fn unsupported(&self, job: &Job<'_>) -> Option<String>;
+    /// What of the settings the server cannot do, if anything.
+    fn unsupported(&self, sampling: &Sampling) -> Option<String>;
 
     /// Looks at the server before its first use. Gives the model's name there, and the most tokens of a sequence if it
     /// tells them.
@@ -141,7 +141,7 @@ pub(super) trait Dialect: Send + Sync {
     /// Whether the log-probs it reports are those of the distribution drawn from, where that is not the policy's own.
     fn check_log_probs(&self, client: &Client) -> Result<(), ServerError>;
 
-    /// Makes the server load weights from a folder and call them `label`.
+    /// Makes the server load weights from a folder and call them `label`, which is checked afterwards.
     fn update(
         &self,
         client: &Client,
@@ -250,13 +250,13 @@ impl WeightServer {
         let seed = request_seed(job.seed.prompt(&task.prompt.id).place(place));
         let request = self.dialect.request(model, job, task, budget, seed);
         let path = self.dialect.path();
-        let limits = Limits { deadline: Duration::from_secs_f64(self.config.request_seconds), again: true };
+        let deadline = Duration::from_secs_f64(self.config.request_seconds);
         let wrong = |problem: String| ServerError::Answer { url: self.client.url(path), problem };
-        let answer = self.dialect.answer(&self.client.post(path, &request, limits)?).map_err(wrong)?;
-        if let Some(found) = answer.labels.iter().find(|label| *label != job.label) {
-            let (wanted, found) = (job.label.to_owned(), found.clone());
-            return Err(ServerError::Version { url: self.config.url.clone(), wanted, found });
+        let answer = self.dialect.answer(&self.client.post(path, &request, deadline)?).map_err(wrong)?;
+        if answer.labels.is_empty() {
+            return Err(wrong("it does not say which weights drew the tokens".into()));
         }
+        answer.labels.iter().try_for_each(|found| same_label(&self.client, job.label, Some(found)))?;
         let (tokens, mut log_probs) = (answer.tokens, answer.log_probs);
         if job.sampling.temperature == 0.0 {
             log_probs.fill(0.0);
@@ -315,10 +315,6 @@ pub(super) fn request_seed(mut seed: TokenSeed) -> u64 {
 }
 
 impl Backend for WeightServer {
-    fn name(&self) -> &'static str {
-        self.dialect.name()
-    }
-
     fn is_exact(&self) -> bool {
         false
     }
@@ -328,8 +324,8 @@ impl Backend for WeightServer {
         job: &Job<'_>,
         progress: &mut dyn FnMut(SampleProgress<'_>),
     ) -> Result<Sampled, RolloutError> {
-        if let Some(what) = common_unsupported(job).or_else(|| self.dialect.unsupported(job)) {
-            return Err(ServerError::Unsupported { server: self.name(), what }.into());
+        if let Some(what) = unsupported(&*self.dialect, job.sampling) {
+            return Err(ServerError::Unsupported { server: self.dialect.name(), what }.into());
         }
         // one job at a time: two may be of different weights
         let mut state = self.state.lock().expect("no one panics while holding it");
@@ -349,9 +345,8 @@ impl Backend for WeightServer {
     }
 }
 
-/// What no server can do.
-pub(super) fn common_unsupported(job: &Job<'_>) -> Option<String> {
-    let s = job.sampling;
+/// What of the settings no server can do, or not this one, if anything.
+pub(super) fn unsupported(dialect: &dyn Dialect, s: &Sampling) -> Option<String> {
     if s.thinking_budget.is_some() {
         Some("thinking_budget is kept by the sampler of this process only".into())
     } else if !s.forbidden_tokens.is_empty() {
@@ -359,8 +354,29 @@ pub(super) fn common_unsupported(job: &Job<'_>) -> Option<String> {
     } else if s.entropy || s.top_log_probs > 0 {
         Some("entropy and top_log_probs are recorded by the sampler of this process only".into())
     } else {
-        None
+        dialect.unsupported(s)
     }
+}
+
+/// Refuses weights of another name than those that were handed over.
+pub(super) fn same_label(client: &Client, wanted: &str, found: Option<&str>) -> Result<(), ServerError> {
+    let found = found.unwrap_or("none");
+    if found == wanted {
+        return Ok(());
+    }
+    let (wanted, found) = (wanted.to_owned(), found.to_owned());
+    Err(ServerError::Version { url: client.url(""), wanted, found })
+}
+
+/// Biases as JSON has them, by token.
+pub(super) fn bias(sampling: &Sampling) -> Option<Value> {
+    let bias = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias)));
+    (!sampling.logit_bias.is_empty()).then(|| Value::Object(bias.collect()))
+}
+
+/// All tokens that end a completion.
+pub(super) fn stop_tokens(job: &Job<'_>) -> Vec<u32> {
+    [job.stop_tokens, &job.sampling.stop_tokens].concat()
 }
 
 /// Asks for all rollouts of some prompts that are not there yet, some at a time, and puts them in order.
@@ -373,13 +389,7 @@ pub(super) fn ask_all(
     progress: &mut dyn FnMut(SampleProgress<'_>),
 ) -> Result<Sampled, RolloutError> {
     let wanted = prompts.len() * group_size;
-    let mut done: Vec<Option<Rollout>> = (0..wanted).map(|_| None).collect();
-    let places: BTreeMap<&str, usize> = prompts.iter().enumerate().map(|(group, id)| (*id, group)).collect();
-    for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
-        if let Some(group) = places.get(rollout.prompt.id.as_str()) {
-            done[group * group_size + rollout.place] = Some(rollout.clone());
-        }
-    }
+    let mut done = in_place(prompts, group_size, have);
     let missing: Vec<usize> = (0..wanted).filter(|index| done[*index].is_none()).collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, receive) = mpsc::channel();

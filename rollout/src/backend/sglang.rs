@@ -6,9 +6,10 @@ use std::time::Duration;
 use data::StopReason;
 use serde_json::{Value, json};
 
-use super::http::{Client, Limits};
-use super::server::{Answer, Dialect, Greeting, ServerConfig};
+use super::http::Client;
+use super::server::{Answer, Dialect, Greeting, ServerConfig, bias, same_label, stop_tokens};
 use super::{Job, ServerError};
+use crate::draw::Sampling;
 use crate::sampler::Task;
 
 const SHORT: Duration = Duration::from_secs(30);
@@ -20,14 +21,12 @@ impl Dialect for Sglang {
         "SGLang"
     }
 
-    fn unsupported(&self, job: &Job<'_>) -> Option<String> {
-        let s = job.sampling;
+    fn unsupported(&self, s: &Sampling) -> Option<String> {
         if s.top_k > 0 || s.top_p < 1.0 || s.min_p > 0.0 {
             Some("its log-probs are those before top_k, top_p and min_p, so they would not be those of the distribution drawn from".into())
         } else if !s.allowed_tokens.is_empty() {
             Some("allowed_tokens".into())
-        } else if s.repetition_penalty != 1.0 && !(s.repetition_penalty > 0.0 && s.repetition_penalty <= 2.0)
-        {
+        } else if s.repetition_penalty > 2.0 {
             Some(format!("repetition_penalty is {}; it takes up to 2", s.repetition_penalty))
         } else {
             None
@@ -36,13 +35,16 @@ impl Dialect for Sglang {
 
     fn greet(&self, client: &Client, config: &ServerConfig) -> Result<Greeting, ServerError> {
         let info = client.get("/model_info", SHORT)?;
-        let name = |field: &str| info[field].as_str().map(str::to_owned);
-        let model = name("served_model_name").or_else(|| name("model_path")).unwrap_or_default();
-        if let Some(wanted) = config.model.as_ref().filter(|wanted| **wanted != model) {
-            let (wanted, served) = (wanted.clone(), format!("`{model}`"));
+        // loading weights renames the model after their folder, and what it began with stays as that of the tokenizer
+        let names: Vec<&str> = ["served_model_name", "tokenizer_path", "model_path"]
+            .iter()
+            .filter_map(|field| info[*field].as_str())
+            .collect();
+        if let Some(wanted) = config.model.as_ref().filter(|wanted| !names.contains(&wanted.as_str())) {
+            let (wanted, served) = (wanted.clone(), format!("`{}`", names.join("`, `")));
             return Err(ServerError::Model { url: config.url.clone(), wanted, served });
         }
-        Ok(Greeting { model, limit: None })
+        Ok(Greeting { model: String::new(), limit: None })
     }
 
     /// They are those after the temperature; what else reshapes the distribution is refused.
@@ -58,7 +60,7 @@ impl Dialect for Sglang {
         label: &str,
     ) -> Result<(), ServerError> {
         let long = Duration::from_secs_f64(config.update_seconds);
-        let call = |path: &str, body: Value| client.post(path, &body, Limits { deadline: long, again: true });
+        let call = |path: &str, body: Value| client.post(path, &body, long);
         call("/pause_generation", json!({ "mode": "retract" }))?;
         let load = json!({
             "model_path": folder, "weight_version": label, "flush_cache": true, "abort_all_requests": false,
@@ -72,12 +74,7 @@ impl Dialect for Sglang {
             return Err(ServerError::Answer { url: client.url("/update_weights_from_disk"), problem });
         }
         let info = client.get("/model_info", SHORT)?;
-        let found = info["weight_version"].as_str().unwrap_or("none");
-        if found != label {
-            let (wanted, found) = (label.to_owned(), found.to_owned());
-            return Err(ServerError::Version { url: client.url(""), wanted, found });
-        }
-        Ok(())
+        same_label(client, label, info["weight_version"].as_str())
     }
 
     fn path(&self) -> &'static str {
@@ -86,8 +83,6 @@ impl Dialect for Sglang {
 
     fn request(&self, _: &str, job: &Job<'_>, task: &Task, budget: usize, seed: u64) -> Value {
         let s = job.sampling;
-        let mut stop_tokens = job.stop_tokens.to_vec();
-        stop_tokens.extend(&s.stop_tokens);
         let mut params = json!({
             "temperature": s.temperature,
             "top_k": -1,
@@ -96,16 +91,14 @@ impl Dialect for Sglang {
             "repetition_penalty": s.repetition_penalty,
             "min_new_tokens": s.min_tokens,
             "max_new_tokens": budget,
-            "stop_token_ids": stop_tokens,
+            "stop_token_ids": stop_tokens(job),
             "sampling_seed": seed,
         });
         if !s.stop.is_empty() {
             params["stop"] = json!(s.stop);
         }
-        if !s.logit_bias.is_empty() {
-            let bias: serde_json::Map<String, Value> =
-                s.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
-            params["logit_bias"] = Value::Object(bias);
+        if let Some(bias) = bias(s) {
+            params["logit_bias"] = bias;
         }
         json!({ "input_ids": &*task.tokens, "sampling_params": params, "return_logprob": true, "stream": false })
     }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use data::StopReason;
 use serde_json::{Value, json};
 
-use super::http::{Client, Limits};
-use super::server::{Answer, Dialect, Greeting, ServerConfig};
+use super::http::Client;
+use super::server::{Answer, Dialect, Greeting, ServerConfig, bias, same_label, stop_tokens};
 use super::{Job, ServerError};
+use crate::draw::Sampling;
 use crate::sampler::Task;
 
 /// Seconds for an answer to a question of the server's state.
@@ -27,8 +28,8 @@ impl Dialect for Vllm {
         "vLLM"
     }
 
-    fn unsupported(&self, job: &Job<'_>) -> Option<String> {
-        let far = job.sampling.logit_bias.iter().find(|(_, bias)| bias.abs() > 100.0);
+    fn unsupported(&self, s: &Sampling) -> Option<String> {
+        let far = s.logit_bias.iter().find(|(_, bias)| bias.abs() > 100.0);
         far.map(|(token, bias)| format!("logit_bias of token {token} is {bias}; it takes −100 to 100"))
     }
 
@@ -57,27 +58,20 @@ impl Dialect for Vllm {
         label: &str,
     ) -> Result<(), ServerError> {
         let long = Duration::from_secs_f64(config.update_seconds);
-        let call = |path: &str, body: Value, again: bool| {
-            client.post(path, &body, Limits { deadline: long, again }).map_err(without_controls)
-        };
-        call("/pause?mode=wait", json!({}), true)?;
+        let call = |path: &str, body: Value| client.post(path, &body, long).map_err(without_controls);
+        call("/pause?mode=wait", json!({}))?;
         let load = json!({
             "method": config.load_method, "kwargs": { "weights_path": folder },
             "timeout": config.update_seconds,
         });
-        let loaded = call("/collective_rpc", load, true)
-            .and_then(|_| call("/reset_prefix_cache", json!({}), true))
-            .and_then(|_| call("/update_weight_version", json!({ "new_version": label }), true));
+        let loaded = call("/collective_rpc", load)
+            .and_then(|_| call("/reset_prefix_cache", json!({})))
+            .and_then(|_| call("/update_weight_version", json!({ "new_version": label })));
         // also after a failure: a paused server would hang the next one who asks
-        call("/resume", json!({}), true)?;
+        call("/resume", json!({}))?;
         loaded?;
         let info = client.get("/weight_info", SHORT)?;
-        let found = info["weight_version"].as_str().unwrap_or("none");
-        if found != label {
-            let (wanted, found) = (label.to_owned(), found.to_owned());
-            return Err(ServerError::Version { url: client.url(""), wanted, found });
-        }
-        Ok(())
+        same_label(client, label, info["weight_version"].as_str())
     }
 
     fn path(&self) -> &'static str {
@@ -86,8 +80,6 @@ impl Dialect for Vllm {
 
     fn request(&self, model: &str, job: &Job<'_>, task: &Task, budget: usize, seed: u64) -> Value {
         let s = job.sampling;
-        let mut stop_tokens = job.stop_tokens.to_vec();
-        stop_tokens.extend(&s.stop_tokens);
         let mut params = json!({
             "temperature": s.temperature,
             "top_k": if s.top_k == 0 { -1 } else { s.top_k as i64 },
@@ -96,7 +88,7 @@ impl Dialect for Vllm {
             "repetition_penalty": s.repetition_penalty,
             "min_tokens": s.min_tokens,
             "max_tokens": budget,
-            "stop_token_ids": stop_tokens,
+            "stop_token_ids": stop_tokens(job),
             "ignore_eos": false,
             "seed": seed,
             "logprobs": 0,
@@ -105,10 +97,8 @@ impl Dialect for Vllm {
         if !s.stop.is_empty() {
             params["stop"] = json!(s.stop);
         }
-        if !s.logit_bias.is_empty() {
-            let bias: serde_json::Map<String, Value> =
-                s.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
-            params["logit_bias"] = Value::Object(bias);
+        if let Some(bias) = bias(s) {
+            params["logit_bias"] = bias;
         }
         if !s.allowed_tokens.is_empty() {
             params["allowed_token_ids"] = json!(s.allowed_tokens);

@@ -254,7 +254,10 @@ impl Inner {
             }
             ("GET", "/model_info") => (
                 200,
-                json!({ "model_path": "tiny", "served_model_name": "tiny", "weight_version": version() }),
+                json!({
+                    "model_path": version(), "served_model_name": version(), "tokenizer_path": "tiny",
+                    "weight_version": version(),
+                }),
             ),
             ("POST", "/pause_generation") => {
                 assert_eq!(body["mode"], "retract");

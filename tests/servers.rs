@@ -100,6 +100,69 @@ fn a_run_whose_server_dies_ends_with_an_error_and_goes_on_when_it_is_back() {
 }
 
 #[test]
+fn a_server_that_dies_in_an_evaluation_loses_no_step() {
+    let folder = tempfile::tempdir().expect("folder");
+    let fake = server(Fault::DieAfter(6 + 2 * ROLLOUTS + 2), 0);
+    let mut arguments = arguments("run", "sglang", &fake);
+    // no checkpoint before the end but the one that the failure leaves
+    arguments.extend(["--set".into(), "save.every=100".into()]);
+    let error = fail(folder.path(), &borrowed(&arguments), 1);
+    let wanted =
+        "the evaluation after rl step 2 failed; the run up to there is in `run/checkpoints/step-000002`";
+    assert!(error.contains(wanted), "{error}");
+    let back = server(Fault::None, fake.port());
+    succeed(folder.path(), &["train", "--resume", "run"]);
+    let lines = metrics(&folder.path().join("run"));
+    let steps: Vec<u64> = lines.iter().map(|line| line["step"].as_u64().expect("step")).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4]);
+    assert_eq!(back.completions(), 2 * ROLLOUTS + 6, "steps 1 and 2 are not done again");
+}
+
+#[test]
+fn a_run_that_samples_ahead_from_a_server_goes_on_with_what_had_arrived() {
+    let folder = tempfile::tempdir().expect("folder");
+    // the first order is of steps 1 and 2, the next of step 3, which dies
+    let fake = server(Fault::DieAfter(6 + 2 * ROLLOUTS + 10), 0);
+    let mut arguments = arguments("run", "vllm", &fake);
+    for set in ["rl.overlap=1", "eval.every=4"] {
+        arguments.extend(["--set".into(), set.into()]);
+    }
+    let error = fail(folder.path(), &borrowed(&arguments), 1);
+    assert!(error.contains("rl step 3 failed"), "{error}");
+    let before = error.split(" of 32 rollouts arrived").next().and_then(|text| text.rsplit(' ').next());
+    let arrived: usize = before.and_then(|number| number.parse().ok()).expect("a number");
+    assert!((6..=14).contains(&arrived), "{arrived}");
+    let back = server(Fault::None, fake.port());
+    succeed(folder.path(), &["train", "--resume", "run"]);
+    assert_eq!(back.completions(), 2 * ROLLOUTS - arrived + 6);
+    let lines = metrics(&folder.path().join("run"));
+    let staleness = |step: usize| lines[step]["staleness"].as_f64().expect("staleness");
+    assert_eq!([1, 2].map(staleness), [0.0, 1.0]);
+    // those that arrived were sampled by the weights of step 2, the others by those of step 3
+    assert_eq!(staleness(3), arrived as f64 / ROLLOUTS as f64);
+    assert_eq!(staleness(4), 1.0);
+}
+
+#[test]
+fn settings_that_cannot_be_sampled_are_refused_before_anything_is_done() {
+    let folder = tempfile::tempdir().expect("folder");
+    let refused = |sets: &[&str]| {
+        let mut arguments = vec!["train", "tiny"];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        let error = fail(folder.path(), &arguments, 2);
+        assert!(!folder.path().join("runs").exists());
+        error
+    };
+    let error = refused(&["rl.sampling.allowed_tokens=[3, 9999]"]);
+    assert!(error.contains("[rl.sampling] allowed_tokens names token 9999"), "{error}");
+    let error = refused(&["rl.sampling.thinking_budget=5"]);
+    assert!(error.contains("wants `<think>` to be a token of its own"), "{error}");
+    let server = "rollout.backend={ sglang = { url = \"http://127.0.0.1:1\" } }";
+    let error = refused(&[server, "rl.sampling.top_p=0.9"]);
+    assert!(error.contains("SGLang cannot sample with these settings"), "{error}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_named_before_anything_is_done() {
     let folder = tempfile::tempdir().expect("folder");
     let fake = server(Fault::None, 0);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 
 use anyhow::Result;
+use data::Rollout;
 use engine::model::Policy;
 
 use crate::folder::Stage;
@@ -19,6 +20,18 @@ struct Order {
     policy: Policy,
     version: u64,
     steps: std::ops::Range<u64>,
+}
+
+/// Where it begins.
+pub(crate) struct Before {
+    /// Steps that are done.
+    pub(crate) step: u64,
+    /// Prompts drawn for them.
+    pub(crate) drawn: u64,
+    /// The steps behind them that are sampled already.
+    pub(crate) ahead: Vec<StepRollouts>,
+    /// Rollouts of the first step behind those, from an attempt that failed.
+    pub(crate) arrived: Vec<Rollout>,
 }
 
 /// A sampler that is up to `overlap` steps ahead.
@@ -34,23 +47,25 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Begins behind the steps that are `kept`, the first of which is step `done`; `drawn` prompts were drawn before it.
+    /// Begins to sample, up to `steps` steps in all.
     pub(crate) fn start<'scope, 'env: 'scope>(
         scope: &'scope Scope<'scope, 'env>,
         generation: &'env Generation<'env>,
         source: Source<'env>,
-        (done, steps): (u64, u64),
-        drawn: u64,
-        kept: Vec<StepRollouts>,
+        before: Before,
+        steps: u64,
     ) -> Self {
         let (orders, ordered) = channel::<Order>();
         let (send, results) = channel();
-        let mut drawn = kept.last().map_or(drawn, |last| last.drawn);
+        let mut drawn = before.ahead.last().map_or(before.drawn, |last| last.drawn);
+        let mut arrived = before.arrived;
         scope.spawn(move || {
             for order in ordered {
                 for step in order.steps {
                     let weights = Weights { policy: &order.policy, stage: Stage::Rl, version: order.version };
-                    let result = generation.step(source, weights, step, drawn, &[], &mut |_| ());
+                    let result = generation.step(source, weights, step, drawn, &arrived, &mut |_| ());
+                    // another step's rollouts of the same prompt are others
+                    arrived.clear();
                     let failed = result.is_err();
                     if let Ok(rollouts) = &result {
                         drawn = rollouts.drawn;
@@ -61,9 +76,9 @@ impl Ahead {
                 }
             }
         });
-        let next = done + kept.len() as u64;
+        let next = before.step + before.ahead.len() as u64;
         let overlap = source.rl.overlap as u64;
-        Self { overlap, steps, next, orders, results, ready: kept.into(), failed: None }
+        Self { overlap, steps, next, orders, results, ready: before.ahead.into(), failed: None }
     }
 
     /// Orders what step `step` lets be sampled, and gives the rollouts of that step.

@@ -41,8 +41,6 @@ pub(crate) struct Weights<'a> {
 pub(crate) struct StepRollouts {
     /// The step, from 0.
     pub(crate) step: u64,
-    /// Updates of the weights that sampled them.
-    pub(crate) version: u64,
     pub(crate) scored: Vec<ScoredRollout>,
     /// Rewards of greedy rollouts by prompt, where the baseline wants them.
     pub(crate) greedy: BTreeMap<String, f32>,
@@ -153,7 +151,6 @@ impl<'a> Generation<'a> {
         let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
         let mut sampled = StepRollouts {
             step,
-            version: weights.version,
             scored: Vec::new(),
             greedy: BTreeMap::new(),
             drawn,

@@ -58,6 +58,7 @@ impl Plan {
             None => checkpoint.config()?,
         };
         tokenizer.check(&config)?;
+        check_sampling(&recipe, &config, &tokenizer)?;
         let (device, place) = device::resolve(recipe.policy.device)?;
         let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &device, &place)?;
         let mut stop_tokens = config.eos_token_ids.clone();
@@ -194,6 +195,9 @@ impl Plan {
             Some(rl) => Sampling {
                 max_tokens: rl.sampling.max_tokens,
                 stop: rl.sampling.stop.clone(),
+                stop_tokens: rl.sampling.stop_tokens.clone(),
+                thinking_budget: rl.sampling.thinking_budget,
+                thinking_close: rl.sampling.thinking_close.clone(),
                 ..Sampling::default()
             },
             None => Sampling::default(),
@@ -295,6 +299,23 @@ impl Plan {
             steps: rl.steps.get() as u64,
         }
     }
+}
+
+/// Whether the stages can be sampled as they ask for, by this policy and from where the recipe says: known before the first
+/// step, not at the first rollout.
+fn check_sampling(recipe: &Recipe, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let rl = recipe.rl.as_ref().map(|rl| ("rl", &rl.sampling));
+    let pairs = recipe.preference.as_ref().filter(|p| matches!(p.pairs, PairsRecipe::Sample(_)));
+    for (stage, sampling) in rl.into_iter().chain(pairs.map(|p| ("preference", &p.sampling))) {
+        let problem = sampling
+            .token_problem(config.vocab_size)
+            .or_else(|| sampling.thinking_problem(tokenizer))
+            .or_else(|| recipe.rollout.backend.unsupported(sampling));
+        if let Some(problem) = problem {
+            return Err(Usage::error(format!("[{stage}.sampling] {problem}")));
+        }
+    }
+    Ok(())
 }
 
 /// Turns prompts into tokens.

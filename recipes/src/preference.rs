@@ -112,7 +112,8 @@ pub(crate) fn stage(
             Err(error) => {
                 let at = Progress { stage: Stage::Preference, step };
                 let kept = Kept { mixture: last, ..Kept::default() };
-                return Err(save_failed(plan, folder, at, policy, &optimizer, &kept, error.into()));
+                let what = format!("preference step {}", step + 1);
+                return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error.into()));
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
@@ -134,8 +135,16 @@ pub(crate) fn stage(
         if let Some(eval) = &plan.recipe.eval
             && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
         {
-            outcome.after =
-                generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 })?;
+            match generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 }) {
+                Ok(after) => outcome.after = after,
+                Err(error) => {
+                    folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
+                    let at = Progress { stage: Stage::Preference, step: step + 1 };
+                    let what = format!("the evaluation after preference step {}", step + 1);
+                    let kept = Kept { mixture, ..Kept::default() };
+                    return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
+                }
+            }
             metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
         }
         folder.write_metrics(&with_stage(Stage::Preference, metrics))?;

@@ -13,7 +13,7 @@ use engine::selection::Shuffled;
 use engine::trainer::Trainer;
 use eval::Accuracy;
 
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Before};
 use crate::folder::{Progress, RunFolder, Stage};
 use crate::generate::{Generation, Source, StepRollouts, Unfinished, Weights};
 use crate::plan::Plan;
@@ -60,8 +60,13 @@ pub(crate) fn stage(
     }
     std::thread::scope(|scope| {
         let ahead = (rl.overlap > 0).then(|| {
-            let waiting = std::mem::take(&mut kept.ahead);
-            Ahead::start(scope, generation, source, (done, steps), kept.drawn.unwrap_or(0), waiting)
+            let before = Before {
+                step: done,
+                drawn: kept.drawn.unwrap_or(0),
+                ahead: std::mem::take(&mut kept.ahead),
+                arrived: std::mem::take(&mut kept.arrived),
+            };
+            Ahead::start(scope, generation, source, before, steps)
         });
         let mut run = Steps { generation, source, folder, display: &mut display, ahead, kept };
         for step in done..steps {
@@ -78,7 +83,8 @@ pub(crate) fn stage(
                         ahead: std::mem::take(&mut run.kept.ahead),
                     };
                     let at = Progress { stage: Stage::Rl, step };
-                    return Err(save_failed(plan, run.folder, at, policy, trainer.optimizer(), &kept, error));
+                    let (what, optimizer) = (format!("rl step {}", step + 1), trainer.optimizer());
+                    return Err(save_failed(&what, plan, run.folder, at, policy, optimizer, &kept, error));
                 }
             };
             run.kept.arrived.clear();
@@ -86,8 +92,19 @@ pub(crate) fn stage(
             if let Some(eval) = &plan.recipe.eval
                 && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
             {
-                outcome.after =
-                    generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 })?;
+                match generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 }) {
+                    Ok(after) => outcome.after = after,
+                    Err(error) => {
+                        let line = with_stage(Stage::Rl, serde_json::to_value(&metrics)?);
+                        run.folder.write_metrics(&line)?;
+                        let at = Progress { stage: Stage::Rl, step: step + 1 };
+                        let what = format!("the evaluation after rl step {}", step + 1);
+                        let (optimizer, kept) = (trainer.optimizer(), run.keep_after(&trainer, step + 1));
+                        return Err(save_failed(
+                            &what, plan, run.folder, at, policy, optimizer, &kept, error,
+                        ));
+                    }
+                }
                 metrics.eval_accuracy = outcome.after.map(|a| a.share());
             }
             run.folder.write_metrics(&with_stage(Stage::Rl, serde_json::to_value(&metrics)?))?;
@@ -102,8 +119,7 @@ pub(crate) fn stage(
             run.display.step(step + 1, &progress_line(&metrics, outcome.after));
             if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
                 let at = Progress { stage: Stage::Rl, step: step + 1 };
-                let ahead = run.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(step + 1));
-                let kept = Kept { ledger: trainer.ledger().clone(), ahead, ..run.kept.clone() };
+                let kept = run.keep_after(&trainer, step + 1);
                 save::write(plan, run.folder, at, policy, trainer.optimizer(), &kept)?;
             }
         }
@@ -126,6 +142,12 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
+    /// What a checkpoint after `done` steps holds beside weights and optimizer.
+    fn keep_after(&mut self, trainer: &Trainer, done: u64) -> Kept {
+        let ahead = self.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(done));
+        Kept { ledger: trainer.ledger().clone(), ahead, ..self.kept.clone() }
+    }
+
     /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
     fn step(&mut self, policy: &mut Policy, trainer: &mut Trainer, step: u64) -> Result<Metrics> {
         let rl = self.source.rl;
@@ -165,7 +187,9 @@ impl Steps<'_> {
         metrics.guesses_accepted = sampled.stats.acceptance();
         if self.ahead.is_some() {
             metrics.seconds_wait = waited;
-            metrics.staleness = Some((step - sampled.version) as f64);
+            let updates = |scored: &ScoredRollout| step.saturating_sub(scored.rollout.policy.0) as f64;
+            let sum: f64 = sampled.scored.iter().map(updates).sum();
+            metrics.staleness = Some(sum / sampled.scored.len().max(1) as f64);
         }
         self.kept.drawn = Some(sampled.drawn);
         self.kept.ahead.clear();

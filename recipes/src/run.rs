@@ -136,15 +136,9 @@ fn supervised_stage(
             Ok(update) => update,
             Err(error) => {
                 let at = Progress { stage: Stage::Sft, step };
-                return Err(save_failed(
-                    plan,
-                    folder,
-                    at,
-                    policy,
-                    &optimizer,
-                    &Kept::default(),
-                    error.into(),
-                ));
+                let what = format!("sft step {}", step + 1);
+                let kept = Kept::default();
+                return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error.into()));
             }
         };
         let mut metrics = json!({
@@ -158,7 +152,16 @@ fn supervised_stage(
         if let Some(eval) = &plan.recipe.eval
             && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
         {
-            outcome.after = generation.measure(Weights { policy, stage: Stage::Sft, version: step + 1 })?;
+            match generation.measure(Weights { policy, stage: Stage::Sft, version: step + 1 }) {
+                Ok(after) => outcome.after = after,
+                Err(error) => {
+                    folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
+                    let at = Progress { stage: Stage::Sft, step: step + 1 };
+                    let what = format!("the evaluation after sft step {}", step + 1);
+                    let kept = Kept::default();
+                    return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
+                }
+            }
             metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
         }
         folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
@@ -176,8 +179,10 @@ fn supervised_stage(
     Ok(())
 }
 
-/// Keeps what was done before a step that failed, and says where.
+/// Keeps what is done although `what` failed, and says where.
+#[expect(clippy::too_many_arguments, reason = "what failed, and all that a checkpoint holds")]
 pub(crate) fn save_failed(
+    what: &str,
     plan: &Plan,
     folder: &RunFolder,
     done: Progress,
@@ -186,14 +191,9 @@ pub(crate) fn save_failed(
     kept: &Kept,
     error: anyhow::Error,
 ) -> anyhow::Error {
-    let stage = done.stage.name();
-    let step = done.step + 1;
     match save::write(plan, folder, done, policy, optimizer, kept) {
-        Ok(place) => error
-            .context(format!("{stage} step {step} failed; the run up to there is in `{}`", place.display())),
-        Err(second) => {
-            error.context(format!("{stage} step {step} failed, and saving the run failed too: {second:#}"))
-        }
+        Ok(place) => error.context(format!("{what} failed; the run up to there is in `{}`", place.display())),
+        Err(second) => error.context(format!("{what} failed, and saving the run failed too: {second:#}")),
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
     if let Some(problem) = sampling.problem() {
         return Err(Usage::error(problem));
     }
+    if !(args.kv_memory.is_finite() && args.kv_memory > 0.0) {
+        return Err(Usage::error(format!("--kv-memory is {}; wanted more than 0 GiB", args.kv_memory)));
+    }
     let prompts = prompts(args)?;
     match &args.out {
         Some(file) => to_file(args, file, &sampling, &prompts),
@@ -108,7 +111,9 @@ impl Speaker {
         let checkpoint = crate::builtin::checkpoint(&args.model, args.revision.as_deref())?;
         let (config, tokenizer) = (checkpoint.config()?, checkpoint.tokenizer()?);
         tokenizer.check(&config)?;
-        if let Some(problem) = sampling.token_problem(config.vocab_size) {
+        if let Some(problem) =
+            sampling.token_problem(config.vocab_size).or_else(|| sampling.thinking_problem(&tokenizer))
+        {
             return Err(Usage::error(problem));
         }
         let mut stop_tokens = config.eos_token_ids.clone();
@@ -296,12 +301,11 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
                 failure.get_or_insert(error);
             }
         }
-        let speed = progress.drawn as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-        let message = format!("{} tokens, {speed:.0} tok/s", progress.drawn);
+        let message = tokens_and_speed(progress.drawn, begun.elapsed().as_secs_f64());
         if !progress.new.is_empty() {
             display.step(progress.finished as u64, &message);
         } else {
-            display.within(&format!("{} of {all} rollouts, {message}", progress.finished));
+            display.within(&format!("{} of {all} rollouts · {message}", progress.finished));
         }
     });
     if let Some(failure) = failure {
@@ -318,13 +322,20 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
     let guesses =
         stats.acceptance().map_or(String::new(), |share| format!(" · guesses right {:.0} %", 100.0 * share));
     line(&format!(
-        "{} rollouts in `{}`, {cut} cut at max-tokens · {} tokens in {seconds:.1} s: {:.0} tok/s{slots}{guesses}",
+        "{} rollouts in `{}`, {cut} cut at max-tokens · {seconds:.1} s · {}{slots}{guesses}",
         sampled.rollouts.len(),
         file.display(),
-        stats.tokens,
-        stats.tokens as f64 / seconds.max(1e-9)
+        tokens_and_speed(stats.tokens, seconds)
     ));
     Ok(())
+}
+
+/// A server that tells text only does not say how many tokens it drew.
+fn tokens_and_speed(tokens: usize, seconds: f64) -> String {
+    match tokens {
+        0 => "tokens not told".into(),
+        tokens => format!("{tokens} tokens, {:.0} tok/s", tokens as f64 / seconds.max(1e-9)),
+    }
 }
 
 fn beside(file: &Path, ending: &str) -> PathBuf {

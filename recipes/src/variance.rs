@@ -24,7 +24,7 @@ use crate::folder::write_aside;
 use crate::plan::Plan;
 use crate::plot;
 use crate::progress::line;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, RlRecipe};
 
 /// Runs the laboratory and prints.
 pub(crate) fn variance(args: &VarianceArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
@@ -78,6 +78,18 @@ fn toys(name: &str, draw: toy::Toy, args: &VarianceArgs) -> Pool {
     toy::pool(name, draw, args.groups.unwrap_or(300), args.group_size.unwrap_or(4), &mut uniforms)
 }
 
+/// Samples in this process, wherever the recipe's runs do: the policy is fixed, and log-probs have to be exact.
+fn sampler<'a>(plan: &'a Plan, rl: &'a RlRecipe, policy: &'a Policy) -> Sampler<'a> {
+    Sampler {
+        policy,
+        version: PolicyVersion(0),
+        tokenizer: &plan.tokenizer,
+        sampling: &rl.sampling,
+        stop_tokens: &plan.stop_tokens,
+        slots: plan.recipe.rollout.slots(),
+    }
+}
+
 /// For a recipe that mixes two branches: independent steps of both, and the error of every share.
 fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()> {
     let rl = plan.recipe.rl.as_ref().context("a mixture is a part of [rl]")?;
@@ -100,14 +112,7 @@ fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()>
         let draws = selection.draw((step * count) as u64, count);
         for (branch, from) in [&plan.tasks, &plan.empty_tasks].into_iter().enumerate() {
             let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
-            let sampler = Sampler {
-                policy: &policy,
-                version: PolicyVersion(0),
-                tokenizer: &plan.tokenizer,
-                sampling: &rl.sampling,
-                stop_tokens: &plan.stop_tokens,
-                slots: plan.recipe.rollout.slots(),
-            };
+            let sampler = sampler(plan, rl, &policy);
             let sampled = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_| ())?;
             let scored = plan.rewards.score(sampled.rollouts);
             let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
@@ -196,14 +201,7 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
             break;
         }
         let task = &plan.tasks[index];
-        let sampler = Sampler {
-            policy: &policy,
-            version: PolicyVersion(0),
-            tokenizer: &plan.tokenizer,
-            sampling: &rl.sampling,
-            stop_tokens: &plan.stop_tokens,
-            slots: plan.recipe.rollout.slots(),
-        };
+        let sampler = sampler(plan, rl, &policy);
         let drawn = sampler.sample(std::slice::from_ref(task), rollouts, seed.at(0), &mut |_| ())?;
         let scored = plan.rewards.score(drawn.rollouts);
         let rewards: Vec<f32> = scored.iter().filter_map(|s| s.score.reward).collect();

@@ -1,0 +1,58 @@
+//! Numbers whose range is their type, so that a bad one is refused where it stands.
+//!
+//! Before and after: see [`super`].
+
+use serde::{Deserialize, Serialize};
+
+/// A number of things, at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct Count(pub(super) usize);
+
+impl Count {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl From<Count> for usize {
+    fn from(count: Count) -> usize {
+        count.0
+    }
+}
+
+impl TryFrom<usize> for Count {
+    type Error = String;
+    fn try_from(n: usize) -> Result<Self, String> {
+        if n == 0 { Err("wanted at least 1, not 0".into()) } else { Ok(Self(n)) }
+    }
+}
+
+/// Rollouts of one prompt, at least 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct GroupSize(pub(super) usize);
+
+impl GroupSize {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl From<GroupSize> for usize {
+    fn from(size: GroupSize) -> usize {
+        size.0
+    }
+}
+
+impl TryFrom<usize> for GroupSize {
+    type Error = String;
+    fn try_from(n: usize) -> Result<Self, String> {
+        if n < 2 {
+            return Err(format!("a group needs at least 2 rollouts to compare, not {n}"));
+        }
+        Ok(Self(n))
+    }
+}

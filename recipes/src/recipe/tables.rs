@@ -1,0 +1,217 @@
+//! What a recipe says of the policy, data, rewards, measuring and keeping.
+//!
+//! Before and after: see [`super`].
+
+use std::path::PathBuf;
+
+use data::{Arithmetic, Columns, Layout};
+use engine::model::{NewModel, Recompute, WeightDtype};
+use indexmap::IndexMap;
+use rewards::{Checks, Extract};
+use serde::{Deserialize, Serialize};
+
+use super::Count;
+use crate::device::DeviceRecipe;
+
+/// `[policy]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRecipe {
+    /// A folder in Hugging Face layout, a name on the hub such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, which is
+    /// inside the binary.
+    pub checkpoint: String,
+    /// Branch, tag or commit on the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Given to the chat template: whether the model may think before it answers. By default the template decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_thinking: Option<bool>,
+    /// Where the policy lives: `"cpu"`, `"cuda:0"`, or `"auto"`: the GPU if build and machine have one.
+    #[serde(default)]
+    pub device: DeviceRecipe,
+    /// How products are computed on the CPU: `"f32"`, `"bf16"` (inputs rounded to bf16, everything else f32), or
+    /// `"auto"`: bf16 where the processor multiplies it faster and the model is large enough to gain.
+    #[serde(default)]
+    pub compute: ComputeRecipe,
+    /// What a backward pass does about the values inside a layer: `"layer"` computes them again and takes least memory,
+    /// `"none"` keeps them and is faster.
+    #[serde(default)]
+    pub recompute: Recompute,
+    /// Start from random weights of this shape instead, with the checkpoint's tokenizer and template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<NewModel>,
+}
+
+/// `compute` of `[policy]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeRecipe {
+    /// The program chooses and says what and why.
+    #[default]
+    Auto,
+    /// Everything in f32.
+    F32,
+    /// Inputs of products in bf16.
+    Bf16,
+}
+
+/// `[thinking]`: what a prompt ends with. A chat template that knows `enable_thinking` opens and closes the block itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThinkingRecipe {
+    /// Put behind the prompt where the policy is to think.
+    pub open: String,
+    /// Put behind the prompt where it is not: an empty trace, which is part of the prompt and never trained on.
+    pub empty_trace: String,
+}
+
+impl Default for ThinkingRecipe {
+    fn default() -> Self {
+        Self { open: String::new(), empty_trace: "<think>\n\n</think>\n\n".into() }
+    }
+}
+
+/// `[data.arithmetic]` or `[data.jsonl]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataRecipe {
+    /// Generated problems such as `12+7=`.
+    Arithmetic(Arithmetic),
+    /// A file with one JSON object a line.
+    Jsonl(JsonlRecipe),
+}
+
+/// `[data.jsonl]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlRecipe {
+    /// The file, seen from where the program was started.
+    pub path: PathBuf,
+    /// `gsm8k` takes the number after `####` as the answer.
+    #[serde(default)]
+    pub layout: Layout,
+    /// What the columns are called.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Only the first rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<usize>,
+}
+
+/// `[rewards]`: the sum of what is named here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardsRecipe {
+    /// 1 if the answer is the reference answer, letter by letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<MatchRecipe>,
+    /// 1 if the answer is the same number as the reference answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numeric_match: Option<MatchRecipe>,
+    /// 1 if the completion has the form asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FormatRecipe>,
+    /// Functions of the program that runs the recipe, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub custom: IndexMap<String, CustomRecipe>,
+}
+
+/// `[rewards.exact_match]` and `[rewards.numeric_match]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// Where the answer stands: by default the whole text for an exact match, and box, `####` or last number for a
+    /// numeric one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extract: Option<Extract>,
+}
+
+/// `[rewards.format]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+    /// The answer stands in a `\boxed{}`.
+    #[serde(default)]
+    pub boxed: bool,
+    /// It begins with one `<think>` block.
+    #[serde(default)]
+    pub think: bool,
+    /// The policy ended it by itself.
+    #[serde(default)]
+    pub ends: bool,
+}
+
+impl FormatRecipe {
+    /// The checks that were chosen.
+    pub fn checks(&self) -> Checks {
+        Checks { boxed: self.boxed, think: self.think, ends: self.ends }
+    }
+}
+
+/// `[rewards.custom.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomRecipe {
+    /// Factor in the sum; 0 only shows it.
+    #[serde(default = "one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// `[eval]`: accuracy on held-out prompts, one rollout each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalRecipe {
+    /// Steps between measurements; the first is before training, the last after it.
+    pub every: Count,
+    /// Prompts to take.
+    pub prompts: Count,
+    /// Where they come from; may be left out for `[data.arithmetic]`, which holds problems back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecipe>,
+    /// Longest completion in tokens; by default that of `[rl.sampling]`, or 256 without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<Count>,
+    /// Temperature of the draws; 0 takes the likeliest token.
+    #[serde(default = "one_f64")]
+    pub temperature: f64,
+    /// The reward function that decides; by default the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<String>,
+    /// Accuracy that the run is meant to reach, in 0..1: the last line says whether it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
+}
+
+fn one_f64() -> f64 {
+    1.0
+}
+
+/// `[save]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaveRecipe {
+    /// Steps between checkpoints; there is always one at the end of a stage.
+    pub every: Count,
+    /// Checkpoints kept, the newest ones.
+    pub keep: Count,
+    /// Number format of the weights in a checkpoint. Resuming is exact whatever it is.
+    pub dtype: WeightDtype,
+    /// Whether every step's rollouts are written.
+    pub rollouts: bool,
+}
+
+impl Default for SaveRecipe {
+    fn default() -> Self {
+        Self { every: Count(50), keep: Count(2), dtype: WeightDtype::Bf16, rollouts: true }
+    }
+}

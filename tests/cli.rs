@@ -26,7 +26,7 @@ sampling = { max_tokens = 4 }
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().expect("folder");
-    for command in ["train", "check", "sample", "variance", "bench", "presets", "recipes"] {
+    for command in ["train", "check", "reward", "sample", "variance", "bench", "presets", "recipes"] {
         let help = succeed(folder.path(), &[command, "--help"]);
         assert!(help.contains("Usage: evenkeel"), "{help}");
         assert!(succeed(folder.path(), &["--help"]).contains(command));

@@ -6,6 +6,7 @@ mod conformance;
 mod fake;
 mod learns;
 mod resume;
+mod rewards;
 mod servers;
 
 use std::path::Path;

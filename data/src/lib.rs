@@ -10,6 +10,7 @@ mod error;
 mod jsonl;
 mod prompt;
 mod rollout;
+mod score;
 mod seed;
 mod template;
 
@@ -18,6 +19,7 @@ pub use dataset::Dataset;
 pub use error::DataError;
 pub use jsonl::{Columns, Layout};
 pub use prompt::{Body, Message, Prompt};
-pub use rollout::{Alternative, PolicyVersion, Rollout, Score, ScoredRollout, StopReason};
+pub use rollout::{Alternative, PolicyVersion, Rollout, ScoredRollout, StopReason};
+pub use score::{Part, Score, Verdict};
 pub use seed::{PromptSeed, Seed, StepSeed, TokenSeed};
 pub use template::PromptTemplate;

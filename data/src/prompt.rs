@@ -49,3 +49,10 @@ pub struct Prompt {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
 }
+
+impl Prompt {
+    /// The reference solution without blanks around it, if there is one and it is not blank.
+    pub fn reference(&self) -> Option<&str> {
+        self.answer.as_deref().map(str::trim).filter(|answer| !answer.is_empty())
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Prompt;
+use crate::{Prompt, Score};
 
 /// Counts updates of the weights: 0 is the checkpoint that the run began with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -81,16 +81,6 @@ impl Rollout {
     pub fn truncated(&self) -> bool {
         self.stop == StopReason::Length
     }
-}
-
-/// What a rollout earned, in parts and in sum.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// The weighted sum, or `None` if a part that counts is absent: that is not 0, and such a rollout is left out
-    /// of its group and counted.
-    pub reward: Option<f32>,
-    /// Each reward function's own verdict before its weight, in the recipe's order.
-    pub parts: Vec<(String, Option<f32>)>,
 }
 
 /// A rollout and what it earned.

@@ -8,7 +8,7 @@ mod interval;
 pub use interval::{Interval, wilson};
 
 use data::{ScoredRollout, Seed};
-use rewards::Rewards;
+use rewards::{Rewards, ScoringError};
 use rollout::RolloutError;
 use rollout::backend::{Backend, Job};
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,7 @@ impl Accuracy {
     pub fn of(scored: &[ScoredRollout], deciding: &str) -> Self {
         let mut accuracy = Self { right: 0, judged: 0, absent: 0, truncated: 0 };
         for scored in scored {
-            let part = scored.score.parts.iter().find(|(name, _)| name == deciding);
-            match part.and_then(|(_, verdict)| *verdict) {
+            match scored.score.part(deciding).and_then(|verdict| verdict.value) {
                 Some(verdict) => {
                     accuracy.judged += 1;
                     accuracy.right += usize::from(verdict >= 1.0);
@@ -55,19 +54,31 @@ impl Accuracy {
     }
 }
 
+/// Why an accuracy could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// No completions.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// No verdicts.
+    #[error(transparent)]
+    Scoring(#[from] ScoringError),
+}
+
 /// Samples one rollout for each task of the job and counts right answers. The draws are those of step 0 of the seed's `eval`
 /// stream at every call, so that two policies meet the same luck.
 ///
 /// # Errors
-/// If sampling fails.
+/// If sampling fails, or judging cannot go on.
 pub fn accuracy(
     backend: &dyn Backend,
     job: &Job<'_>,
     rewards: &Rewards,
     deciding: &str,
     seed: Seed,
-) -> Result<Accuracy, RolloutError> {
+) -> Result<Accuracy, EvalError> {
     let job = Job { group_size: 1, seed: seed.named("eval").at(0), ..*job };
     let sampled = backend.sample(&job, &mut |_| ())?;
-    Ok(Accuracy::of(&rewards.score(sampled.rollouts), deciding))
+    Ok(Accuracy::of(&rewards.score(sampled.rollouts)?, deciding))
 }

@@ -1,11 +1,12 @@
 //! The program: built-in commands, and the reward functions that a user's own program adds.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use data::Rollout;
-use rewards::Reward;
+use data::{Rollout, Verdict};
+use rewards::{Reward, RewardError};
 
 use crate::cli;
 
@@ -49,7 +50,15 @@ impl App {
 pub(crate) struct Shared(pub(crate) Arc<dyn Reward>);
 
 impl Reward for Shared {
-    fn score(&self, rollout: &Rollout) -> Option<f32> {
+    fn score(&self, rollout: &Rollout) -> Verdict {
         self.0.score(rollout)
+    }
+
+    fn score_all(&self, rollouts: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
+        self.0.score_all(rollouts)
+    }
+
+    fn log_to(&self, file: &Path) -> std::io::Result<()> {
+        self.0.log_to(file)
     }
 }

@@ -167,17 +167,21 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
         writeln!(out, "          {:>10}  {part}", bytes(size))?;
     }
     let names: Vec<String> =
-        plan.rewards.weights().map(|(name, weight)| format!("{weight} × {name}")).collect();
+        plan.rewards.parts().map(|(name, part)| format!("{} × {name}", part.weight)).collect();
     writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;
     for task in plan.tasks.iter().take(rows) {
         let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
         writeln!(out, "\n  prompt  {prompt_text:?} ({} tokens)", task.tokens.len())?;
         let answer = task.prompt.answer.clone().unwrap_or_default();
         for text in [answer.clone(), format!("\\boxed{{{answer}}}"), String::new()] {
-            let scored = plan.rewards.score_one(pretend(task, text.clone()));
-            let parts: Vec<String> =
-                scored.score.parts.iter().map(|(name, part)| format!("{name} {}", shown(*part))).collect();
-            writeln!(out, "  {text:>24?}  earns {}  ({})", shown(scored.score.reward), parts.join(", "))?;
+            let mut scored = plan.rewards.score(vec![pretend(task, text.clone())])?;
+            let score = scored.pop().expect("one for one").score;
+            let parts: Vec<String> = score
+                .parts
+                .iter()
+                .map(|part| format!("{} {}", part.name, shown(part.verdict.value)))
+                .collect();
+            writeln!(out, "  {text:>24?}  earns {}  ({})", shown(score.reward), parts.join(", "))?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
 use crate::recipe::{ComputeRecipe, Recipe, RecipeError, did_you_mean};
-use crate::{bench, builtin, check, preset, run, sample, variance};
+use crate::{bench, builtin, check, preset, reward, run, sample, variance};
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
@@ -42,6 +42,12 @@ enum Command {
     ///
     /// One prompt is printed as it is written; a file of prompts becomes a file of rollouts, with tokens and log-probs.
     Sample(Box<SampleArgs>),
+    /// Show what a recipe's rewards say of completions in a file.
+    ///
+    /// The file has JSON lines: a run's rollouts, or rows with a completion, a prompt and a reference answer. For each the
+    /// reward and its parts, the answer that was found, and why it was judged so. No model is loaded; the recipe may hold
+    /// nothing but [rewards].
+    Reward(RewardArgs),
     /// Measure how much bias and noise each estimator of the policy gradient has, at a fixed policy.
     ///
     /// Draws many groups of rollouts of a few prompts and compares baselines and their weights: slope and bias against an
@@ -95,6 +101,58 @@ struct CheckArgs {
     /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// `evenkeel reward`
+#[derive(Debug, Args)]
+pub(crate) struct RewardArgs {
+    /// JSON lines, `.zst` or not, such as runs/NAME/rollouts/step-000010.jsonl.zst.
+    pub(crate) file: PathBuf,
+    /// The recipe whose [rewards] judge: a file, or a built-in one.
+    #[arg(long, short, value_name = "RECIPE")]
+    pub(crate) recipe: String,
+    /// Replace a value of the recipe, such as `--set rewards.math.tolerance=0.01`; may be given several times.
+    #[arg(long, value_name = "KEY.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A second recipe, to see where the two differ.
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) against: Option<String>,
+    /// Rewards of the recipe to compare with each other, such as `--compare math,exact_match`.
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    pub(crate) compare: Option<Vec<String>>,
+    /// Only rows that are so.
+    #[arg(long)]
+    pub(crate) show: Option<Show>,
+    /// The column of the completion, where rows are not a run's.
+    #[arg(long, default_value = "completion")]
+    pub(crate) column: String,
+    /// The column of the reference answer.
+    #[arg(long, default_value = "answer")]
+    pub(crate) answer_column: String,
+    /// Rows to print; all are judged.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Judge again whenever the completions, the recipe or a Python file of it changes.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
+    /// One JSON object a row.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which rows `evenkeel reward` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Show {
+    /// A reward above 0.
+    Right,
+    /// A reward of 0 or less.
+    Wrong,
+    /// No reward.
+    None,
+    /// A function failed.
+    Failed,
+    /// The two recipes of --against, or the rewards of --compare, say different things.
+    Differs,
 }
 
 /// `evenkeel sample`
@@ -414,6 +472,7 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
             let plan = Plan::new(Recipe::load(&args.recipe, &args.set)?, custom)?;
             check::print(&plan, args.rows, args.json, out)
         }
+        Command::Reward(args) => reward::run(args, custom, out),
         Command::Sample(args) => sample::sample(args, out),
         Command::Variance(args) => variance::variance(args, custom, out),
         Command::Bench(args) => match args.problem() {

@@ -1,7 +1,8 @@
 //! A run's folder: what it holds, and how nothing in it is ever half written or lost.
 //!
-//! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/` and, where the objective has a
-//! KL term, `reference.safetensors`. Files are written aside, flushed to the disk and renamed.
+//! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/`, where the objective has a
+//! KL term `reference.safetensors`, and if there is anything to say `unjudged.jsonl` (rollouts that a reward could not judge),
+//! `warnings.jsonl` (what looks suspicious) and `rewards.log` (what reward functions print). Files are written aside, flushed to the disk and renamed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -105,24 +106,57 @@ impl RunFolder {
 
     /// Drops the lines of steps after `progress`, which a run that was killed may have written; all of them without a
     /// checkpoint to go on from.
-    pub(crate) fn trim_metrics(&mut self, progress: Option<Progress>) -> Result<()> {
-        let file = self.path.join("metrics.jsonl");
-        let lines = BufReader::new(
-            File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?,
-        )
-        .lines()
-        .collect::<std::io::Result<Vec<_>>>()?;
-        let mut kept = String::new();
-        for line in lines {
-            // a line cut short by the kill is of a later step than any checkpoint
-            if serde_json::from_str::<Progress>(&line).is_ok_and(|at| Some(at) <= progress) {
-                kept.push_str(&line);
-                kept.push('\n');
+    pub(crate) fn trim(&mut self, progress: Option<Progress>) -> Result<()> {
+        for name in ["metrics.jsonl", "unjudged.jsonl", "warnings.jsonl"] {
+            let file = self.path.join(name);
+            if !file.exists() {
+                continue;
             }
+            let lines = BufReader::new(
+                File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?,
+            )
+            .lines()
+            .collect::<std::io::Result<Vec<_>>>()?;
+            let mut kept = String::new();
+            for line in lines {
+                // a line cut short by the kill is of a later step than any checkpoint
+                if serde_json::from_str::<Progress>(&line).is_ok_and(|at| Some(at) <= progress) {
+                    kept.push_str(&line);
+                    kept.push('\n');
+                }
+            }
+            write_aside(&file, kept.as_bytes())?;
         }
-        write_aside(&file, kept.as_bytes())?;
         *self = Self::open(&self.path)?;
         Ok(())
+    }
+
+    /// The lines of `metrics.jsonl` of a stage.
+    pub(crate) fn metrics(&self, stage: Stage) -> Result<Vec<serde_json::Value>> {
+        let file = self.path.join("metrics.jsonl");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("could not read `{}`", file.display()))?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines.filter(|line| line["stage"] == stage.name()).collect())
+    }
+
+    /// Adds lines about a step to a file, if there are any.
+    pub(crate) fn append(&self, name: &str, at: Progress, lines: Vec<serde_json::Value>) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for line in lines {
+            let mut all = serde_json::to_value(at)?;
+            if let (Some(all), serde_json::Value::Object(line)) = (all.as_object_mut(), line) {
+                all.extend(line);
+            }
+            text.push_str(&all.to_string());
+            text.push('\n');
+        }
+        let file = self.path.join(name);
+        let write = || OpenOptions::new().create(true).append(true).open(&file)?.write_all(text.as_bytes());
+        write().with_context(|| format!("could not write to `{}`", file.display()))
     }
 
     /// Writes a step's rollouts, compressed.

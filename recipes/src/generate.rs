@@ -12,6 +12,7 @@ use engine::baseline::is_equal;
 use engine::model::Policy;
 use engine::selection::Shuffled;
 use eval::Accuracy;
+use rewards::ScoringError;
 use rollout::backend::{Backend, Job};
 use rollout::{RolloutError, SampleProgress, SampleStats, Sampled, Sampling, Task};
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ pub(crate) struct Source<'a> {
 #[error("{error}")]
 pub(crate) struct Unfinished {
     pub(crate) arrived: Vec<Rollout>,
-    pub(crate) error: Box<RolloutError>,
+    pub(crate) error: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl<'a> Generation<'a> {
@@ -161,13 +162,20 @@ impl<'a> Generation<'a> {
             seconds_score: 0.0,
         };
         let (mut seen, mut chosen, mut arrived) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let unfinished = |arrived: Vec<Rollout>, error: RolloutError| {
-            // what an earlier attempt left is kept as well
-            let all = have.iter().chain(&arrived).chain(error.arrived());
+        // what an earlier attempt left is kept as well
+        let keep = |arrived: &[Rollout], more: &[Rollout]| -> Vec<Rollout> {
+            let all = have.iter().chain(arrived).chain(more);
             let all: BTreeMap<(&str, usize), &Rollout> =
                 all.map(|rollout| ((rollout.prompt.id.as_str(), rollout.place), rollout)).collect();
-            let arrived = all.into_values().cloned().collect();
-            Unfinished { arrived, error: Box::new(error) }
+            all.into_values().cloned().collect()
+        };
+        let unfinished = |arrived: &[Rollout], error: RolloutError| Unfinished {
+            arrived: keep(arrived, error.arrived()),
+            error: Box::new(error),
+        };
+        let unscored = |arrived: &[Rollout], error: ScoringError| Unfinished {
+            arrived: keep(arrived, &error.rollouts),
+            error: Box::new(error.error),
         };
         while sampled.rounds < most && sampled.scored.len() < wanted * group_size {
             let missing = wanted - sampled.scored.len() / group_size;
@@ -197,7 +205,7 @@ impl<'a> Generation<'a> {
             );
             let found = match result {
                 Ok(found) => found,
-                Err(error) => return Err(unfinished(arrived, error)),
+                Err(error) => return Err(unfinished(&arrived, error)),
             };
             sampled.stats = sampled.stats.and(found.stats);
             sampled.seconds_sample += begun.elapsed().as_secs_f64();
@@ -206,7 +214,10 @@ impl<'a> Generation<'a> {
                 // a server may fail in a later round, and what it gave is not to be had again
                 arrived.extend_from_slice(&found.rollouts);
             }
-            let scored = self.plan.rewards.score(found.rollouts);
+            let scored = match self.plan.rewards.score(found.rollouts) {
+                Ok(scored) => scored,
+                Err(error) => return Err(unscored(&arrived, error)),
+            };
             sampled.seconds_score += begun.elapsed().as_secs_f64();
             sampled.rounds += 1;
             for (task, group) in tasks.iter().zip(scored.chunks(group_size)) {
@@ -224,12 +235,19 @@ impl<'a> Generation<'a> {
             let (greedy, seed) = (rl.sampling.greedy(), seed.named("greedy").at(step));
             let found = match self.sample(weights, &greedy, &chosen, 1, seed, &[], &mut |_| ()) {
                 Ok(found) => found,
-                Err(error) => return Err(unfinished(arrived, error)),
+                Err(error) => return Err(unfinished(&arrived, error)),
             };
             sampled.stats = sampled.stats.and(found.stats);
             sampled.seconds_sample += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
-            for scored in self.plan.rewards.score(found.rollouts) {
+            let greedy = match self.plan.rewards.score(found.rollouts) {
+                Ok(scored) => scored,
+                // the greedy rollouts are of other draws than those of the step
+                Err(error) => {
+                    return Err(unscored(&arrived, ScoringError { rollouts: Vec::new(), ..error }));
+                }
+            };
+            for scored in greedy {
                 if let Some(reward) = scored.score.reward {
                     sampled.greedy.insert(scored.rollout.prompt.id.clone(), reward);
                 }

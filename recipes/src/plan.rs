@@ -13,11 +13,11 @@ use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Reco
 use engine::objective::LossConfig;
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
-use rewards::{ExactMatch, Extract, Format, NumericMatch, Rewards};
+use rewards::Rewards;
 use rollout::backend::BackendConfig;
 use rollout::{Sampling, Task};
 
-use crate::app::{CustomRewards, Shared};
+use crate::app::CustomRewards;
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
 use crate::device;
@@ -87,22 +87,22 @@ impl Plan {
             }
             None => Vec::new(),
         };
-        let rewards = build_rewards(&recipe, custom)?;
+        let rewards = recipe.rewards.build(custom)?;
         let deciding = match recipe.eval.as_ref().and_then(|eval| eval.reward.clone()) {
-            Some(name) if rewards.weights().any(|(known, _)| known == name) => Some(name),
+            Some(name) if rewards.parts().any(|(known, _)| known == name) => Some(name),
             Some(name) => {
-                let hint = did_you_mean(&name, rewards.weights().map(|(known, _)| known));
+                let hint = did_you_mean(&name, rewards.parts().map(|(known, _)| known));
                 return Err(Usage::error(format!(
                     "[eval] reward is `{name}`, which [rewards] does not name{hint}"
                 )));
             }
-            None => rewards.weights().next().map(|(name, _)| name.to_owned()),
+            None => rewards.parts().next().map(|(name, _)| name.to_owned()),
         };
         let sampled_pairs =
             recipe.preference.as_ref().is_some_and(|p| matches!(p.pairs, PairsRecipe::Sample(_)));
         if (recipe.rl.is_some() || sampled_pairs) && !rewards.count() {
             return Err(Usage::error(
-                "a stage that samples needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.numeric_match]",
+                "a stage that samples needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.math]",
             ));
         }
         if recipe.eval.is_some() && deciding.is_none() {
@@ -417,33 +417,4 @@ fn dataset(recipe: &Recipe, data: &DataRecipe, held_out: Option<usize>) -> Resul
             }
         }
     })
-}
-
-fn build_rewards(recipe: &Recipe, custom: &CustomRewards) -> Result<Rewards> {
-    let chosen = &recipe.rewards;
-    let mut rewards = Rewards::new();
-    if let Some(exact) = &chosen.exact_match {
-        let reward = ExactMatch { extract: exact.extract.unwrap_or(Extract::Whole) };
-        rewards = rewards.with("exact_match", exact.weight, Box::new(reward))?;
-    }
-    if let Some(numeric) = &chosen.numeric_match {
-        let reward = NumericMatch { extract: numeric.extract.unwrap_or_default() };
-        rewards = rewards.with("numeric_match", numeric.weight, Box::new(reward))?;
-    }
-    if let Some(format) = &chosen.format {
-        let reward = Format::try_from(format.checks()).context("[rewards.format]")?;
-        rewards = rewards.with("format", format.weight, Box::new(reward))?;
-    }
-    for (name, settings) in &chosen.custom {
-        let Some(reward) = custom.get(name) else {
-            let known: Vec<&str> = custom.keys().map(String::as_str).collect();
-            let hint = did_you_mean(name, known.iter().copied());
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            return Err(Usage::error(format!(
-                "[rewards.custom.{name}] names a function that this program does not have; it has {known}{hint}"
-            )));
-        };
-        rewards = rewards.with(name, settings.weight, Box::new(Shared(reward.clone())))?;
-    }
-    Ok(rewards)
 }

@@ -226,7 +226,7 @@ fn sampled(
         let (sampling, seed) = (&preference.sampling, seed.at(0));
         let found = generation.sample(weights, sampling, &tasks, group_size, seed, &[], &mut progress)?;
         let rollouts = found.rollouts;
-        for group in plan.rewards.score(rollouts).chunks(group_size) {
+        for group in plan.rewards.score(rollouts)?.chunks(group_size) {
             let mut known: Vec<_> = group
                 .iter()
                 .filter(|s| !s.rollout.truncated() && !s.rollout.tokens.is_empty())

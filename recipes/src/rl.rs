@@ -12,10 +12,13 @@ use engine::model::Policy;
 use engine::selection::Shuffled;
 use engine::trainer::Trainer;
 use eval::Accuracy;
+use serde_json::{Map, Value, json};
 
 use crate::ahead::{Ahead, Before};
 use crate::folder::{Progress, RunFolder, Stage};
 use crate::generate::{Generation, Source, StepRollouts, Unfinished, Weights};
+use crate::judging;
+use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::progress::Display;
 use crate::recipe::RlRecipe;
@@ -68,7 +71,17 @@ pub(crate) fn stage(
             };
             Ahead::start(scope, generation, source, before, steps)
         });
-        let mut run = Steps { generation, source, folder, display: &mut display, ahead, kept };
+        let monitor = Monitor::after(folder.metrics(Stage::Rl)?);
+        let mut run = Steps {
+            generation,
+            source,
+            folder,
+            display: &mut display,
+            ahead,
+            kept,
+            judged: Map::new(),
+            monitor,
+        };
         for step in done..steps {
             let before = (run.kept.drawn, run.kept.mixture);
             let mut metrics = match run.step(policy, &mut trainer, step) {
@@ -95,8 +108,7 @@ pub(crate) fn stage(
                 match generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 }) {
                     Ok(after) => outcome.after = after,
                     Err(error) => {
-                        let line = with_stage(Stage::Rl, serde_json::to_value(&metrics)?);
-                        run.folder.write_metrics(&line)?;
+                        run.write(&metrics)?;
                         let at = Progress { stage: Stage::Rl, step: step + 1 };
                         let what = format!("the evaluation after rl step {}", step + 1);
                         let (optimizer, kept) = (trainer.optimizer(), run.keep_after(&trainer, step + 1));
@@ -107,7 +119,7 @@ pub(crate) fn stage(
                 }
                 metrics.eval_accuracy = outcome.after.map(|a| a.share());
             }
-            run.folder.write_metrics(&with_stage(Stage::Rl, serde_json::to_value(&metrics)?))?;
+            run.write(&metrics)?;
             tracing::info!(
                 step = metrics.step,
                 reward_mean = metrics.reward_mean,
@@ -139,6 +151,9 @@ struct Steps<'a> {
     display: &'a mut Display,
     ahead: Option<Ahead>,
     kept: Kept,
+    /// What the reward functions said in this step.
+    judged: Map<String, Value>,
+    monitor: Monitor,
 }
 
 impl Steps<'_> {
@@ -146,6 +161,33 @@ impl Steps<'_> {
     fn keep_after(&mut self, trainer: &Trainer, done: u64) -> Kept {
         let ahead = self.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(done));
         Kept { ledger: trainer.ledger().clone(), ahead, ..self.kept.clone() }
+    }
+
+    /// Keeps a step's rollouts and what was said of them, before training: a step that fails does not lose them.
+    fn judged(&mut self, step: u64, scored: &[ScoredRollout]) -> Result<()> {
+        if self.generation.plan.recipe.save.rollouts {
+            self.folder.write_rollouts(step + 1, scored)?;
+        }
+        let at = Progress { stage: Stage::Rl, step: step + 1 };
+        self.folder.append("unjudged.jsonl", at, judging::examples(scored))?;
+        self.judged = judging::metrics(scored);
+        Ok(())
+    }
+
+    /// The step's line of metrics, and what looks suspicious about it.
+    fn write(&mut self, metrics: &Metrics) -> Result<()> {
+        let mut line = with_stage(Stage::Rl, serde_json::to_value(metrics)?);
+        if let Some(line) = line.as_object_mut() {
+            line.extend(std::mem::take(&mut self.judged));
+        }
+        self.folder.write_metrics(&line)?;
+        let warnings = self.monitor.observe(&line);
+        for warning in &warnings {
+            tracing::warn!(step = metrics.step, "{warning}");
+            self.display.note(&format!("warning: {warning}"));
+        }
+        let warnings = warnings.into_iter().map(|warning| json!({ "warning": warning })).collect();
+        self.folder.append("warnings.jsonl", Progress { stage: Stage::Rl, step: metrics.step }, warnings)
     }
 
     /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
@@ -164,10 +206,7 @@ impl Steps<'_> {
             }
             None => (self.sample(self.source, policy, self.kept.drawn.unwrap_or(0), step)?, None),
         };
-        // before training, so that a step that fails does not lose them
-        if self.generation.plan.recipe.save.rollouts {
-            self.folder.write_rollouts(step + 1, &sampled.scored)?;
-        }
+        self.judged(step, &sampled.scored)?;
         let trained = Instant::now();
         let batch = trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
         self.display.within(&format!("step {}: training", step + 1));
@@ -217,19 +256,17 @@ impl Steps<'_> {
         trainer: &mut Trainer,
         step: u64,
     ) -> Result<Metrics> {
-        let (plan, rl) = (self.generation.plan, self.source.rl);
+        let rl = self.source.rl;
         let drawn = self.kept.drawn.unwrap_or(0);
         let thinking = self.sample(self.source, policy, drawn, step)?;
-        let empty = Source { tasks: &plan.empty_tasks, ..self.source };
+        let empty = Source { tasks: &self.generation.plan.empty_tasks, ..self.source };
         let empty = self.sample(empty, policy, drawn, step).map_err(|mut unfinished| {
             let all = thinking.scored.iter().map(|scored| scored.rollout.clone());
             unfinished.arrived.extend(all);
             unfinished
         })?;
         let all = [thinking.scored.as_slice(), empty.scored.as_slice()].concat();
-        if plan.recipe.save.rollouts {
-            self.folder.write_rollouts(step + 1, &all)?;
-        }
+        self.judged(step, &all)?;
         let trained = Instant::now();
         let batches = [
             trainer.batch(policy, &thinking.scored, &thinking.greedy)?,

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::selection::Shuffled;
@@ -64,7 +64,9 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
             plan.choice.numerics()
         ));
     }
-    folder.trim_metrics(saved.is_some().then_some(at))?;
+    folder.trim(saved.is_some().then_some(at))?;
+    let log = out.join("rewards.log");
+    plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
     write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
     write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
     let generation = Generation::new(plan, out);

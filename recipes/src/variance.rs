@@ -114,7 +114,7 @@ fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()>
             let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
             let sampler = sampler(plan, rl, &policy);
             let sampled = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_| ())?;
-            let scored = plan.rewards.score(sampled.rollouts);
+            let scored = plan.rewards.score(sampled.rollouts)?;
             let known: Vec<f64> = scored.iter().filter_map(|s| s.score.reward.map(f64::from)).collect();
             rewards[branch] += known.iter().sum::<f64>() / known.len().max(1) as f64 / steps as f64;
             let batch = trainer.batch(&policy, &scored, &Default::default())?;
@@ -203,7 +203,7 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
         let task = &plan.tasks[index];
         let sampler = sampler(plan, rl, &policy);
         let drawn = sampler.sample(std::slice::from_ref(task), rollouts, seed.at(0), &mut |_| ())?;
-        let scored = plan.rewards.score(drawn.rollouts);
+        let scored = plan.rewards.score(drawn.rollouts)?;
         let rewards: Vec<f32> = scored.iter().filter_map(|s| s.score.reward).collect();
         let mean = rewards.iter().sum::<f32>() / rewards.len().max(1) as f32;
         let right = |rewards: &[f32]| rewards.iter().filter(|r| **r != rewards[0]).count();

@@ -2,63 +2,101 @@
 //!
 //! Before: a completion. After: a part of its [`data::Score`].
 
-use data::Rollout;
+use data::{Rollout, Verdict};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Extract, Reward, RewardError};
-
-/// What [`Format`] looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Checks {
-    /// The last `\boxed{…}` outside of thinking is closed and not blank.
-    pub boxed: bool,
-    /// The completion begins with `<think>…</think>`, has no other such tag, and says something after it. For chat
-    /// templates that open the block themselves this is never so.
-    pub think: bool,
-    /// The policy ended by itself, before its token budget did.
-    pub ends: bool,
-}
+use crate::{Place, Reward, RewardError};
 
 /// 1 if all chosen checks hold, else 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Checks", into = "Checks")]
-pub struct Format(Checks);
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Format {
+    /// The last `\boxed{…}` outside of thinking is closed and not blank.
+    pub boxed: bool,
+    /// The completion begins with `<think>…</think>`, has no other such tag, and says something after it.
+    pub think: bool,
+    /// With `think`: the prompt has opened the block already, as some chat templates do, so that the completion has only
+    /// its end.
+    pub opened: bool,
+    /// There is one `<answer>…</answer>`, not blank, with nothing after it; with `think`, nothing between the two.
+    pub answer: bool,
+    /// The policy ended by itself, before its token budget did.
+    pub ends: bool,
+    /// This regular expression matches somewhere in the completion; `(?s)` lets a point match line breaks. It takes time
+    /// linear in the completion.
+    pub pattern: Option<String>,
+}
 
-impl TryFrom<Checks> for Format {
-    type Error = RewardError;
-    fn try_from(checks: Checks) -> Result<Self, RewardError> {
-        if checks == Checks::default() {
-            return Err(RewardError::NoChecks);
+impl Format {
+    /// The judge.
+    ///
+    /// # Errors
+    /// If nothing is checked, or the pattern is no regular expression.
+    pub fn build(self) -> Result<impl Reward + use<>, RewardError> {
+        let setting = |what: String| RewardError::Setting { what };
+        if self == (Self { opened: self.opened, ..Self::default() }) {
+            let what = "the format reward checks nothing, wanted at least one of `boxed`, `think`, `answer`, `ends` and `pattern`";
+            return Err(setting(what.into()));
         }
-        Ok(Self(checks))
+        if self.opened && !self.think {
+            return Err(setting(
+                "`opened` says how `think` is checked, wanted `think = true` with it".into(),
+            ));
+        }
+        let pattern = match &self.pattern {
+            Some(pattern) => Some(Regex::new(pattern).map_err(|error| {
+                setting(format!("pattern `{pattern}` is no regular expression: {error}"))
+            })?),
+            None => None,
+        };
+        Ok(Checks { format: self, pattern })
     }
 }
 
-impl From<Format> for Checks {
-    fn from(format: Format) -> Checks {
-        format.0
+struct Checks {
+    format: Format,
+    pattern: Option<Regex>,
+}
+
+impl Reward for Checks {
+    fn score(&self, rollout: &Rollout) -> Verdict {
+        let Format { boxed, think, opened, answer, ends, .. } = self.format;
+        let text = rollout.text.as_str();
+        let said = if think { thought_once(text, opened) } else { Some(text) };
+        let missing = if boxed && Place::Boxed.extract(text).is_none() {
+            "there is no closed box with an answer"
+        } else if said.is_none() {
+            "it does not begin with one thinking block and go on after it"
+        } else if answer && !said.is_some_and(|said| answers_once(said, think)) {
+            "it does not end with one answer block"
+        } else if ends && rollout.truncated() {
+            "it was cut off"
+        } else if self.pattern.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
+            "the pattern does not match"
+        } else {
+            return Verdict::right(true);
+        };
+        Verdict::right(false).because(missing)
     }
 }
 
-impl Reward for Format {
-    fn score(&self, rollout: &Rollout) -> Option<f32> {
-        let Checks { boxed, think, ends } = self.0;
-        let holds = (!boxed || Extract::Boxed.extract(&rollout.text).is_some())
-            && (!think || thinks_once(&rollout.text))
-            && (!ends || !rollout.truncated());
-        Some(if holds { 1.0 } else { 0.0 })
-    }
-}
-
-fn thinks_once(text: &str) -> bool {
-    let Some((thought, said)) =
-        text.trim_start().strip_prefix("<think>").and_then(|rest| rest.split_once("</think>"))
-    else {
-        return false;
-    };
+/// What follows the one thinking block at the beginning, unless that is blank.
+fn thought_once(text: &str, opened: bool) -> Option<&str> {
+    let text = text.trim_start();
+    let inside = if opened { text } else { text.strip_prefix("<think>")? };
+    let (thought, said) = inside.split_once("</think>")?;
     let tagged = |text: &str| text.contains("<think>") || text.contains("</think>");
-    !tagged(thought) && !tagged(said) && !said.trim().is_empty()
+    (!tagged(thought) && !tagged(said) && !said.trim().is_empty()).then_some(said)
+}
+
+/// Whether the text ends with one answer block; with `alone`, is nothing else.
+fn answers_once(text: &str, alone: bool) -> bool {
+    let Some((before, rest)) = text.split_once("<answer>") else { return false };
+    let Some((answer, after)) = rest.split_once("</answer>") else { return false };
+    let tagged = |text: &str| text.contains("<answer>") || text.contains("</answer>");
+    let blank = |text: &str| text.trim().is_empty();
+    !blank(answer) && blank(after) && !tagged(answer) && !tagged(before) && (!alone || blank(before))
 }
 
 #[cfg(test)]
@@ -68,15 +106,15 @@ mod tests {
     use super::*;
     use crate::testing::rollout;
 
-    fn score(checks: Checks, text: &str) -> f32 {
-        Format::try_from(checks).unwrap().score(&rollout(text, None)).unwrap()
+    fn score(format: &Format, text: &str) -> f32 {
+        format.clone().build().unwrap().score(&rollout(text, None)).value.unwrap()
     }
 
     #[test]
     fn thinking_comes_first_once_and_is_followed_by_something() {
-        let think = Checks { think: true, ..Checks::default() };
+        let think = Format { think: true, ..Format::default() };
         for text in ["<think>a</think>b", "\n <think>\n\n</think>\n\nb"] {
-            assert_eq!(score(think, text), 1.0, "{text}");
+            assert_eq!(score(&think, text), 1.0, "{text}");
         }
         for text in [
             "",
@@ -92,46 +130,79 @@ mod tests {
             "<think>a</think>b<think>c</think>d",
             "<Think>a</Think>b",
         ] {
-            assert_eq!(score(think, text), 0.0, "{text}");
+            assert_eq!(score(&think, text), 0.0, "{text}");
         }
     }
 
     #[test]
     fn a_box_must_be_closed_filled_and_outside_of_thinking() {
-        let boxed = Checks { boxed: true, ..Checks::default() };
-        assert_eq!(score(boxed, r"so \boxed{5}"), 1.0);
+        let boxed = Format { boxed: true, ..Format::default() };
+        assert_eq!(score(&boxed, r"so \boxed{5}"), 1.0);
         for text in ["5", r"\boxed{5", r"\boxed{ }", r"<think>\boxed{5}</think>5"] {
-            assert_eq!(score(boxed, text), 0.0, "{text}");
+            assert_eq!(score(&boxed, text), 0.0, "{text}");
         }
     }
 
     #[test]
     fn a_truncated_completion_does_not_end() {
-        let ends = Format::try_from(Checks { ends: true, ..Checks::default() }).unwrap();
+        let ends = Format { ends: true, ..Format::default() }.build().unwrap();
         for (stop, wanted) in [(StopReason::Token, 1.0), (StopReason::Text, 1.0), (StopReason::Length, 0.0)] {
-            assert_eq!(ends.score(&Rollout { stop, ..rollout("", None) }), Some(wanted));
+            assert_eq!(ends.score(&Rollout { stop, ..rollout("", None) }).value, Some(wanted));
         }
     }
 
     #[test]
     fn all_chosen_checks_must_hold_and_the_others_need_not() {
-        let both = Checks { boxed: true, think: true, ends: false };
-        assert_eq!(score(both, r"<think>a</think>\boxed{5}"), 1.0);
-        assert_eq!(score(both, r"\boxed{5}"), 0.0);
-        assert_eq!(score(both, "<think>a</think>5"), 0.0);
+        let both = Format { boxed: true, think: true, ..Format::default() };
+        assert_eq!(score(&both, r"<think>a</think>\boxed{5}"), 1.0);
+        assert_eq!(score(&both, r"\boxed{5}"), 0.0);
+        assert_eq!(score(&both, "<think>a</think>5"), 0.0);
     }
 
     #[test]
-    fn choosing_nothing_or_something_unknown_is_refused_where_it_stands() {
-        let read = |json| serde_json::from_str::<Format>(json);
-        let chosen = read(r#"{"boxed": true}"#).unwrap();
-        assert_eq!(Checks::from(chosen.clone()), Checks { boxed: true, ..Checks::default() });
-        assert_eq!(serde_json::to_string(&chosen).unwrap(), r#"{"boxed":true,"think":false,"ends":false}"#);
-        let nothing =
-            "the format reward checks nothing, wanted at least one of `boxed`, `think` and `ends` to be true";
-        for json in ["{}", r#"{"think": false}"#] {
-            assert!(read(json).unwrap_err().to_string().contains(nothing));
+    fn the_prompt_may_have_opened_the_block() {
+        let opened = Format { think: true, opened: true, ..Format::default() };
+        assert_eq!(score(&opened, "a</think>b"), 1.0);
+        for text in ["<think>a</think>b", "ab", "a</think>", "a</think>b</think>c"] {
+            assert_eq!(score(&opened, text), 0.0, "{text}");
         }
-        assert!(read(r#"{"box": true}"#).unwrap_err().to_string().contains("unknown field `box`"));
+    }
+
+    #[test]
+    fn an_answer_block_comes_last_and_once() {
+        let answer = Format { answer: true, ..Format::default() };
+        assert_eq!(score(&answer, "so <answer>5</answer>\n"), 1.0);
+        for text in [
+            "5",
+            "<answer>5",
+            "<answer> </answer>",
+            "<answer>5</answer> ok",
+            "<answer>5</answer><answer>6</answer>",
+        ] {
+            assert_eq!(score(&answer, text), 0.0, "{text}");
+        }
+        let both = Format { answer: true, think: true, ..Format::default() };
+        assert_eq!(score(&both, "<think>a</think>\n<answer>5</answer>"), 1.0);
+        assert_eq!(score(&both, "<think>a</think>so <answer>5</answer>"), 0.0);
+    }
+
+    #[test]
+    fn a_pattern_is_looked_for_anywhere() {
+        let pattern = |pattern: &str| Format { pattern: Some(pattern.into()), ..Format::default() };
+        assert_eq!(score(&pattern(r"^\d+$"), "42"), 1.0);
+        assert_eq!(score(&pattern(r"^\d+$"), "42 "), 0.0);
+        assert_eq!(score(&pattern(r"(?s)^a.*z$"), "a\nz"), 1.0);
+        assert!(pattern("(").build().err().unwrap().to_string().contains("no regular expression"));
+        // backtracking would never end
+        assert_eq!(score(&pattern("^(a+)+$"), &("a".repeat(100_000) + "!")), 0.0);
+    }
+
+    #[test]
+    fn choosing_nothing_or_something_unknown_is_refused() {
+        for format in [Format::default(), Format { opened: true, ..Format::default() }] {
+            assert!(format.build().err().unwrap().to_string().contains("checks nothing"));
+        }
+        let read = serde_json::from_str::<Format>(r#"{"box": true}"#);
+        assert!(read.unwrap_err().to_string().contains("unknown field `box`"));
     }
 }

@@ -4,9 +4,11 @@
 //! key; ranges are types, so that a bad value is refused where it stands. Defaults are the published settings.
 
 mod numbers;
+mod rewards;
 mod rollout;
 mod stages;
 mod tables;
+mod weighted;
 
 use data::PromptTemplate;
 use engine::baseline::BaselineConfig;
@@ -16,10 +18,11 @@ use engine::objective::{Aggregate, Correction};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::numbers::{Count, GroupSize};
+pub(crate) use self::rewards::RewardsRecipe;
 pub(crate) use self::rollout::RolloutRecipe;
 pub(crate) use self::stages::{PairsFile, PairsRecipe, PreferenceRecipe, RlRecipe, SamplePairs, SftRecipe};
 pub(crate) use self::tables::{
-    ComputeRecipe, DataRecipe, EvalRecipe, PolicyRecipe, RewardsRecipe, SaveRecipe, ThinkingRecipe,
+    ComputeRecipe, DataRecipe, EvalRecipe, PolicyRecipe, SaveRecipe, ThinkingRecipe,
 };
 
 /// A whole recipe.
@@ -113,6 +116,33 @@ pub enum RecipeError {
         /// What does not fit, and what would.
         problem: String,
     },
+}
+
+/// The `[rewards]` of a recipe, which need have nothing else. Each of `sets`, `key.key=value`, replaces a value.
+///
+/// # Errors
+/// If it is not found or not valid, or a `--set` does not fit.
+pub(crate) fn rewards_of(name: &str, sets: &[String]) -> Result<RewardsRecipe, RecipeError> {
+    #[derive(Deserialize)]
+    struct Only {
+        #[serde(default)]
+        rewards: RewardsRecipe,
+    }
+    let (place, text) = crate::builtin::recipe_text(name)?;
+    let parse = |place: &str, text: &str| {
+        toml::from_str::<Only>(text).map(|only| only.rewards).map_err(|error| parse_error(place, &error))
+    };
+    if sets.is_empty() {
+        return parse(&place, &text);
+    }
+    let mut table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| parse_error(&place, &error))?;
+    for set in sets {
+        apply(&mut table, set)?;
+    }
+    let text = toml::to_string(&table)
+        .map_err(|error| RecipeError::Set { text: sets.join(" "), problem: error.to_string() })?;
+    parse(&format!("{place} with {}", sets.join(", ")), &text)
 }
 
 impl Recipe {

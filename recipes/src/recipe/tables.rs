@@ -6,8 +6,6 @@ use std::path::PathBuf;
 
 use data::{Arithmetic, Columns, Layout};
 use engine::model::{NewModel, Recompute, WeightDtype};
-use indexmap::IndexMap;
-use rewards::{Checks, Extract};
 use serde::{Deserialize, Serialize};
 
 use super::Count;
@@ -96,75 +94,6 @@ pub struct JsonlRecipe {
     /// Only the first rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<usize>,
-}
-
-/// `[rewards]`: the sum of what is named here.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardsRecipe {
-    /// 1 if the answer is the reference answer, letter by letter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exact_match: Option<MatchRecipe>,
-    /// 1 if the answer is the same number as the reference answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub numeric_match: Option<MatchRecipe>,
-    /// 1 if the completion has the form asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<FormatRecipe>,
-    /// Functions of the program that runs the recipe, by name.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub custom: IndexMap<String, CustomRecipe>,
-}
-
-/// `[rewards.exact_match]` and `[rewards.numeric_match]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MatchRecipe {
-    /// Factor in the sum; 0 only shows it.
-    #[serde(default = "one")]
-    pub weight: f32,
-    /// Where the answer stands: by default the whole text for an exact match, and box, `####` or last number for a
-    /// numeric one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extract: Option<Extract>,
-}
-
-/// `[rewards.format]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FormatRecipe {
-    /// Factor in the sum; 0 only shows it.
-    #[serde(default = "one")]
-    pub weight: f32,
-    /// The answer stands in a `\boxed{}`.
-    #[serde(default)]
-    pub boxed: bool,
-    /// It begins with one `<think>` block.
-    #[serde(default)]
-    pub think: bool,
-    /// The policy ended it by itself.
-    #[serde(default)]
-    pub ends: bool,
-}
-
-impl FormatRecipe {
-    /// The checks that were chosen.
-    pub fn checks(&self) -> Checks {
-        Checks { boxed: self.boxed, think: self.think, ends: self.ends }
-    }
-}
-
-/// `[rewards.custom.NAME]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CustomRecipe {
-    /// Factor in the sum; 0 only shows it.
-    #[serde(default = "one")]
-    pub weight: f32,
-}
-
-fn one() -> f32 {
-    1.0
 }
 
 /// `[eval]`: accuracy on held-out prompts, one rollout each.

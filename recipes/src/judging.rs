@@ -1,0 +1,83 @@
+//! What the reward functions said of a step: numbers for the metrics, examples for people.
+//!
+//! Before: a step's rollouts are scored. After: a line of `metrics.jsonl` has each function's mean, and `unjudged.jsonl` in the
+//! run folder shows completions that a function could not judge, or in which it found no answer.
+
+use std::collections::BTreeMap;
+
+use data::{Part, ScoredRollout};
+use serde_json::{Map, Value, json};
+
+/// Examples of a kind that a step keeps.
+const EXAMPLES: usize = 4;
+/// Characters of a completion that an example shows: its end, where the answer should be.
+const SHOWN: usize = 600;
+
+/// How many rollouts; for each function `reward_NAME_mean` and `_std` of its values; how many rollouts it had nothing to say of (`_none`), failed
+/// for (`_failed`) and, for one that looks for answers, found none in (`_no_answer`), if there are any.
+pub(crate) fn metrics(scored: &[ScoredRollout]) -> Map<String, Value> {
+    let mut line = Map::new();
+    let Some(first) = scored.first() else { return line };
+    line.insert("rollouts".into(), json!(scored.len()));
+    for (at, Part { name, .. }) in first.score.parts.iter().enumerate() {
+        let verdicts =
+            || scored.iter().filter_map(|scored| scored.score.parts.get(at)).map(|part| &part.verdict);
+        let values: Vec<f64> = verdicts().filter_map(|verdict| verdict.value).map(f64::from).collect();
+        if !values.is_empty() {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance =
+                values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            line.insert(format!("reward_{name}_mean"), json!(mean));
+            line.insert(format!("reward_{name}_std"), json!(variance.sqrt()));
+        }
+        let failed = verdicts().filter(|verdict| verdict.failure.is_some()).count();
+        let none = verdicts().filter(|verdict| verdict.value.is_none() && verdict.failure.is_none()).count();
+        let looks = verdicts().any(|verdict| verdict.answer.is_some());
+        let no_answer =
+            verdicts().filter(|verdict| verdict.value.is_some() && verdict.answer.is_none()).count();
+        for (what, count) in
+            [("none", none), ("failed", failed), ("no_answer", if looks { no_answer } else { 0 })]
+        {
+            if count > 0 {
+                line.insert(format!("reward_{name}_{what}"), json!(count));
+            }
+        }
+    }
+    line
+}
+
+/// Some of the rollouts that a function failed for, had nothing to say of, or found no answer in.
+pub(crate) fn examples(scored: &[ScoredRollout]) -> Vec<Value> {
+    let mut kept: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    let mut examples = Vec::new();
+    let looks = |at: usize| {
+        scored
+            .iter()
+            .any(|scored| scored.score.parts.get(at).is_some_and(|part| part.verdict.answer.is_some()))
+    };
+    let looking: Vec<bool> =
+        (0..scored.first().map_or(0, |scored| scored.score.parts.len())).map(looks).collect();
+    for ScoredRollout { rollout, score } in scored {
+        for (at, Part { name, verdict }) in score.parts.iter().enumerate() {
+            let kind = match verdict {
+                verdict if verdict.failure.is_some() => "failed",
+                verdict if verdict.value.is_none() => "none",
+                verdict if verdict.answer.is_none() && looking.get(at) == Some(&true) => "no_answer",
+                _ => continue,
+            };
+            let count = kept.entry((at, kind)).or_default();
+            *count += 1;
+            if *count > EXAMPLES {
+                continue;
+            }
+            let text = rollout.text.as_str();
+            let from = text.char_indices().rev().nth(SHOWN - 1).map_or(0, |(at, _)| at);
+            examples.push(json!({
+                "reward": name, "kind": kind, "why": verdict.failure.as_ref().or(verdict.reason.as_ref()),
+                "prompt": rollout.prompt.id, "place": rollout.place, "answer": rollout.prompt.answer,
+                "truncated": rollout.truncated(), "characters": text.chars().count(), "end": &text[from..],
+            }));
+        }
+    }
+    examples
+}

@@ -1,0 +1,187 @@
+//! `[rewards]`: what a rollout earns.
+//!
+//! Before and after: see [`super`]. [`RewardsRecipe::build`] starts what has to be started, so that what is wrong with a
+//! function is known before any training.
+
+use anyhow::{Context, Result};
+use indexmap::IndexMap;
+use rewards::{
+    Code, Command, CosineLength, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math, OnNone,
+    Python, Repetition, Reward, Rewards, SumSettings,
+};
+use serde::{Deserialize, Serialize};
+
+use super::did_you_mean;
+use super::weighted::Weighted;
+use crate::app::{CustomRewards, Shared};
+use crate::cli::Usage;
+
+/// `[rewards]`: the sum of what is named here, in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardsRecipe {
+    /// The reward of a rollout that a `gate` stopped.
+    pub gated: f32,
+    /// Least and largest reward; one beyond is set to the bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<[f32; 2]>,
+    /// The largest share of a step's rollouts that a function may fail for; beyond it the run stops.
+    pub max_failures: f32,
+    /// 1 if the answer is the reference answer, letter by letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<Weighted<ExactMatch>>,
+    /// 1 if the answer says the same as the reference answer, as mathematics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub math: Option<Weighted<Math>>,
+    /// Whether the code in the completion passes the prompt's tests, in a sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Weighted<Code>>,
+    /// Functions in Python files, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub python: IndexMap<String, Weighted<Python>>,
+    /// Programs that read and write JSON lines, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub command: IndexMap<String, Weighted<Command>>,
+    /// HTTP endpoints, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub http: IndexMap<String, Weighted<Http>>,
+    /// Language models behind an OpenAI-compatible endpoint that grade, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub judge: IndexMap<String, Weighted<Judge>>,
+    /// Functions of the program that runs the recipe, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub custom: IndexMap<String, Weighted<Custom>>,
+    /// 1 if the completion has the form asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Weighted<Format>>,
+    /// How far its length is from a target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<Weighted<Length>>,
+    /// Short right answers before long ones, long wrong ones before short ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine_length: Option<Weighted<CosineLength>>,
+    /// Minus the share of words that only repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition: Option<Weighted<Repetition>>,
+    /// The share of it in a language.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<Weighted<Language>>,
+    /// Words that it must and must not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyword: Option<Weighted<Keyword>>,
+}
+
+/// `[rewards.custom.NAME]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Custom {}
+
+impl Default for RewardsRecipe {
+    fn default() -> Self {
+        let SumSettings { gated, max_failures, .. } = SumSettings::default();
+        Self {
+            gated,
+            clip: None,
+            max_failures,
+            exact_match: None,
+            math: None,
+            code: None,
+            python: IndexMap::new(),
+            command: IndexMap::new(),
+            http: IndexMap::new(),
+            judge: IndexMap::new(),
+            custom: IndexMap::new(),
+            format: None,
+            length: None,
+            cosine_length: None,
+            repetition: None,
+            language: None,
+            keyword: None,
+        }
+    }
+}
+
+impl RewardsRecipe {
+    /// The rewards, ready to judge.
+    ///
+    /// # Errors
+    /// If a setting makes no sense, or a function cannot be started.
+    pub(crate) fn build(&self, custom: &CustomRewards) -> Result<Rewards> {
+        let clip = self.clip.map(|[low, high]| (low, high));
+        let settings = SumSettings { gated: self.gated, clip, max_failures: self.max_failures };
+        let mut sum = Sum(Rewards::with_settings(settings)?);
+        sum.add("exact_match", &self.exact_match, |reward| Ok(Box::new(reward)))?;
+        sum.add("math", &self.math, |reward: Math| Ok(Box::new(reward.build()?)))?;
+        sum.add("code", &self.code, |reward: Code| Ok(Box::new(reward.build("code")?)))?;
+        for (name, table) in &self.python {
+            // in TRL a function says None of tasks that are not its own
+            let place = format!("python.{name}");
+            sum.add_as(name, &place, table, OnNone::Skip, |reward: Python| {
+                Ok(Box::new(reward.build(name)?))
+            })?;
+        }
+        for (name, table) in &self.command {
+            let place = format!("command.{name}");
+            sum.add_as(name, &place, table, OnNone::Drop, |reward| Ok(Box::new(reward.build(name)?)))?;
+        }
+        for (name, table) in &self.http {
+            let place = format!("http.{name}");
+            sum.add_as(name, &place, table, OnNone::Drop, |reward: Http| Ok(Box::new(reward.build(name)?)))?;
+        }
+        for (name, table) in &self.judge {
+            let place = format!("judge.{name}");
+            sum.add_as(name, &place, table, OnNone::Drop, |reward: Judge| Ok(Box::new(reward.build(name)?)))?;
+        }
+        for (name, table) in &self.custom {
+            let Some(reward) = custom.get(name) else {
+                let known: Vec<&str> = custom.keys().map(String::as_str).collect();
+                let hint = did_you_mean(name, known.iter().copied());
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                return Err(Usage::error(format!(
+                    "[rewards.custom.{name}] names a function that this program does not have; it has {known}{hint}"
+                )));
+            };
+            let place = format!("custom.{name}");
+            let shared = Box::new(Shared(reward.clone()));
+            sum.add_as(name, &place, table, OnNone::Drop, |_| Ok(shared))?;
+        }
+        sum.add("format", &self.format, |reward: Format| Ok(Box::new(reward.build()?)))?;
+        sum.add("length", &self.length, |reward: Length| Ok(Box::new(reward.build()?)))?;
+        sum.add("cosine_length", &self.cosine_length, |reward: CosineLength| Ok(Box::new(reward.build()?)))?;
+        sum.add("repetition", &self.repetition, |reward: Repetition| Ok(Box::new(reward.build()?)))?;
+        sum.add("language", &self.language, |reward: Language| Ok(Box::new(reward.build()?)))?;
+        sum.add("keyword", &self.keyword, |reward: Keyword| Ok(Box::new(reward.build()?)))?;
+        Ok(sum.0)
+    }
+}
+
+struct Sum(Rewards);
+
+type Built = Result<Box<dyn Reward>, rewards::RewardError>;
+
+impl Sum {
+    fn add<T: Clone>(
+        &mut self,
+        name: &str,
+        table: &Option<Weighted<T>>,
+        build: impl FnOnce(T) -> Built,
+    ) -> Result<()> {
+        match table {
+            Some(table) => self.add_as(name, name, table, OnNone::Drop, build),
+            None => Ok(()),
+        }
+    }
+
+    fn add_as<T: Clone>(
+        &mut self,
+        name: &str,
+        place: &str,
+        table: &Weighted<T>,
+        usual: OnNone,
+        build: impl FnOnce(T) -> Built,
+    ) -> Result<()> {
+        let reward = build(table.reward.clone()).with_context(|| format!("[rewards.{place}]"))?;
+        self.0 = std::mem::take(&mut self.0).with(name, table.part(usual), reward)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Whether the program that a policy wrote passes its prompt's tests.
+//!
+//! Before: a completion with a program. After: a part of its [`data::Score`]. Programs run in a [`crate::Sandbox`].
+
+mod cases;
+mod extract;
+mod python;
+mod run;
+mod values;
+
+use data::{Rollout, Verdict};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::{Protections, Sandbox, SandboxSettings};
+use crate::{Reward, RewardError};
+use cases::Case;
+use python::Python;
+use run::Runner;
+
+/// The share of its prompt's tests that the Python program in a completion passes, or 1 only if it passes all.
+///
+/// The program is the last fenced block outside of thinking, closed, of Python or of no language. The tests are in a
+/// column of the dataset, in one of these shapes, or in a string of JSON that holds one:
+/// - `[{"input": "1\n", "output": "2\n"}, …]`, standard input and output; with `"fn_name"` arguments and result;
+/// - `{"inputs": […], "outputs": […]}` and perhaps `"fn_name"`, as APPS, TACO and PRIME have it;
+/// - Python that asserts, as a string or a list of strings, as MBPP has it; its columns `test_imports` and
+///   `test_setup_code` come before;
+/// - Python that defines `check(candidate)`, as HumanEval has it, with the column `entry_point`.
+///
+/// Output is compared line by line without blanks at the ends, and the exit code must be 0. Values are compared as Python
+/// does, in this process. Each case is a process of its own, so nothing is left for the next.
+///
+/// # What a program cannot do
+/// Its process never holds what is wanted: output and values are compared here, and Python tests run in a second
+/// process that asks the program's for each call. To leave early, to print a verdict, to redefine comparison or the
+/// interpreter's functions gains nothing. What it still can do is to know its tests' arguments by heart; and where a
+/// test uses a helper that the program itself defines, it trusts that helper, as the test's author did.
+///
+/// Tests that pass functions of their own to the program cannot be asked so; such a test is broken, not failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Code {
+    /// The interpreter, a name or a path.
+    pub python: String,
+    /// The column of the dataset that has the tests. A prompt without it gets no verdict.
+    pub tests: String,
+    /// Whether all cases must be passed; then the first that is not is the last that is run.
+    pub all: bool,
+    /// Whether the whole completion but its thinking is the program, not a block of it.
+    pub whole: bool,
+    /// Cases at once, or 0 for as many as there are processors.
+    pub parallel: usize,
+    /// The limits of each case.
+    pub sandbox: SandboxSettings,
+}
+
+impl Default for Code {
+    fn default() -> Self {
+        Self {
+            python: "python3".into(),
+            tests: "tests".into(),
+            all: true,
+            whole: false,
+            parallel: 0,
+            sandbox: SandboxSettings::default(),
+        }
+    }
+}
+
+impl Code {
+    /// The reward, once a program has run.
+    ///
+    /// # Errors
+    /// If there is no such interpreter, or programs cannot be shut in here, see [`Sandbox::new`].
+    pub fn build(self, name: &str) -> Result<CodeReward, RewardError> {
+        let cannot = |why: String| RewardError::Start { name: name.into(), why };
+        let python = Python::find(&self.python).map_err(cannot)?;
+        let sandbox =
+            Sandbox::new(self.sandbox.clone(), &python.read).map_err(|error| cannot(error.to_string()))?;
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(self.parallel)
+            .thread_name(|number| format!("code-{number}"))
+            .build()
+            .map_err(|error| cannot(error.to_string()))?;
+        let runner = Runner { python: python.program, sandbox };
+        let ran = runner.io("print(1 + 1)", "", "2").map_err(|error| cannot(error.to_string()))?;
+        ran.map_err(|why| cannot(format!("`{}` does not run in the sandbox: {why}", self.python)))?;
+        Ok(CodeReward { settings: self, runner, pool })
+    }
+}
+
+/// [`Code`] with a sandbox to run programs in.
+#[derive(Debug)]
+pub struct CodeReward {
+    settings: Code,
+    runner: Runner,
+    pool: ThreadPool,
+}
+
+impl CodeReward {
+    /// What programs are kept from on this machine.
+    pub fn protections(&self) -> &Protections {
+        self.runner.sandbox.protections()
+    }
+
+    fn judge(&self, rollout: &Rollout) -> Verdict {
+        let Code { tests, whole, .. } = &self.settings;
+        let cases = match cases::cases(&rollout.prompt.fields, tests) {
+            Ok(Some(cases)) => cases,
+            Ok(None) => return Verdict::absent(),
+            Err(why) => return Verdict::failed(why),
+        };
+        let code = match whole {
+            true => extract::whole(&rollout.text),
+            false => extract::last_block(&rollout.text),
+        };
+        match code {
+            Some(code) => self.all_cases(&code, &cases),
+            None => Verdict::right(false).because("no code in the completion"),
+        }
+    }
+
+    fn all_cases(&self, code: &str, cases: &[Case]) -> Verdict {
+        let (mut passed, mut first) = (0, None);
+        for (number, case) in (1..).zip(cases) {
+            match self.runner.case(code, case) {
+                Ok(Ok(())) => passed += 1,
+                Ok(Err(why)) => {
+                    first.get_or_insert_with(|| format!("; case {number}: {why}"));
+                    if self.settings.all {
+                        break;
+                    }
+                }
+                Err(why) => return Verdict::failed(format!("case {number}: {why}")),
+            }
+        }
+        let value = match self.settings.all {
+            true => f32::from(u8::from(passed == cases.len())),
+            false => passed as f32 / cases.len() as f32,
+        };
+        Verdict::from(value).because(format!(
+            "{passed} of {} cases{}",
+            cases.len(),
+            first.unwrap_or_default()
+        ))
+    }
+}
+
+impl Reward for CodeReward {
+    fn score(&self, rollout: &Rollout) -> Verdict {
+        self.pool.install(|| self.judge(rollout))
+    }
+
+    fn score_all(&self, rollouts: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
+        Ok(self.pool.install(|| rollouts.par_iter().map(|rollout| self.judge(rollout)).collect()))
+    }
+}

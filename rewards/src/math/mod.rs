@@ -1,0 +1,246 @@
+//! Whether a completion's answer is the reference answer, as mathematics.
+//!
+//! Before: a completion and the prompt's reference answer. After: a part of the rollout's [`data::Score`].
+//! [`Extract`] finds the answer, `lex` and `parse` read it, `compare` decides.
+//!
+//! # What is the same
+//! Numbers are exact: `0.5` is `1/2`, `0.33` is not `1/3`, `1.41` is not `\sqrt{2}`. A unit, a currency, a degree or a percent
+//! sign may be missing; `25\%` is 25 and 0.25. Two known units must measure the same thing, and then numbers are
+//! converted. Tuples and intervals are ordered, a list without brackets and a set are not. `x = 5` is 5, and `y = 2x + 1` is
+//! `2x - y + 1 = 0`. An inequality is the set of its solutions. Words count without case, articles and
+//! punctuation. An answer that is missing, or a missing reference, is never right.
+//!
+//! # How sure it is
+//! Rational numbers, polynomials and their quotients in any unknowns, real roots of rational numbers, π, e, i and their sums and
+//! products are decided exactly. Anything else (trigonometry, logarithms, nested roots, powers with unknown
+//! exponents) is evaluated in f64 with a running bound on the error: at one point if it is a constant, else at 15 fixed points, of
+//! which at least 4 must be defined on both sides. Two that are taken as different are different. Two that are taken as equal may
+//! differ by less than the bound, about 10⁻¹⁴ of their size where little cancels and never more than 2·10⁻⁷.
+//!
+//! # Time
+//! An answer above [`LENGTH`] bytes is compared as text. Nesting, the size of numbers and the work of exact
+//! arithmetic are bounded, so that no answer takes longer than some milliseconds.
+
+mod compare;
+mod eval;
+mod lex;
+mod node;
+mod parse;
+mod poly;
+mod sets;
+mod text;
+mod unit;
+
+use data::{Rollout, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::{Extract, Reward, RewardError};
+use compare::Comparison;
+use lex::{Token, tokens};
+use node::Node;
+
+/// Answers of more bytes are compared as text.
+pub const LENGTH: usize = 2000;
+
+/// 1 if the answer says the same as the reference answer, as mathematics, else 0. Absent if the prompt has no reference
+/// answer. A prompt's field `tolerance`, if it is a number, goes before the setting.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Math {
+    /// Where the answer stands; by default in a box, else after `####`, else after "the answer is", else it is the last number.
+    pub extract: Extract,
+    /// Largest relative difference of two numbers, such as 0.01 for measurements; by default they must be equal.
+    pub tolerance: f64,
+}
+
+impl Math {
+    /// Checked settings.
+    ///
+    /// # Errors
+    /// If the tolerance is not in 0..1.
+    pub fn build(self) -> Result<Self, RewardError> {
+        if !(0.0..1.0).contains(&self.tolerance) {
+            let what = format!("tolerance is {}, wanted a number in 0..1", self.tolerance);
+            return Err(RewardError::Setting { what });
+        }
+        Ok(self)
+    }
+}
+
+impl Reward for Math {
+    fn score(&self, rollout: &Rollout) -> Verdict {
+        let Some(answer) = rollout.prompt.reference() else { return Verdict::absent() };
+        let own = rollout.prompt.fields.get("tolerance").and_then(|value| match value {
+            serde_json::Value::String(text) => text.trim().parse().ok(),
+            value => value.as_f64(),
+        });
+        let tolerance = own.filter(|t| (0.0..1.0).contains(t)).unwrap_or(self.tolerance);
+        let found = self.extract.extract(&rollout.text);
+        let Some(given) = &found else { return Verdict::right(false).because("no answer was found") };
+        let judged = judge(answer, given, tolerance);
+        let reason = match (judged, readable(given)) {
+            (true, _) => return Verdict::right(true).with_answer(found),
+            (false, true) => format!("it is not {answer}"),
+            (false, false) => format!("it cannot be read as mathematics, and is not {answer}"),
+        };
+        Verdict::right(false).with_answer(found).because(reason)
+    }
+}
+
+/// Whether `found` says the same as `answer`, as mathematics. Either may be LaTeX, with dollar signs or without, or plain text.
+/// See the module for what counts as the same. If either is blank the answer is no.
+pub fn equal(answer: &str, found: &str) -> bool {
+    judge(answer, found, 0.0)
+}
+
+/// Whether the grader can read an answer as mathematics; if not it is compared as text.
+pub fn readable(answer: &str) -> bool {
+    answer.len() <= LENGTH && Reading::of(answer).nodes.iter().any(Option::is_some)
+}
+
+fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
+    // emphasis and quotes around it are not the answer
+    let bare = |text: &str| text.trim_matches(|c: char| c.is_whitespace() || "*`\"".contains(c)).to_owned();
+    let (answer, found) = (bare(answer), bare(found));
+    let (answer, found) = (answer.as_str(), found.as_str());
+    if answer.is_empty() || found.is_empty() {
+        return false;
+    }
+    if answer == found {
+        return true;
+    }
+    if answer.len() > LENGTH || found.len() > LENGTH {
+        return solid(answer).eq(solid(found));
+    }
+    let comparison = Comparison { tolerance };
+    let (wanted, given) = (Reading::of(answer), Reading::of(found));
+    for a in wanted.nodes.iter().flatten() {
+        if given.nodes.iter().flatten().any(|b| comparison.same(a, b)) {
+            return true;
+        }
+    }
+    if !wanted.tokens.is_empty() && same_tokens(&wanted.tokens, &given.tokens) {
+        return true;
+    }
+    if wanted.unread() && given.unread() && solid(answer).eq(solid(found)) {
+        return true;
+    }
+    match choice_letter(&wanted.tokens) {
+        Some(letter) => chosen(&given.tokens) == Some(letter),
+        None => {
+            // words in both, such as "June 5" and "june 5."
+            match (wordy(&wanted.tokens), wordy(&given.tokens)) {
+                (Some(a), Some(b)) => (wanted.unread() || given.unread()) && text::same(&a, &b),
+                _ => false,
+            }
+        }
+    }
+}
+
+/// An answer's tokens, and the one or two ways to read them.
+struct Reading {
+    tokens: Vec<Token>,
+    nodes: [Option<Node>; 2],
+}
+
+impl Reading {
+    fn of(answer: &str) -> Self {
+        let grouped = tokens(answer, true);
+        let first = parse::parse(said(&grouped));
+        // 1,234 may be a number or a list
+        let second = answer.contains(',').then(|| tokens(answer, false)).filter(|other| *other != grouped);
+        let second = second.and_then(|tokens| parse::parse(said(&tokens)));
+        Self { tokens: grouped, nodes: [first, second] }
+    }
+
+    fn unread(&self) -> bool {
+        self.nodes.iter().all(Option::is_none)
+    }
+}
+
+/// The text without blanks and dollar signs.
+fn solid(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '$')
+}
+
+/// What follows "the answer is", if the answer begins so.
+fn said(tokens: &[Token]) -> &[Token] {
+    let words = tokens.iter().take_while(|token| matches!(token, Token::Word(_))).count();
+    match words.checked_sub(1).map(|last| &tokens[last]) {
+        Some(Token::Word(last)) if words < tokens.len() => {
+            let last = last.rsplit(' ').next().unwrap_or_default().to_lowercase();
+            let ends = matches!(last.as_str(), "is" | "are" | "equals" | "be" | "answer");
+            let colon = usize::from(tokens[words] == Token::Sign(':'));
+            if ends { &tokens[words + colon..] } else { tokens }
+        }
+        _ => tokens,
+    }
+}
+
+fn same_tokens(a: &[Token], b: &[Token]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| match (a, b) {
+            (Token::Word(a), Token::Word(b)) => text::same(a, b),
+            (a, b) => a == b,
+        })
+}
+
+/// The text of an answer that has words in it and no operators.
+fn wordy(tokens: &[Token]) -> Option<String> {
+    let mut text = String::new();
+    let mut words = false;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            // a minus sign, and no hyphen
+            Token::Sign('-') if at == 0 || matches!(tokens.get(at + 1), Some(Token::Number(..))) => {
+                return None;
+            }
+            Token::Word(word) => {
+                words = true;
+                text.push_str(word);
+            }
+            Token::Variable(name) => text.push_str(name),
+            Token::E => text.push('e'),
+            Token::I => text.push('i'),
+            Token::Number(value, _) => text.push_str(&value.to_string()),
+            Token::Sign(',' | '-' | '\'' | ':' | '(' | ')') => {}
+            Token::Unknown(sign) if sign == "." => {}
+            _ => return None,
+        }
+        text.push(' ');
+    }
+    words.then_some(text)
+}
+
+/// The letter of a multiple choice, if that is all the answer: `C`, `(C)`, `\text{(C)}`.
+fn choice_letter(tokens: &[Token]) -> Option<char> {
+    let inner = match tokens {
+        [Token::Sign('('), inner, Token::Sign(')')] | [inner] => inner,
+        _ => return None,
+    };
+    match inner {
+        Token::Variable(name) => name.chars().next().filter(|c| name.len() == 1 && ('A'..='J').contains(c)),
+        _ => None,
+    }
+}
+
+/// The letter at the beginning of `(C) 12`, `C. 12`, `C: 12`, `Option C`.
+fn chosen(tokens: &[Token]) -> Option<char> {
+    let tokens = match tokens {
+        [Token::Word(word), rest @ ..]
+            if matches!(word.to_lowercase().as_str(), "option" | "choice" | "answer") =>
+        {
+            rest
+        }
+        all => all,
+    };
+    match tokens {
+        [open @ Token::Sign('('), inner, close @ Token::Sign(')'), ..] => {
+            choice_letter(&[open.clone(), inner.clone(), close.clone()])
+        }
+        [letter] => choice_letter(std::slice::from_ref(letter)),
+        [letter, Token::Sign(')' | ':'), ..] => choice_letter(std::slice::from_ref(letter)),
+        [letter, Token::Unknown(sign), ..] if sign == "." => choice_letter(std::slice::from_ref(letter)),
+        _ => None,
+    }
+}

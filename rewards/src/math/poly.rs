@@ -1,0 +1,564 @@
+//! Exact arithmetic: an expression as a fraction of two polynomials.
+//!
+//! Before: [`super::parse`]. After: [`super::compare`] asks whether a difference is zero. Coefficients are rational. The
+//! unknowns are variables, π, e, i (with i² = −1), roots of primes (every real root of a rational is a product of
+//! those), and whatever else there is, such as `\sin x`, as one opaque unknown. Powers of the first kinds are linearly independent
+//! over the rationals, so that a polynomial of them which is not the zero polynomial is not zero; with an opaque
+//! unknown, that is not certain and the numbers decide.
+//!
+//! Every operation is paid from a budget; when that is spent there is no exact form.
+
+use std::collections::{BTreeMap, HashMap};
+
+use num_bigint::BigInt;
+use num_rational::Ratio;
+use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
+
+use super::node::{Func, Node, Rational};
+
+/// Largest number of bits of a numerator or denominator.
+const BITS: u64 = 4096;
+/// Largest power that is multiplied out.
+const POWER: i64 = 60;
+/// Operations, weighted by the size of their numbers: some milliseconds.
+const BUDGET: u64 = 20_000;
+
+type Exponent = Ratio<i64>;
+/// Unknowns and their powers, sorted.
+type Monomial = Vec<(u32, Exponent)>;
+/// Σ coefficient · monomial; no coefficient is zero.
+pub(crate) type Poly = BTreeMap<Monomial, Rational>;
+
+/// A fraction of two polynomials.
+#[derive(Debug, Clone)]
+pub(crate) struct Fraction {
+    pub(crate) above: Poly,
+    pub(crate) below: Poly,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Unknown {
+    Variable(String),
+    Pi,
+    E,
+    I,
+    Prime(u64),
+    Opaque(String),
+}
+
+/// The unknowns that expressions to be compared have in common, and what is left to spend.
+pub(crate) struct Algebra {
+    unknowns: Vec<Unknown>,
+    index: HashMap<Unknown, u32>,
+    left: u64,
+    /// Whether a difference that is not the zero polynomial is not zero.
+    pub(crate) certain: bool,
+}
+
+impl Algebra {
+    pub(crate) fn new() -> Self {
+        Self { unknowns: Vec::new(), index: HashMap::new(), left: BUDGET, certain: true }
+    }
+
+    fn pay(&mut self, cost: u64) -> Option<()> {
+        self.left = self.left.checked_sub(cost)?;
+        Some(())
+    }
+
+    fn unknown(&mut self, unknown: Unknown) -> u32 {
+        if let Some(at) = self.index.get(&unknown) {
+            return *at;
+        }
+        if matches!(unknown, Unknown::Opaque(_)) {
+            self.certain = false;
+        }
+        let at = self.unknowns.len() as u32;
+        self.unknowns.push(unknown.clone());
+        self.index.insert(unknown, at);
+        at
+    }
+
+    fn just(&mut self, unknown: Unknown) -> Fraction {
+        let at = self.unknown(unknown);
+        Fraction::of(BTreeMap::from([(vec![(at, Exponent::one())], Rational::one())]))
+    }
+
+    /// The expression as a fraction, or `None` if it is none or costs too much.
+    pub(crate) fn fraction(&mut self, node: &Node) -> Option<Fraction> {
+        self.pay(1)?;
+        match node {
+            Node::Number(value) => {
+                small(value)?;
+                Some(Fraction::constant(value.clone()))
+            }
+            Node::Variable(name) => Some(self.just(Unknown::Variable(name.clone()))),
+            Node::Pi => Some(self.just(Unknown::Pi)),
+            Node::E => Some(self.just(Unknown::E)),
+            Node::I => Some(self.just(Unknown::I)),
+            Node::Based(digits, base) => {
+                let value = BigInt::parse_bytes(digits.to_lowercase().as_bytes(), *base)?;
+                Some(Fraction::constant(Rational::from_integer(value)))
+            }
+            Node::Add(terms) => {
+                let mut sum = Fraction::constant(Rational::zero());
+                for term in terms {
+                    let term = self.fraction(term)?;
+                    sum = self.add(&sum, &term)?;
+                }
+                Some(sum)
+            }
+            Node::Mul(factors) => {
+                let mut product = Fraction::constant(Rational::one());
+                for factor in factors {
+                    let factor = self.fraction(factor)?;
+                    product = self.multiply(&product, &factor)?;
+                }
+                Some(product)
+            }
+            Node::Neg(inner) => self.fraction(inner).map(Fraction::negated),
+            Node::Div(above, below) => {
+                let (above, below) = (self.fraction(above)?, self.fraction(below)?);
+                self.divide(&above, &below)
+            }
+            Node::Pow(base, exponent) => self.power(base, exponent),
+            Node::Root(index, under) => {
+                let index = self.fraction(index)?.rational()?;
+                let degree =
+                    index.to_integer().to_i64().filter(|d| index.is_integer() && (2..=64).contains(d))?;
+                let under = self.fraction(under)?;
+                self.root(&under, 1, degree)
+            }
+            Node::Call(func, arguments) => self.call(*func, arguments),
+            Node::Apply(name, arguments) => {
+                let mut written = vec![name.clone()];
+                for argument in arguments {
+                    let value = self.fraction(argument)?;
+                    written.push(self.written(&value));
+                }
+                Some(self.just(Unknown::Opaque(written.join(" of "))))
+            }
+            Node::Percent(inner) | Node::Degree(inner) | Node::Quantity(inner, _) => self.fraction(inner),
+            Node::Determinant(rows) => self.determinant(rows),
+            _ => None,
+        }
+    }
+
+    fn power(&mut self, base: &Node, exponent: &Node) -> Option<Fraction> {
+        let exact = self.fraction(exponent)?;
+        let base_value = self.fraction(base)?;
+        if let Some(power) = exact.rational() {
+            if power.is_integer() {
+                return self.integer_power(&base_value, power.to_integer().to_i64()?);
+            }
+            let (p, q) = (power.numer().to_i64()?, power.denom().to_i64()?);
+            if q > 64 || p.abs() > POWER * 64 {
+                return None;
+            }
+            return self.root(&base_value, p, q);
+        }
+        // e^{x+1} and 2^{n}: an unknown of its own; a sum in the exponent is left to the numbers
+        let (base, exponent) = (self.written(&base_value), self.written(&exact));
+        Some(self.just(Unknown::Opaque(format!("({base})^({exponent})"))))
+    }
+
+    fn integer_power(&mut self, base: &Fraction, power: i64) -> Option<Fraction> {
+        if power < 0 {
+            let upside_down = self.divide(&Fraction::constant(Rational::one()), base)?;
+            return self.integer_power(&upside_down, power.checked_neg()?);
+        }
+        if let Some(value) = base.rational() {
+            if power == 0 && value.is_zero() {
+                return None;
+            }
+            let bits = value.numer().bits().max(value.denom().bits());
+            let power = if bits > 1 { power as u64 } else { power as u64 % 2 + 2 };
+            if bits.checked_mul(power)? > BITS {
+                return None;
+            }
+            self.pay(1 + bits * power / 64)?;
+            return Some(Fraction::constant(Pow::pow(value, power)));
+        }
+        // x^{100} has one term, however high the power
+        let single = base.above.len() == 1 && base.below.len() == 1;
+        if power > if single { 10_000 } else { POWER } {
+            return None;
+        }
+        let (mut result, mut square, mut left) = (Fraction::constant(Rational::one()), base.clone(), power);
+        while left > 0 {
+            if left % 2 == 1 {
+                result = self.multiply(&result, &square)?;
+            }
+            left /= 2;
+            if left > 0 {
+                square = self.multiply(&square, &square)?;
+            }
+        }
+        Some(result)
+    }
+
+    /// base^(p/q), the real one for an odd q.
+    fn root(&mut self, base: &Fraction, p: i64, q: i64) -> Option<Fraction> {
+        if base.is_zero() {
+            return (p > 0).then(|| Fraction::constant(Rational::zero()));
+        }
+        if let Some(value) = base.rational() {
+            if let Some(found) = self.root_of_rational(&value, p, q) {
+                return Some(found);
+            }
+        } else if let (Some((mono, coefficient)), Some(below)) = (base.single(), base.below_constant()) {
+            // the root of a number times a root of something positive: \sqrt{2\pi}, \sqrt{\sqrt{2}}
+            let positive = mono.iter().all(|(at, power)| match &self.unknowns[*at as usize] {
+                Unknown::Pi | Unknown::E | Unknown::Prime(_) => true,
+                Unknown::Variable(_) => power.is_integer() && power.numer() % (2 * q) == 0,
+                _ => false,
+            });
+            if positive && let Some(number) = self.root_of_rational(&(coefficient / below), p, q) {
+                let mut powers = BTreeMap::new();
+                let mut scale = Rational::one();
+                for (at, power) in mono {
+                    self.raise(&mut powers, &mut scale, *at, *power * Exponent::new(p, q))?;
+                }
+                let poly = BTreeMap::from([(powers.into_iter().collect(), scale)]);
+                let rest = Fraction::of(poly);
+                return self.multiply(&number, &rest);
+            }
+        }
+        let written = self.written(base);
+        let opaque = self.just(Unknown::Opaque(format!("root {q} of {written}")));
+        self.integer_power(&opaque, p)
+    }
+
+    fn root_of_rational(&mut self, value: &Rational, p: i64, q: i64) -> Option<Fraction> {
+        let mut scale = Rational::one();
+        let mut powers = BTreeMap::new();
+        if value.is_negative() {
+            if q % 2 == 0 {
+                if q != 2 {
+                    return None;
+                }
+                let i = self.unknown(Unknown::I);
+                self.raise(&mut powers, &mut scale, i, Exponent::from_integer(p))?;
+            } else if p % 2 != 0 {
+                scale = -scale;
+            }
+        }
+        for (number, sign) in [(value.numer().abs(), 1), (value.denom().clone(), -1)] {
+            for (prime, count) in factors(&number)? {
+                self.pay(1)?;
+                let at = self.unknown(Unknown::Prime(prime));
+                self.raise(&mut powers, &mut scale, at, Exponent::new(sign * count * p, q))?;
+            }
+        }
+        Some(Fraction::of(BTreeMap::from([(powers.into_iter().collect(), scale)])))
+    }
+
+    /// One more power of an unknown in a monomial: whole powers of primes, and of i², go into the coefficient.
+    fn raise(
+        &mut self,
+        powers: &mut BTreeMap<u32, Exponent>,
+        scale: &mut Rational,
+        at: u32,
+        power: Exponent,
+    ) -> Option<()> {
+        let sum = powers.get(&at).copied().unwrap_or_default() + power;
+        let kept = match &self.unknowns[at as usize] {
+            Unknown::Prime(prime) => {
+                let whole = sum.floor().to_integer();
+                if whole != 0 {
+                    if whole.unsigned_abs() * 64 > BITS {
+                        return None;
+                    }
+                    *scale *= Pow::pow(Rational::from_integer((*prime).into()), whole as i32);
+                    small(scale)?;
+                }
+                sum - Exponent::from_integer(whole)
+            }
+            Unknown::I if sum.is_integer() => {
+                let turn = sum.to_integer().rem_euclid(4);
+                if turn >= 2 {
+                    *scale = -std::mem::take(scale);
+                }
+                Exponent::from_integer(turn % 2)
+            }
+            _ => sum,
+        };
+        if sum.numer().abs() > 1_000_000 || *sum.denom() > 1_000_000 {
+            return None;
+        }
+        if kept.is_zero() {
+            powers.remove(&at);
+        } else {
+            powers.insert(at, kept);
+        }
+        Some(())
+    }
+
+    fn call(&mut self, func: Func, arguments: &[Node]) -> Option<Fraction> {
+        let mut exact = Vec::new();
+        for argument in arguments {
+            let mut value = self.fraction(argument)?;
+            if func.of_angle() && matches!(argument, Node::Degree(_)) {
+                let pi = self.just(Unknown::Pi);
+                let half_turn = Fraction::constant(Rational::from_integer(180.into()));
+                let in_radians = self.divide(&pi, &half_turn)?;
+                value = self.multiply(&value, &in_radians)?;
+            }
+            exact.push(value);
+        }
+        let rational: Vec<Option<Rational>> = exact.iter().map(Fraction::rational).collect();
+        let known = match (func, rational.as_slice()) {
+            (Func::Abs, [Some(value)]) => Some(value.abs()),
+            (Func::Floor, [Some(value)]) => Some(value.floor()),
+            (Func::Ceil, [Some(value)]) => Some(value.ceil()),
+            (Func::Factorial, [Some(value)]) if value.is_integer() && !value.is_negative() => {
+                let n = value.to_integer().to_u64().filter(|n| *n <= 400)?;
+                self.pay(n)?;
+                Some(Rational::from_integer((1..=n).map(BigInt::from).product()))
+            }
+            (Func::Binomial, [Some(n), Some(k)]) if n.is_integer() && k.is_integer() => {
+                let (n, k) = (n.to_integer().to_i64()?, k.to_integer().to_i64()?);
+                if !(0..=n).contains(&k) || n > 400 {
+                    return None;
+                }
+                self.pay(k as u64)?;
+                let mut value = Rational::one();
+                for step in 0..k {
+                    value *= Rational::new((n - step).into(), (step + 1).into());
+                }
+                Some(value)
+            }
+            (Func::Min, _) => rational.iter().cloned().collect::<Option<Vec<_>>>()?.into_iter().min(),
+            (Func::Max, _) => rational.iter().cloned().collect::<Option<Vec<_>>>()?.into_iter().max(),
+            (Func::Exp, [_]) => {
+                return self.power(&Node::E, &arguments[0]);
+            }
+            _ => None,
+        };
+        if let Some(value) = known {
+            small(&value)?;
+            return Some(Fraction::constant(value));
+        }
+        let written: Vec<String> = exact.iter().map(|value| self.written(value)).collect();
+        Some(self.just(Unknown::Opaque(format!("{func:?}({})", written.join(", ")))))
+    }
+
+    fn determinant(&mut self, rows: &[Vec<Node>]) -> Option<Fraction> {
+        if rows.len() != rows.first()?.len() || rows.len() > 4 {
+            return None;
+        }
+        if rows.len() == 1 {
+            return self.fraction(&rows[0][0]);
+        }
+        let mut sum = Fraction::constant(Rational::zero());
+        for (column, first) in rows[0].iter().enumerate() {
+            let minor: Vec<Vec<Node>> = rows[1..]
+                .iter()
+                .map(|row| {
+                    row.iter().enumerate().filter(|(at, _)| *at != column).map(|(_, n)| n.clone()).collect()
+                })
+                .collect();
+            let (first, minor) = (self.fraction(first)?, self.determinant(&minor)?);
+            let term = self.multiply(&first, &minor)?;
+            sum = self.add(&sum, &if column % 2 == 1 { term.negated() } else { term })?;
+        }
+        Some(sum)
+    }
+
+    pub(crate) fn add(&mut self, a: &Fraction, b: &Fraction) -> Option<Fraction> {
+        if a.below == b.below {
+            return Some(Fraction { above: self.sum(&a.above, &b.above)?, below: a.below.clone() });
+        }
+        let left = self.product(&a.above, &b.below)?;
+        let right = self.product(&b.above, &a.below)?;
+        Some(Fraction { above: self.sum(&left, &right)?, below: self.product(&a.below, &b.below)? })
+    }
+
+    pub(crate) fn multiply(&mut self, a: &Fraction, b: &Fraction) -> Option<Fraction> {
+        Some(Fraction { above: self.product(&a.above, &b.above)?, below: self.product(&a.below, &b.below)? })
+    }
+
+    fn divide(&mut self, a: &Fraction, b: &Fraction) -> Option<Fraction> {
+        if b.is_zero() {
+            return None;
+        }
+        if let Some(value) = b.rational() {
+            let scaled = Fraction::constant(value.recip());
+            return self.multiply(a, &scaled);
+        }
+        Some(Fraction { above: self.product(&a.above, &b.below)?, below: self.product(&a.below, &b.above)? })
+    }
+
+    fn sum(&mut self, a: &Poly, b: &Poly) -> Option<Poly> {
+        let mut sum = a.clone();
+        self.pay((a.len() + b.len()) as u64 / 4)?;
+        for (mono, coefficient) in b {
+            self.add_term(&mut sum, mono.clone(), coefficient.clone())?;
+        }
+        Some(sum)
+    }
+
+    fn add_term(&mut self, sum: &mut Poly, mono: Monomial, coefficient: Rational) -> Option<()> {
+        self.pay(1 + size(&coefficient) / 16)?;
+        let value = match sum.remove(&mono) {
+            Some(there) => there + coefficient,
+            None => coefficient,
+        };
+        small(&value)?;
+        if !value.is_zero() {
+            sum.insert(mono, value);
+        }
+        Some(())
+    }
+
+    fn product(&mut self, a: &Poly, b: &Poly) -> Option<Poly> {
+        let mut product = Poly::new();
+        for (left, of_left) in a {
+            for (right, of_right) in b {
+                self.pay(1 + (size(of_left) * size(of_right)) / 64)?;
+                let mut scale = of_left * of_right;
+                let mono = if left.is_empty() {
+                    right.clone()
+                } else if right.is_empty() {
+                    left.clone()
+                } else {
+                    let mut powers: BTreeMap<u32, Exponent> = left.iter().copied().collect();
+                    for (at, power) in right {
+                        self.raise(&mut powers, &mut scale, *at, *power)?;
+                    }
+                    powers.into_iter().collect()
+                };
+                self.add_term(&mut product, mono, scale)?;
+            }
+        }
+        Some(product)
+    }
+
+    /// a − b as one polynomial over a common denominator.
+    pub(crate) fn difference(&mut self, a: &Fraction, b: &Fraction) -> Option<Poly> {
+        let left = self.product(&a.above, &b.below)?;
+        let right = self.product(&b.above, &a.below)?;
+        let minus = right.into_iter().map(|(mono, value)| (mono, -value)).collect();
+        self.sum(&left, &minus)
+    }
+
+    /// Whether one polynomial is a constant other than zero times the other.
+    pub(crate) fn proportional(&mut self, a: &Poly, b: &Poly) -> bool {
+        if a.len() != b.len() || a.is_empty() {
+            return false;
+        }
+        let mut factor: Option<Rational> = None;
+        a.iter().zip(b).all(|((left, of_left), (right, of_right))| {
+            let ratio = of_left / of_right;
+            let same = factor.as_ref().is_none_or(|factor| *factor == ratio);
+            factor = Some(ratio);
+            left == right && same
+        })
+    }
+
+    /// A text for a fraction: two that are equal as they stand have the same.
+    fn written(&self, value: &Fraction) -> String {
+        let poly = |poly: &Poly| {
+            let terms: Vec<String> = poly
+                .iter()
+                .map(|(mono, coefficient)| {
+                    let mut text = coefficient.to_string();
+                    for (at, power) in mono {
+                        text.push_str(&format!(" {at}^{power}"));
+                    }
+                    text
+                })
+                .collect();
+            terms.join(" + ")
+        };
+        let lead = value.below.values().next().cloned().unwrap_or_else(Rational::one);
+        let scaled = |poly: &Poly| poly.iter().map(|(mono, c)| (mono.clone(), c / &lead)).collect::<Poly>();
+        format!("{} over {}", poly(&scaled(&value.above)), poly(&scaled(&value.below)))
+    }
+}
+
+fn size(value: &Rational) -> u64 {
+    (value.numer().bits() + value.denom().bits()) / 64
+}
+
+fn small(value: &Rational) -> Option<()> {
+    (value.numer().bits() <= BITS && value.denom().bits() <= BITS).then_some(())
+}
+
+/// Primes and how often; `None` if what is left after division by small ones is too large to tell.
+fn factors(number: &BigInt) -> Option<Vec<(u64, i64)>> {
+    let mut left = number.to_u128()?;
+    let mut found = Vec::new();
+    let mut divide = |left: &mut u128, prime: u64| {
+        let mut count = 0;
+        while left.is_multiple_of(u128::from(prime)) {
+            *left /= u128::from(prime);
+            count += 1;
+        }
+        if count > 0 {
+            found.push((prime, count));
+        }
+    };
+    divide(&mut left, 2);
+    let mut prime = 3;
+    while prime < 3000 && u128::from(prime * prime) <= left {
+        divide(&mut left, prime);
+        prime += 2;
+    }
+    if left > 1 {
+        // no factor below 3000: a prime, or the square of one, or out of reach
+        if left < 3000 * 3000 || prime < 3000 {
+            found.push((u64::try_from(left).ok()?, 1));
+        } else {
+            let root = left.isqrt();
+            if root * root == left && root < 3000 * 3000 {
+                found.push((root as u64, 2));
+            } else {
+                return None;
+            }
+        }
+    }
+    Some(found)
+}
+
+impl Fraction {
+    fn of(above: Poly) -> Self {
+        Self { above, below: BTreeMap::from([(vec![], Rational::one())]) }
+    }
+
+    pub(crate) fn constant(value: Rational) -> Self {
+        let above = if value.is_zero() { Poly::new() } else { BTreeMap::from([(vec![], value)]) };
+        Self::of(above)
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.above.is_empty()
+    }
+
+    fn negated(self) -> Self {
+        Self {
+            above: self.above.into_iter().map(|(mono, value)| (mono, -value)).collect(),
+            below: self.below,
+        }
+    }
+
+    fn single(&self) -> Option<(&Monomial, Rational)> {
+        (self.above.len() == 1).then(|| self.above.iter().next().map(|(mono, c)| (mono, c.clone())))?
+    }
+
+    fn below_constant(&self) -> Option<Rational> {
+        match self.below.iter().next() {
+            Some((mono, value)) if self.below.len() == 1 && mono.is_empty() => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Its value, if it has no unknowns.
+    pub(crate) fn rational(&self) -> Option<Rational> {
+        let below = self.below_constant()?;
+        if self.above.is_empty() {
+            return Some(Rational::zero());
+        }
+        let (mono, value) = self.single()?;
+        mono.is_empty().then(|| value / below)
+    }
+}

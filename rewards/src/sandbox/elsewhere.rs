@@ -1,0 +1,21 @@
+//! Where this is not Linux, there is no sandbox.
+//!
+//! Before: [`super::Sandbox::new`]. After: a refusal.
+
+use std::path::PathBuf;
+
+use super::{Job, Outcome, Protections, SandboxError, SandboxSettings};
+
+/// Never made.
+#[derive(Debug)]
+pub(super) enum Confinement {}
+
+impl Confinement {
+    pub(super) fn new(_: SandboxSettings, _: Vec<PathBuf>) -> Result<(Self, Protections), SandboxError> {
+        Err(SandboxError::NotLinux)
+    }
+
+    pub(super) fn run(&self, _: Job<'_>) -> Result<Outcome, SandboxError> {
+        match *self {}
+    }
+}

@@ -1,0 +1,226 @@
+//! How the new process is made, and what it does to itself before it becomes the program.
+//!
+//! Before: [`super::Confinement`] prepared a ruleset, a filter and limits. After: the program runs within them and can
+//! only tighten them.
+//!
+//! `fork` copies the page tables of this process, which takes a quarter of a second with a model of a few gigabytes in
+//! memory. So the new process borrows this one's memory until it becomes the program, as `posix_spawn` does, while the
+//! thread that made it stands still. It may not take memory or wait for a lock that another thread may hold: all is
+//! ready beforehand, and only system calls are left.
+#![expect(
+    unsafe_code,
+    reason = "making a process that borrows this one's memory, and calls without a wrapper"
+)]
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getppid, setrlimit, setsid,
+};
+use rustix::process::{dumpable_behavior, set_dumpable_behavior, set_parent_process_death_signal, waitpid};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use seccompiler::BpfProgram;
+
+/// As whom the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum User {
+    /// As the user of this process, who has no special rights.
+    Same,
+    /// As one who owns nothing.
+    Nobody(u32),
+    /// As root without any capability.
+    BareRoot,
+}
+
+/// All that the process puts on, and what it becomes.
+pub(super) struct Child {
+    /// This process: if it has died already, so does the program.
+    pub(super) parent: Option<Pid>,
+    pub(super) limits: [(Resource, Rlimit); 6],
+    pub(super) user: User,
+    pub(super) ruleset: Option<OwnedFd>,
+    pub(super) filter: Option<Arc<BpfProgram>>,
+    pub(super) program: CString,
+    pub(super) arguments: Vec<CString>,
+    pub(super) environment: Vec<CString>,
+    pub(super) folder: CString,
+    /// What become its standard input, output and error. None of them may be one of the three now.
+    pub(super) standard: [OwnedFd; 3],
+}
+
+/// Whether this process may be looked at by debuggers, before any other process had a part in it.
+static DUMPABLE: LazyLock<bool> =
+    LazyLock::new(|| matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable)));
+
+/// What both processes see while they share memory.
+struct Shared<'a> {
+    child: &'a Child,
+    arguments: &'a [*const c_char],
+    environment: &'a [*const c_char],
+    /// What the system refused, or 0.
+    error: AtomicI32,
+}
+
+impl Child {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If any of its walls cannot be put up, or there is no such program. Then nothing is left of the process.
+    pub(super) fn start(&self) -> io::Result<Pid> {
+        const STACK: usize = 1 << 17;
+        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        let shared = Shared {
+            child: self,
+            arguments: &arguments,
+            environment: &environment,
+            error: AtomicI32::new(0),
+        };
+        let dumpable = *DUMPABLE;
+        let mut stack = vec![0_u128; STACK / 16]; // in units of its alignment
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the sets are written before they are read. With CLONE_VFORK this thread stands still until the new
+        // process has its own memory or is gone, so `shared` and `stack`, which no other thread knows of, outlive its
+        // use of them; the stack grows down from its end. Signals are blocked meanwhile, so no handler of ours runs in
+        // the new process. `enter` does nothing but read `shared` and make system calls.
+        let process = unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+            let process = libc::clone(enter, top, flags, ptr::from_ref(&shared).cast_mut().cast::<c_void>());
+            let error = io::Error::last_os_error();
+            libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+            if process == -1 {
+                return Err(error);
+            }
+            process
+        };
+        drop(stack);
+        if let (User::Nobody(_), true) = (self.user, dumpable) {
+            // Who changes its user shall not be looked at: the kernel noted that in the memory that was ours too.
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        }
+        let process = Pid::from_raw(process).ok_or(io::ErrorKind::Other)?;
+        match shared.error.load(Ordering::Relaxed) {
+            0 => Ok(process),
+            error => {
+                waitpid(Some(process), WaitOptions::empty())?;
+                Err(io::Error::from_raw_os_error(error))
+            }
+        }
+    }
+
+    /// Puts all on.
+    fn put_on(&self) -> io::Result<()> {
+        take_standard(&self.standard)?;
+        change_folder(&self.folder)?;
+        setsid()?; // a process group of its own, and no terminal
+        for (resource, limit) in self.limits {
+            setrlimit(resource, limit)?;
+        }
+        match self.user {
+            User::Same => {}
+            User::Nobody(id) => {
+                let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+                set_thread_groups(&[])?;
+                set_thread_res_gid(group, group, group)?;
+                set_thread_res_uid(user, user, user)?;
+            }
+            User::BareRoot => {
+                set_thread_groups(&[])?;
+                let none = CapabilitySet::empty();
+                set_capabilities(
+                    None,
+                    CapabilitySets { effective: none, permitted: none, inheritable: none },
+                )?;
+            }
+        }
+        // Changing the user clears it, so it comes after.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() != self.parent {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        set_no_new_privs(true)?;
+        if let Some(ruleset) = &self.ruleset {
+            restrict(ruleset)?;
+        }
+        match self.filter.as_deref().map(|filter| seccompiler::apply_filter(filter)) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))) => Err(error),
+            Some(Err(_)) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+}
+
+/// The new process: it becomes the program, or says why not and ends.
+extern "C" fn enter(shared: *mut c_void) -> c_int {
+    // SAFETY: `start` passes a `Shared` and keeps it until this process has left its memory.
+    let shared = unsafe { &*shared.cast::<Shared<'_>>() };
+    let error = match shared.child.put_on() {
+        // SAFETY: both lists hold strings that end with 0 and end with a null, and live in `start`.
+        Ok(()) => unsafe {
+            default_signals();
+            libc::execve(
+                shared.child.program.as_ptr(),
+                shared.arguments.as_ptr(),
+                shared.environment.as_ptr(),
+            );
+            io::Error::last_os_error()
+        },
+        Err(error) => error,
+    };
+    shared.error.store(error.raw_os_error().unwrap_or(libc::EINVAL), Ordering::Relaxed);
+    // SAFETY: ends this process without running what the other one has registered for its end.
+    unsafe { libc::_exit(127) }
+}
+
+/// No handler and nothing ignored or blocked, whatever this program has set. The handlers are a copy, not shared.
+///
+/// # Safety
+/// Only for a process that is about to become another program.
+unsafe fn default_signals() {
+    // SAFETY: a zeroed action is the default one; signals that have no handler are refused, and that is right.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            libc::sigaction(signal, &default, ptr::null_mut());
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn done(result: impl Into<i64>) -> io::Result<()> {
+    if result.into() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The three standard files; no other of this process outlives `exec`, whoever opened it.
+fn take_standard(files: &[OwnedFd; 3]) -> io::Result<()> {
+    for (file, number) in files.iter().zip(0..) {
+        // SAFETY: the calls read no memory; the table of files is this process's own copy.
+        done(unsafe { libc::dup2(file.as_raw_fd(), number) })?;
+    }
+    // SAFETY: as above.
+    done(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+}
+
+fn change_folder(folder: &CString) -> io::Result<()> {
+    // SAFETY: the string ends with 0 and is only read.
+    done(unsafe { libc::chdir(folder.as_ptr()) })
+}
+
+fn restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the call takes an open file and no flags, and reads no memory.
+    done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })
+}

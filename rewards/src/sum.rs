@@ -1,0 +1,242 @@
+//! Several rewards become one.
+//!
+//! Before: each [`Reward`] judges a rollout by itself. After: the weighted sum, behind gates and within bounds, is what the
+//! engine learns from; the parts are kept beside it.
+
+use data::{Part, Rollout, Score, ScoredRollout, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::{Reward, RewardError, ScoringError};
+
+/// What it means for the sum that a function has nothing to say of a rollout. A *failure* (a deadline, a crash) always
+/// leaves the rollout out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNone {
+    /// The sum is absent too: the rollout is left out of its group and counted.
+    #[default]
+    Drop,
+    /// The sum is that of the other parts, as TRL does: the function is for other tasks.
+    Skip,
+    /// The part counts as 0.
+    Zero,
+}
+
+/// How a reward takes part in the sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartSettings {
+    /// Its factor. With 0 it is only shown; a negative one makes it a penalty.
+    pub weight: f32,
+    /// What its silence means.
+    pub none: OnNone,
+    /// If it says less than this, the whole reward is [`SumSettings::gated`], whatever the others say. It may have the
+    /// weight 0.
+    pub gate: Option<f32>,
+}
+
+impl PartSettings {
+    /// A weight, and nothing else.
+    pub fn weight(weight: f32) -> Self {
+        Self { weight, none: OnNone::Drop, gate: None }
+    }
+
+    /// Whether the whole reward depends on it.
+    pub fn counts(&self) -> bool {
+        self.weight != 0.0 || self.gate.is_some()
+    }
+}
+
+/// What holds for the sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SumSettings {
+    /// The reward of a rollout that a gate stopped.
+    pub gated: f32,
+    /// Least and largest sum: one beyond is set to the bound.
+    pub clip: Option<(f32, f32)>,
+    /// The largest share of the rollouts given at once for which a function may fail, in 0..1.
+    pub max_failures: f32,
+}
+
+impl Default for SumSettings {
+    fn default() -> Self {
+        Self { gated: 0.0, clip: None, max_failures: 0.5 }
+    }
+}
+
+/// Rewards with names and weights: what a rollout earns is their weighted sum.
+#[derive(Default)]
+pub struct Rewards {
+    parts: Vec<Named>,
+    settings: SumSettings,
+}
+
+struct Named {
+    name: String,
+    settings: PartSettings,
+    reward: Box<dyn Reward>,
+}
+
+impl Rewards {
+    /// No rewards yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No rewards yet, and what will hold for their sum.
+    ///
+    /// # Errors
+    /// If a number is not finite, the bounds are the wrong way round, or the share is outside of 0..1.
+    pub fn with_settings(settings: SumSettings) -> Result<Self, RewardError> {
+        let SumSettings { gated, clip, max_failures } = settings;
+        let bad = |what: String| Err(RewardError::Setting { what });
+        if !gated.is_finite() {
+            return bad(format!("[rewards] gated is {gated}, wanted a finite number"));
+        }
+        if let Some((low, high)) =
+            clip.filter(|(low, high)| !(low.is_finite() && high.is_finite() && low < high))
+        {
+            return bad(format!(
+                "[rewards] clip is [{low}, {high}], wanted two finite numbers, the least first"
+            ));
+        }
+        if !(0.0..=1.0).contains(&max_failures) {
+            return bad(format!("[rewards] max_failures is {max_failures}, wanted a share in 0..1"));
+        }
+        Ok(Self { parts: Vec::new(), settings })
+    }
+
+    /// These and one more.
+    ///
+    /// # Errors
+    /// If there is one of that name already, or a number is not finite.
+    pub fn with(
+        mut self,
+        name: impl Into<String>,
+        settings: PartSettings,
+        reward: Box<dyn Reward>,
+    ) -> Result<Self, RewardError> {
+        let name = name.into();
+        if self.parts.iter().any(|part| part.name == name) {
+            return Err(RewardError::DuplicateName { name });
+        }
+        for (what, value) in [("weight", Some(settings.weight)), ("gate", settings.gate)] {
+            if let Some(value) = value.filter(|value| !value.is_finite()) {
+                return Err(RewardError::NotFinite { name, what, value });
+            }
+        }
+        self.parts.push(Named { name, settings, reward });
+        Ok(self)
+    }
+
+    /// Names and how each takes part, in the recipe's order.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &PartSettings)> {
+        self.parts.iter().map(|part| (part.name.as_str(), &part.settings))
+    }
+
+    /// Whether any reward has a weight other than 0. If none has, every score is absent.
+    pub fn count(&self) -> bool {
+        self.parts.iter().any(|part| part.settings.weight != 0.0)
+    }
+
+    /// From now on what the functions print is appended to this file.
+    ///
+    /// # Errors
+    /// If the file cannot be written to.
+    pub fn log_to(&self, file: &std::path::Path) -> std::io::Result<()> {
+        self.parts.iter().try_for_each(|part| part.reward.log_to(file))
+    }
+
+    /// The rollouts with what they earned, in their order. The functions judge side by side; a rollout's score does not
+    /// depend on which others are there.
+    ///
+    /// The reward is Σ weight · part in f32, in the recipe's order, then clipped; behind a gate it is
+    /// [`SumSettings::gated`]. A part that is NaN or infinite is a failure. The reward is absent if a part that counts
+    /// failed, or is silent and its [`OnNone`] is `drop`; if no part with a weight is left; and if the sum overflows.
+    ///
+    /// # Errors
+    /// If a function failed for a larger share of the rollouts than [`SumSettings::max_failures`], or hangs. The rollouts
+    /// come back with the error.
+    pub fn score(&self, rollouts: Vec<Rollout>) -> Result<Vec<ScoredRollout>, ScoringError> {
+        let mut said: Vec<Result<Vec<Verdict>, RewardError>> = Vec::new();
+        std::thread::scope(|scope| {
+            let judge = |part: &Named| part.score_all(&rollouts, self.settings.max_failures);
+            let others: Vec<_> =
+                self.parts.iter().skip(1).map(|part| scope.spawn(move || judge(part))).collect();
+            said.extend(self.parts.first().map(judge));
+            said.extend(others.into_iter().map(|other| match other.join() {
+                Ok(verdicts) => verdicts,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+        });
+        let mut columns = Vec::new();
+        for verdicts in said {
+            match verdicts {
+                Ok(verdicts) => columns.push(verdicts.into_iter()),
+                Err(error) => return Err(ScoringError { error, rollouts }),
+            }
+        }
+        let score = |rollout| {
+            let verdicts =
+                columns.iter_mut().map(|column| column.next().expect("one for each rollout")).collect();
+            ScoredRollout { rollout, score: self.sum(verdicts) }
+        };
+        Ok(rollouts.into_iter().map(score).collect())
+    }
+
+    fn sum(&self, verdicts: Vec<Verdict>) -> Score {
+        let (mut sum, mut counted, mut absent, mut gated) = (0.0, false, false, false);
+        for (Named { settings, .. }, verdict) in self.parts.iter().zip(&verdicts) {
+            if !settings.counts() {
+                continue;
+            }
+            let value = match (verdict.value, settings.none) {
+                (Some(value), _) => value,
+                (None, OnNone::Zero) if verdict.failure.is_none() => 0.0,
+                (None, OnNone::Skip) if verdict.failure.is_none() => continue,
+                _ => {
+                    absent = true;
+                    continue;
+                }
+            };
+            gated |= settings.gate.is_some_and(|least| value < least);
+            if settings.weight != 0.0 {
+                sum += settings.weight * value;
+                counted = true;
+            }
+        }
+        if let Some((low, high)) = self.settings.clip {
+            sum = f32::clamp(sum, low, high);
+        }
+        let reward = (!absent && self.count()).then_some(sum).filter(|_| counted || gated);
+        let reward = reward.map(|sum| if gated { self.settings.gated } else { sum });
+        let parts = self.parts.iter().zip(verdicts);
+        let parts = parts.map(|(part, verdict)| Part { name: part.name.clone(), verdict }).collect();
+        Score { reward: reward.filter(|sum| sum.is_finite()), parts }
+    }
+}
+
+impl Named {
+    fn score_all(&self, rollouts: &[Rollout], bound: f32) -> Result<Vec<Verdict>, RewardError> {
+        let name = || self.name.clone();
+        let mut verdicts = self.reward.score_all(rollouts)?;
+        if verdicts.len() != rollouts.len() {
+            let (wanted, found) = (rollouts.len(), verdicts.len());
+            return Err(RewardError::Count { name: name(), found, wanted });
+        }
+        for verdict in &mut verdicts {
+            if let Some(value) = verdict.value.filter(|value| !value.is_finite()) {
+                verdict.value = None;
+                verdict.failure = Some(format!("the reward is {value}, wanted a finite number"));
+            }
+        }
+        let failed = verdicts.iter().filter(|verdict| verdict.failure.is_some()).count();
+        let share = failed as f32 / verdicts.len().max(1) as f32;
+        match verdicts.iter().find_map(|verdict| verdict.failure.as_ref()) {
+            Some(first) if share > bound => {
+                let (of, first) = (verdicts.len(), first.clone());
+                Err(RewardError::Failures { name: name(), failed, of, bound, first })
+            }
+            _ => Ok(verdicts),
+        }
+    }
+}

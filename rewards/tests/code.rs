@@ -1,0 +1,347 @@
+//! Programs earn what their prompt's tests say, and nothing by tricks.
+//!
+//! Every test needs `python3`.
+
+use std::sync::{Arc, LazyLock};
+
+use data::{Body, PolicyVersion, Prompt, Rollout, StopReason, Verdict};
+use rewards::{Code, CodeReward, Reward, RewardError, SandboxSettings};
+use serde_json::{Value, json};
+
+static ALL: LazyLock<CodeReward> = LazyLock::new(|| build(Code::default()));
+static SHARE: LazyLock<CodeReward> = LazyLock::new(|| build(Code { all: false, ..Code::default() }));
+
+fn build(code: Code) -> CodeReward {
+    let sandbox = SandboxSettings { seconds: 3.0, cpu_seconds: 2, ..code.sandbox };
+    Code { sandbox, ..code }.build("code").expect("these tests need python3 and a Linux with Landlock")
+}
+
+fn rollout(text: &str, fields: Value) -> Rollout {
+    let Value::Object(fields) = fields else { panic!("fields are an object") };
+    let prompt = Prompt { id: "p".into(), body: Body::Text("?".into()), answer: None, fields };
+    Rollout {
+        prompt: Arc::new(prompt),
+        prompt_tokens: [1].into(),
+        tokens: vec![2],
+        text: text.into(),
+        log_probs: vec![-1.0],
+        stop: StopReason::Token,
+        policy: PolicyVersion(0),
+        place: 0,
+        forced: vec![],
+        entropy: vec![],
+        top_log_probs: vec![],
+    }
+}
+
+fn program(code: &str, fields: Value) -> Rollout {
+    rollout(&format!("So:\n```python\n{code}\n```\n"), fields)
+}
+
+fn score(code: &str, tests: Value) -> Verdict {
+    ALL.score(&program(code, json!({ "tests": tests })))
+}
+
+#[track_caller]
+fn earns(verdict: &Verdict, value: f32, reason: &str) {
+    assert_eq!(verdict.value, Some(value), "{verdict:?}");
+    assert!(verdict.reason.as_deref().unwrap_or_default().contains(reason), "{verdict:?}");
+}
+
+#[track_caller]
+fn fails(verdict: &Verdict, why: &str) {
+    assert!(verdict.value.is_none(), "{verdict:?}");
+    assert!(verdict.failure.as_deref().unwrap_or_default().contains(why), "{verdict:?}");
+}
+
+const DOUBLE: &str = "print(int(input()) * 2)";
+
+fn doubles() -> Value {
+    json!([{"input": "1\n", "output": "2\n"}, {"input": "2\n", "output": "4"}, {"input": "5", "output": "10  \n\n"}])
+}
+
+#[test]
+fn output_is_compared_line_by_line() {
+    earns(&score(DOUBLE, doubles()), 1.0, "3 of 3 cases");
+    earns(
+        &score("print(min(int(input()) * 2, 4))", doubles()),
+        0.0,
+        "2 of 3 cases; case 3: wrong output: got \"4\", wanted \"10\"",
+    );
+    earns(
+        &score("print(2); 1 / 0", doubles()),
+        0.0,
+        "0 of 3 cases; case 1: exit code 1, \"ZeroDivisionError",
+    );
+    earns(&score("print(2", doubles()), 0.0, "SyntaxError");
+    earns(&score("print(int(input()) * 2, end=' ')\nprint()", doubles()), 1.0, "");
+    let share = SHARE.score(&program("print(min(int(input()) * 2, 4))", json!({"tests": doubles()})));
+    assert_eq!(share.value, Some(2.0 / 3.0));
+    let packed = json!({"inputs": ["1\n", ["2"]], "outputs": ["2\n", ["4"]]}).to_string();
+    earns(&score(DOUBLE, json!(packed)), 1.0, "2 of 2");
+}
+
+#[test]
+fn the_limits_are_reported() {
+    let limited = |seconds, cpu_seconds, code: &str, tests| {
+        let sandbox = SandboxSettings { seconds, cpu_seconds, ..SandboxSettings::default() };
+        let reward = Code { sandbox, ..Code::default() }.build("code").unwrap();
+        reward.score(&program(code, json!({ "tests": tests })))
+    };
+    let sleep = "import time; time.sleep(1000)";
+    earns(&limited(0.5, 5, sleep, doubles()), 0.0, "case 1: stopped after 0.5 s (time limit)");
+    let (busy, calls) = ("def f(x):\n while True: pass\nf(1)", json!(["assert f(1) == 1"]));
+    earns(&limited(20.0, 1, busy, doubles()), 0.0, "stopped after 1 s of processor time");
+    earns(
+        &limited(20.0, 1, &busy[..busy.len() - 5], calls.clone()),
+        0.0,
+        "stopped after 1 s of processor time",
+    );
+    earns(
+        &limited(0.5, 5, &format!("{sleep}\ndef f(x): pass"), calls),
+        0.0,
+        "stopped after 0.5 s (time limit)",
+    );
+    earns(&score("while True: print('x' * 999)", doubles()), 0.0, "stopped after 1024 KiB of output");
+    earns(&score("a = [0] * 10**12", doubles()), 0.0, "exit code 1, \"MemoryError");
+    earns(&score("import os; os.kill(os.getpid(), 9)", doubles()), 0.0, "killed by signal 9");
+}
+
+#[test]
+fn functions_are_called_with_json_and_their_values_compared() {
+    let tests = json!({"fn_name": "f", "inputs": [[[3, 1, 2]], [[]]], "outputs": [[1, 2, 3], [[]]]});
+    earns(&score("def f(x): return sorted(x)", tests.clone()), 1.0, "2 of 2");
+    earns(&score("class Solution:\n def f(self, x): return tuple(sorted(x))", tests.clone()), 1.0, "2 of 2");
+    earns(
+        &score("def f(x): return x", tests.clone()),
+        0.0,
+        "case 1: wrong value: got \"[3, 1, 2]\", wanted \"[1,2,3]\"",
+    );
+    earns(&score("def f(x): print('noise', x); return sorted(x)", tests.clone()), 1.0, "");
+    earns(&score("def g(x): return sorted(x)", tests.clone()), 0.0, "NameError: \"the program has no `f`\"");
+    earns(&score("def f(x): raise KeyError(x[9])", tests.clone()), 0.0, "IndexError");
+    earns(&score("if __name__ == '__main__': 1 / 0\ndef f(x): return sorted(x)", tests), 1.0, "");
+    let lines = json!([{"input": "[1, 2]\n3", "output": "{\"a\": [1, 2, 3]}", "fn_name": "f", "testtype": "functional"}]);
+    earns(&score("def f(a, b): return {'a': a + [b]}", lines), 1.0, "1 of 1");
+}
+
+#[test]
+fn asserts_call_the_program_in_its_own_process() {
+    let mbpp = json!([
+        "assert add(1, 2) == 3",
+        "assert set(add([1], [2])) == set([1, 2])",
+        "assert add('a', 'b') == 'ab'"
+    ]);
+    earns(&score("def add(a, b): return a + b", mbpp.clone()), 1.0, "3 of 3");
+    earns(&score("def add(a, b): return 3", mbpp), 0.0, "1 of 3 cases; case 2: TypeError");
+    let wrong = json!(["assert add(1, 2) == 4"]);
+    earns(&score("def add(a, b): return a + b", wrong), 0.0, "assertion failed: assert add(1, 2) == 4");
+    let check =
+        "def check(candidate):\n    assert candidate(2) == 4\n    assert abs(candidate(0.5) - 0.25) < 1e-6\n";
+    let human = |code| ALL.score(&program(code, json!({"tests": check, "entry_point": "square"})));
+    earns(&human("def square(x): return x * x"), 1.0, "1 of 1");
+    earns(&human("def square(x): return x + x"), 0.0, "assertion failed: assert abs(");
+    earns(&human("def sq(x): return x * x"), 0.0, "NameError: the program has no `square`");
+    let every = "import math\nimport collections\n\
+        assert f((1, 2.5, None, True)) == (1, 2.5, None, True)\n\
+        assert f({'a': {1, 2}, 3: b'x'}) == {'a': {1, 2}, 3: b'x'}\n\
+        assert f(10**40) == 10**40 and math.isnan(f(float('nan'))) and f(1j) == 1j\n\
+        assert type(f(())) is tuple and f(collections.Counter('aa')) == {'a': 2}\n\
+        assert f(x='\\ud800') == '\\ud800'\n";
+    earns(&score("def f(x): return x", json!(every)), 1.0, "");
+    let numbers = "from decimal import Decimal\nfrom fractions import Fraction\n\
+        assert tenth() == Decimal('0.1') and third() == Fraction(1, 3) and twice(Decimal(2)) == Decimal(4)\n";
+    let code = "from decimal import Decimal\nfrom fractions import Fraction\ndef tenth(): return Decimal('0.1')\n\
+        def third(): return Fraction(1, 3)\ndef twice(x): return x * 2";
+    earns(&score(code, json!(numbers)), 1.0, "");
+    let objects = "s = Stack(); s.push(1); s.push([2]); assert len(s) == 2 and s.pop() == [2] and s.items == [1]\n\
+        assert list(count(3)) == [0, 1, 2] and Stack() != s and s == s and repr(s) == 'S'\n\
+        try:\n s.pop(); s.pop(); assert False\nexcept IndexError: pass\n\
+        x = [3, 1]; sort(x); assert x == [1, 3]\n\
+        assert apply(str, 5) == '5' and LIMIT == 7\n";
+    let code = "class Stack:\n def __init__(self): self.items = []\n def push(self, x): self.items.append(x)\n \
+        def pop(self): return self.items.pop()\n def __len__(self): return len(self.items)\n \
+        def __repr__(self): return 'S'\n\
+        def count(n):\n for i in range(n): yield i\n\
+        def sort(x): x.sort()\ndef apply(f, x): return f(x)\nLIMIT = 7";
+    earns(&score(code, json!(objects)), 1.0, "");
+    let setup = json!({"tests": ["assert f(two) == math.sqrt(2)"], "test_imports": ["import math"], "test_setup_code": "two = 2"});
+    earns(&ALL.score(&program("def f(x): return x ** .5", setup)), 1.0, "");
+}
+
+/// Programs that do not solve the task but would like to look as if.
+const TRICKS: &[&str] = &[
+    "import os; os._exit(0)",
+    "import sys; sys.exit(0)",
+    "raise SystemExit",
+    "def f(x):\n import os; os._exit(0)",
+    "def f(x):\n import sys; sys.exit(0)",
+    "def f(x): raise AssertionError",
+    "class A:\n __eq__ = lambda s, o: True\n __ne__ = lambda s, o: False\n __hash__ = None\ndef f(x): return A()",
+    "class A(int):\n __eq__ = lambda s, o: True\n __ne__ = lambda s, o: False\ndef f(x): return A(0)",
+    "class A(list):\n __eq__ = lambda s, o: True\ndef f(x): return A()",
+    "import builtins, json\nbuiltins.AssertionError = ValueError\njson.dumps = lambda *a, **k: '\"passed\"'\n\
+     json.loads = lambda *a: True\ndef f(x): return 0",
+    "import os\nfor n in range(64):\n try: os.write(n, b'\"passed\"\\n[\"value\", true, []]\\n')\n except OSError: pass\n\
+     os._exit(0)",
+    "import atexit, os\natexit.register(lambda: os._exit(0))\ndef f(x): return 0",
+    "import sys\nfor frame in [sys._getframe(n) for n in range(3)]: frame.f_globals.update(encode=lambda *a: True)\n\
+     def f(x): return 0",
+    "import sys, types\nsys.modules['operator'].eq = lambda *a: True\ndef f(x): return 0",
+    "import os\nfor name in os.listdir('.'):\n try: open(name, 'w').write('')\n except OSError: pass\ndef f(x): return 0",
+    "def abs(x): return 0\ndef len(x): return 0\ndef f(x): return 0",
+    "import threading, os\nthreading.Timer(.05, lambda: os._exit(0)).start()\ndef f(x):\n while True: pass",
+    "def f(x): return f",
+    "f = print",
+    "f = 5",
+];
+
+#[test]
+fn no_trick_passes_a_test() {
+    let io = json!([{"input": "3", "output": "9"}]);
+    let call = json!({"fn_name": "f", "inputs": [[3]], "outputs": [9]});
+    let assert = json!("assert not f(3) != 9\nassert abs(f(3) - 9) < 1e-9\nassert [f(3)] == [9]");
+    let check = json!("def check(candidate):\n    assert candidate(3) == 9");
+    let mut rollouts = Vec::new();
+    for trick in TRICKS {
+        for tests in [&io, &call, &assert, &check] {
+            rollouts.push(program(trick, json!({"tests": tests, "entry_point": "f"})));
+        }
+    }
+    let verdicts = ALL.score_all(&rollouts).unwrap();
+    for (rollout, verdict) in rollouts.iter().zip(verdicts) {
+        assert_eq!(verdict.value, Some(0.0), "{}\n{:?}\n{verdict:?}", rollout.text, rollout.prompt.fields);
+    }
+}
+
+#[test]
+fn what_is_wanted_never_enters_the_programs_process() {
+    let look = "import gc, sys, os\ndef f(x):\n \
+        held = ' '.join(repr(o) for o in gc.get_objects() if not isinstance(o, type(sys)))\n \
+        files = ' '.join(open(n).read() for n in os.listdir('.') if n != 'main.py')\n \
+        return '1328-detnaw'[::-1] in held + files + str(sys.argv) + str(os.environ)";
+    earns(&score(look, json!(["assert f(1) == False and 'wanted-8231'"])), 1.0, "");
+    let call = json!({"fn_name": "f", "inputs": [[1]], "outputs": ["wanted-8231"]});
+    earns(&score(look, call), 0.0, "wrong value: got \"false\"");
+}
+
+#[test]
+fn state_does_not_leak_from_case_to_case() {
+    let code = "import os\ntry: n = int(open('n').read())\nexcept OSError: n = 0\nopen('n', 'w').write(str(n + 1))\nprint(n)";
+    let tests = json!([{"input": "", "output": "0"}, {"input": "", "output": "0"}]);
+    earns(&score(code, tests), 1.0, "2 of 2");
+}
+
+#[test]
+fn the_program_is_the_last_block_outside_of_thinking() {
+    let fields = || json!({"tests": doubles()});
+    for text in [
+        "none",
+        "",
+        "<think>\n```python\nprint(2)\n```",
+        "```python\nprint(int(input()) * 2)",
+        "```text\na\n```",
+    ] {
+        earns(&ALL.score(&rollout(text, fields())), 0.0, "no code in the completion");
+    }
+    let two = format!("```python\n1/0\n```\nNo, rather:\n```\n{DOUBLE}\n```\n```bash\nrm\n```");
+    earns(&ALL.score(&rollout(&two, fields())), 1.0, "");
+    let whole = build(Code { whole: true, parallel: 1, ..Code::default() });
+    earns(&whole.score(&rollout(&format!("<think>a</think>{DOUBLE}"), fields())), 1.0, "");
+    let long = format!("{}\n```python\n{DOUBLE}\n# {}\n```", "word ` ".repeat(700_000), "x".repeat(5 << 20));
+    earns(&ALL.score(&rollout(&long, fields())), 1.0, "");
+}
+
+#[test]
+fn tests_that_cannot_be_read_fail_and_none_say_nothing() {
+    assert_eq!(ALL.score(&program(DOUBLE, json!({}))), Verdict::absent());
+    assert_eq!(ALL.score(&program(DOUBLE, json!({"tests": null}))), Verdict::absent());
+    for (tests, why) in [
+        (json!(5), "found `5`, wanted a list of"),
+        (json!([]), "no tests, wanted at least one"),
+        (json!([{"input": "1"}]), "a test: found `{\"input\":\"1\"}`"),
+        (json!([{"input": "1", "output": "1", "type": "functional"}]), "without `fn_name`"),
+        (json!({"inputs": ["1"], "outputs": []}), "found 1 inputs and 0 outputs"),
+        (json!({"fn_name": "f", "inputs": ["[1"], "outputs": ["1"]}), "an argument: found `\"[1\"`"),
+        (json!("assert f(1 = 2"), "case 1: the test is broken: SyntaxError"),
+        (json!("pass"), "asks nothing of the program"),
+        (json!("import nothing_of_that_name\nassert f(1)"), "ModuleNotFoundError"),
+        (json!("assert f(lambda x: x)"), "a test cannot pass a function to the program"),
+    ] {
+        fails(&score("def f(x): return x", tests), why);
+    }
+}
+
+#[test]
+fn verdicts_come_in_the_order_of_the_rollouts() {
+    let rollouts: Vec<Rollout> = (0..24)
+        .map(|n| {
+            let code = format!("import time; time.sleep({}); print({n})", f64::from((n * 7) % 5) / 100.0);
+            program(&code, json!({"tests": [{"input": "", "output": (n - n % 2).to_string()}]}))
+        })
+        .collect();
+    let values: Vec<_> = ALL.score_all(&rollouts).unwrap().iter().map(|verdict| verdict.value).collect();
+    let wanted: Vec<_> = (0..24).map(|n| Some(if n % 2 == 0 { 1.0 } else { 0.0 })).collect();
+    assert_eq!(values, wanted);
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let start = |code: Code| match code.build("code") {
+        Err(RewardError::Start { name, why }) if name == "code" => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(start(Code { python: "no-such-python".into(), ..Code::default() }).contains("no-such-python"));
+    assert!(start(Code { python: "/bin/true".into(), ..Code::default() }).contains("no Python"));
+    let sandbox = SandboxSettings { seconds: -1.0, ..SandboxSettings::default() };
+    assert!(start(Code { sandbox, ..Code::default() }).contains("`seconds` is -1"));
+}
+
+#[test]
+fn settings_are_read_strictly_and_sparsely() {
+    let read = |text: &str| serde_json::from_str::<Code>(text);
+    assert_eq!(read("{}").unwrap(), Code::default());
+    let some = read(r#"{"all": false, "sandbox": {"seconds": 2.5}}"#).unwrap();
+    assert_eq!((some.all, some.sandbox.seconds, some.sandbox.memory_mib), (false, 2.5, 1024));
+    assert!(read(r#"{"timeout": 1}"#).unwrap_err().to_string().contains("unknown field `timeout`"));
+    assert!(
+        read(r#"{"sandbox": {"network": true}}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("unknown field `network`")
+    );
+    assert!(ALL.protections().suffice());
+}
+
+/// `cargo test -p evenkeel-rewards --test code -- --ignored` says what a case costs.
+#[test]
+#[ignore = "a measurement"]
+fn a_case_costs_little_more_than_starting_python() {
+    let cases = [
+        ("input and output", DOUBLE, json!([{"input": "1", "output": "2"}])),
+        ("a function", "def f(x): return x", json!({"fn_name": "f", "inputs": [[1]], "outputs": [1]})),
+        ("an assertion", "def f(x): return x", json!(["assert f(1) == 1"])),
+    ];
+    let mut report = String::new();
+    for (name, code, tests) in cases {
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            earns(&score(code, tests.clone()), 1.0, "");
+        }
+        report += &format!("{name}: {:.1} ms; ", started.elapsed().as_secs_f64() * 50.0);
+    }
+    let memory = vec![1_u8; 4 << 30];
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        earns(&score(DOUBLE, json!([{"input": "1", "output": "2"}])), 1.0, "");
+    }
+    let gigabytes = memory.iter().step_by(1 << 20).map(|byte| usize::from(*byte)).sum::<usize>() >> 10;
+    report +=
+        &format!("with {gigabytes} GiB in this process: {:.1} ms; ", started.elapsed().as_secs_f64() * 50.0);
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        let python = std::process::Command::new("/usr/bin/python3").args(["-I", "-c", "pass"]).status();
+        assert!(python.unwrap().success());
+    }
+    panic!("{report}python alone: {:.1} ms", started.elapsed().as_secs_f64() * 50.0);
+}

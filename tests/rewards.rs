@@ -190,7 +190,11 @@ fn the_reward_command_shows_verdicts_answers_and_differences() {
         succeed(folder.path(), &["reward", "rows.jsonl", "--recipe", "r.toml", "--json", "--show", "wrong"]);
     let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(rows.iter().map(|row| &row["id"]).collect::<Vec<_>>(), ["c", "d"]);
-    assert_eq!((&rows[0]["reward"], &rows[0]["parts"][0]["answer"]), (&Value::from(0.0), &Value::from("8")));
+    let math = &rows[0]["parts"][1];
+    assert_eq!(
+        (&rows[0]["reward"], &math["name"], &math["answer"]),
+        (&Value::from(0.0), &"math".into(), &"8".into())
+    );
     let error =
         fail(folder.path(), &["reward", "rows.jsonl", "--recipe", "r.toml", "--column", "completon"], 1);
     assert!(error.contains("line 1") && error.contains("did you mean `completion`?"), "{error}");

@@ -1,7 +1,8 @@
 //! What judges a rollout.
 //!
 //! Before: a policy was sampled and each [`Rollout`] has its text. After: the engine reads
-//! [`data::ScoredRollout`]s. A reward sees text and prompt only; this crate knows neither tensors nor tokenizers.
+//! [`data::ScoredRollout`]s. A reward sees text and prompt only; without the feature `local`, which is for models that judge, this
+//! crate knows neither tensors nor tokenizers.
 
 mod code;
 mod error;

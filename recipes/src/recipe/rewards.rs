@@ -11,6 +11,7 @@ use rewards::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::local::{LocalJudge, RewardModel};
 use super::did_you_mean;
 use super::weighted::Weighted;
 use crate::app::{CustomRewards, Shared};
@@ -48,6 +49,12 @@ pub struct RewardsRecipe {
     /// Language models behind an OpenAI-compatible endpoint that grade, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub judge: IndexMap<String, Weighted<Judge>>,
+    /// Sequence classifiers in folders, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub reward_model: IndexMap<String, Weighted<RewardModel>>,
+    /// Language models in folders that grade, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub local_judge: IndexMap<String, Weighted<LocalJudge>>,
     /// Functions of the program that runs the recipe, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub custom: IndexMap<String, Weighted<Custom>>,
@@ -90,6 +97,8 @@ impl Default for RewardsRecipe {
             command: IndexMap::new(),
             http: IndexMap::new(),
             judge: IndexMap::new(),
+            reward_model: IndexMap::new(),
+            local_judge: IndexMap::new(),
             custom: IndexMap::new(),
             format: None,
             length: None,
@@ -132,6 +141,14 @@ impl RewardsRecipe {
             let place = format!("judge.{name}");
             sum.add_as(name, &place, table, OnNone::Drop, |reward: Judge| Ok(Box::new(reward.build(name)?)))?;
         }
+        for (name, table) in &self.reward_model {
+            let place = format!("reward_model.{name}");
+            sum.add_as(name, &place, table, OnNone::Drop, |reward| local::reward_model(reward, name))?;
+        }
+        for (name, table) in &self.local_judge {
+            let place = format!("local_judge.{name}");
+            sum.add_as(name, &place, table, OnNone::Drop, |reward| local::judge(reward, name))?;
+        }
         for (name, table) in &self.custom {
             let Some(reward) = custom.get(name) else {
                 let known: Vec<&str> = custom.keys().map(String::as_str).collect();
@@ -152,6 +169,42 @@ impl RewardsRecipe {
         sum.add("language", &self.language, |reward: Language| Ok(Box::new(reward.build()?)))?;
         sum.add("keyword", &self.keyword, |reward: Keyword| Ok(Box::new(reward.build()?)))?;
         Ok(sum.0)
+    }
+}
+
+/// Judges inside the program, if it was built with them.
+#[cfg(feature = "local")]
+mod local {
+    pub(super) use rewards::{LocalJudge, RewardModel};
+
+    use super::Built;
+
+    pub(super) fn reward_model(settings: RewardModel, name: &str) -> Built {
+        Ok(Box::new(settings.build(name)?))
+    }
+
+    pub(super) fn judge(settings: LocalJudge, name: &str) -> Built {
+        Ok(Box::new(settings.build(name)?))
+    }
+}
+
+/// What a recipe says of judges that this program lacks.
+#[cfg(not(feature = "local"))]
+mod local {
+    use super::Built;
+
+    pub type RewardModel = toml::Table;
+    pub type LocalJudge = toml::Table;
+
+    pub(super) fn reward_model(_: RewardModel, name: &str) -> Built {
+        Err(rewards::RewardError::Start {
+            name: name.to_owned(),
+            why: "this program was built without models that judge, wanted the feature `local`".into(),
+        })
+    }
+
+    pub(super) fn judge(settings: LocalJudge, name: &str) -> Built {
+        reward_model(settings, name)
     }
 }
 

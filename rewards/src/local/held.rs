@@ -25,22 +25,22 @@ impl<M: Send> Held<M> {
         Ok(Self { model: Mutex::new(model), threads })
     }
 
-    /// What `judge` says of each. It is given the model as another has left it.
-    pub(super) fn each(
+    /// What `judge` says of each, in their order. It is given the model as another has left it.
+    pub(super) fn each<'a>(
         &self,
-        rollouts: &[Rollout],
-        judge: impl Fn(&mut M, &Rollout) -> Verdict + Sync,
+        rollouts: &'a [Rollout],
+        mut judge: impl FnMut(&mut M, &'a Rollout) -> Verdict + Send,
     ) -> Vec<Verdict> {
         let all = || {
             let mut held = self.model.lock().unwrap_or_else(PoisonError::into_inner);
             let model: &mut M = &mut held;
-            let one = |rollout| {
+            let mut one = |rollout| {
                 let call = || self.threads.install(|| judge(&mut *model, rollout));
                 catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
                     Verdict::failed("the model panicked; its message is on standard error")
                 })
             };
-            rollouts.iter().map(one).collect()
+            rollouts.iter().map(&mut one).collect()
         };
         thread::scope(|scope| scope.spawn(all).join().unwrap_or_else(|panic| resume_unwind(panic)))
     }

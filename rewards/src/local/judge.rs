@@ -2,6 +2,7 @@
 //!
 //! Before: a folder with a chat model. After: the grade in its reply, as a reward in 0..1.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -83,10 +84,10 @@ impl LocalJudge {
             ..Judge::default()
         };
         let grading = asked.grading(name)?;
-        self.load(grading, deadline).map_err(start(name))
+        self.load(name, grading, deadline).map_err(start(name))
     }
 
-    fn load(self, grading: Grading, deadline: Duration) -> Result<Grader, String> {
+    fn load(self, name: &str, grading: Grading, deadline: Duration) -> Result<Grader, String> {
         let device = causal::device(&self.device)?;
         let folder = Folder::open(&self.path)?;
         let mut shape = folder.shape()?;
@@ -123,7 +124,7 @@ impl LocalJudge {
         }
         let model = Causal::new(&shape, tensors, head, &device);
         let model = Held::new(model.map_err(|error| format!("the model does not load: {error}"))?)?;
-        Ok(Grader { settings: self, grading, deadline, model, text, context })
+        Ok(Grader { name: name.to_owned(), settings: self, grading, deadline, model, text, context })
     }
 }
 
@@ -131,6 +132,7 @@ const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
 struct Grader {
+    name: String,
     settings: LocalJudge,
     grading: Grading,
     deadline: Duration,
@@ -162,6 +164,11 @@ impl Grader {
         Ok(self.grading.verdict(&reply))
     }
 
+    /// What is said when the deadline is over.
+    fn late(&self) -> String {
+        format!("no grade within {} s", self.settings.deadline)
+    }
+
     /// What the model writes, and whether it ended by itself.
     fn reply(&self, model: &mut Causal, question: &[u32], start: Instant) -> Result<(String, bool), String> {
         model.clear();
@@ -169,7 +176,7 @@ impl Grader {
         let mut logits = model.read(question, 0).map_err(failed)?;
         loop {
             if start.elapsed() >= self.deadline {
-                return Err(format!("no grade within {} s", self.settings.deadline));
+                return Err(self.late());
             }
             let token = likeliest(&logits)?;
             ended |= self.text.ends.contains(&token);
@@ -206,16 +213,27 @@ fn likeliest(logits: &[f32]) -> Result<u32, String> {
 
 impl Reward for Grader {
     fn score(&self, rollout: &Rollout) -> Verdict {
-        self.score_each(std::slice::from_ref(rollout)).remove(0)
+        let grade = |model: &mut Causal, rollout| self.grade(model, rollout).unwrap_or_else(Verdict::failed);
+        self.model.each(std::slice::from_ref(rollout), grade).remove(0)
     }
 
+    /// Ends when the deadline was over for samples of two prompts, and no sample has been graded: it would be for all.
     fn score_all(&self, rollouts: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
-        Ok(self.score_each(rollouts))
-    }
-}
-
-impl Grader {
-    fn score_each(&self, rollouts: &[Rollout]) -> Vec<Verdict> {
-        self.model.each(rollouts, |model, rollout| self.grade(model, rollout).unwrap_or_else(Verdict::failed))
+        let (mut slow, mut graded) = (BTreeSet::new(), false);
+        let verdicts = self.model.each(rollouts, |model, rollout| {
+            if !graded && slow.len() > 1 {
+                return Verdict::absent();
+            }
+            let verdict = self.grade(model, rollout).unwrap_or_else(Verdict::failed);
+            match verdict.failure == Some(self.late()) {
+                true => drop(slow.insert(&rollout.prompt.id)),
+                false => graded = true,
+            }
+            verdict
+        });
+        if !graded && slow.len() > 1 {
+            return Err(RewardError::Hangs { name: self.name.clone(), why: self.late() });
+        }
+        Ok(verdicts)
     }
 }

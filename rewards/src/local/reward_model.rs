@@ -147,6 +147,10 @@ impl Classifier {
         }
     }
 
+    fn verdict(&self, model: &mut Causal, rollout: &Rollout) -> Verdict {
+        self.reward(model, rollout).map_or_else(Verdict::failed, Verdict::from)
+    }
+
     fn reward(&self, model: &mut Causal, rollout: &Rollout) -> Result<f32, String> {
         let tokens = self.tokens(rollout)?;
         if tokens.len() > self.limit {
@@ -165,19 +169,11 @@ impl Classifier {
 
 impl Reward for Classifier {
     fn score(&self, rollout: &Rollout) -> Verdict {
-        self.score_each(std::slice::from_ref(rollout)).remove(0)
+        let reward = |model: &mut Causal, rollout| self.verdict(model, rollout);
+        self.model.each(std::slice::from_ref(rollout), reward).remove(0)
     }
 
     fn score_all(&self, rollouts: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
-        Ok(self.score_each(rollouts))
-    }
-}
-
-impl Classifier {
-    fn score_each(&self, rollouts: &[Rollout]) -> Vec<Verdict> {
-        self.model.each(rollouts, |model, rollout| match self.reward(model, rollout) {
-            Ok(reward) => Verdict::from(reward),
-            Err(why) => Verdict::failed(why),
-        })
+        Ok(self.model.each(rollouts, |model, rollout| self.verdict(model, rollout)))
     }
 }

@@ -66,9 +66,15 @@ fn a_function_without_kwargs_gets_what_it_names() {
 #[test]
 fn what_trl_lets_a_function_log_goes_to_the_log() {
     let log = scratch("logged.txt");
-    let settings = python("trl.py", Some("logging_reward"));
-    assert_eq!(judged(settings, &rollouts(&["4", "5"])), [Some(1.0), Some(0.0)]);
-    assert!(std::fs::read_to_string(log).unwrap().contains("log_metric share: 0.5"));
+    let logging = Python { workers: 1, ..python("trl.py", Some("logging_reward")) }.build("r").unwrap();
+    logging.log_to(&log).unwrap();
+    assert_eq!(values(&logging.score_all(&rollouts(&["4", "5"])).unwrap()), [Some(1.0), Some(0.0)]);
+    drop(logging); // and with it whoever reads what it printed
+    let waited = std::time::Instant::now();
+    while !std::fs::read_to_string(&log).unwrap().contains("log_metric share: 0.5") {
+        assert!(waited.elapsed().as_secs() < 10, "nothing in the log");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let reward = python("trl.py", Some("stateful_reward")).build("r").unwrap();
     let why = reward.score(&rollout(0, ""));
     assert!(failure(&why).contains("no `global_step`: a reward must not depend on the step"), "{why:?}");

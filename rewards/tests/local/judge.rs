@@ -1,5 +1,7 @@
 //! Grades that a model inside of the program writes.
 
+use std::sync::Arc;
+
 use rewards::{LocalJudge, Reward};
 use serde_json::json;
 use tempfile::TempDir;
@@ -90,6 +92,12 @@ fn a_deadline_that_is_over_is_a_failure() {
     let dir = rigged("qwen2", &[("<|assistant|>", "Score:"), ("Score:", "7"), ("7", "<|end|>")]);
     let judge = LocalJudge { deadline: 1e-6, ..settings(&dir) }.build("j").unwrap();
     assert_eq!(failure(&judge.score(&rollout("a"))), "no grade within 0.000001 s");
+    let one_prompt = judge.score_all(&[rollout("a"), rollout("b"), rollout("c")]).unwrap();
+    assert!(one_prompt.iter().all(|verdict| failure(verdict) == "no grade within 0.000001 s"));
+    let mut other = rollout("a");
+    Arc::make_mut(&mut other.prompt).id = "q".into();
+    let error = judge.score_all(&[rollout("a"), other]).unwrap_err().to_string();
+    assert_eq!(error, "reward `j` does not answer: no grade within 0.000001 s");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use num_traits::Signed;
 
 use super::eval::{Value, value};
 use super::node::{Node, Op};
-use super::poly::{Algebra, Poly};
+use super::poly::{Algebra, Budget, Poly};
 use super::sets::{falls, flipped, is_set, reals};
 use super::{text, unit};
 
@@ -21,12 +21,14 @@ const ITEMS: usize = 64;
 
 /// What counts as the same.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Comparison {
+pub(crate) struct Comparison<'a> {
+    /// What the verdict may cost. Once it is spent, what is not written alike is not the same.
+    pub(crate) budget: &'a Budget,
     /// Largest relative difference of two numbers; 0 for none.
     pub(crate) tolerance: f64,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     /// Whether `found` says the same as `answer`.
     pub(crate) fn same(self, answer: &Node, found: &Node) -> bool {
         let (answer, found) = (tidy(answer), tidy(found));
@@ -118,6 +120,9 @@ impl Comparison {
     fn same_one(self, answer: &Node, found: &Node) -> bool {
         if answer == found {
             return true;
+        }
+        if self.budget.pay(1).is_none() {
+            return false;
         }
         if let (Some(a), Some(b)) = (text::of(answer), text::of(found))
             && (matches!(answer, Node::Text(_) | Node::Empty) || matches!(found, Node::Text(_) | Node::Empty))
@@ -237,7 +242,7 @@ impl Comparison {
         let minus = |x: &Node, y: &Node| Node::Add(vec![x.clone(), y.clone().negated()]);
         let (first, second) = (minus(&a, &c), minus(&b, &d));
         let either = op.is_equality() || op == Op::NotEqual;
-        let mut algebra = Algebra::new();
+        let mut algebra = Algebra::new(self.budget);
         if let (Some(f), Some(g)) = (algebra.fraction(&first), algebra.fraction(&second)) {
             if algebra.proportional(&f.above, &g.above) {
                 return either || positive_factor(&f.above, &g.above);
@@ -297,7 +302,7 @@ impl Comparison {
         {
             return false;
         }
-        let mut algebra = Algebra::new();
+        let mut algebra = Algebra::new(self.budget);
         if let (Some(a), Some(b)) = (algebra.fraction(answer), algebra.fraction(found))
             && let Some(difference) = algebra.difference(&a, &b)
         {
@@ -317,6 +322,10 @@ impl Comparison {
         let complex = [answer, found].iter().any(|node| node.any(&|n| *n == Node::I));
         let constant = !free(answer) && !free(found);
         let points = if constant { 1 } else { POINTS };
+        // some ten nodes are evaluated in a microsecond
+        if self.budget.pay((answer.size() + found.size()) * points / 10).is_none() {
+            return false;
+        }
         let mut informative = 0;
         let mut ratio: Option<Value> = None;
         for point in 0..points {

@@ -199,6 +199,11 @@ impl Node {
         }
     }
 
+    /// How many nodes the tree has.
+    pub(crate) fn size(&self) -> u64 {
+        1 + self.children().into_iter().map(Node::size).sum::<u64>()
+    }
+
     /// Whether any node of the tree is one.
     pub(crate) fn any(&self, is: &dyn Fn(&Node) -> bool) -> bool {
         is(self) || self.children().into_iter().any(|child| child.any(is))

@@ -6,8 +6,9 @@
 //! over the rationals, so that a polynomial of them which is not the zero polynomial is not zero; with an opaque
 //! unknown, that is not certain and the numbers decide.
 //!
-//! Every operation is paid from a budget; when that is spent there is no exact form.
+//! Every operation is paid from a budget, in units of about a microsecond; when that is spent there is no exact form.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use num_bigint::BigInt;
@@ -20,8 +21,8 @@ use super::node::{Func, Node, Rational};
 const BITS: u64 = 4096;
 /// Largest power that is multiplied out.
 const POWER: i64 = 60;
-/// Operations, weighted by the size of their numbers: some milliseconds.
-const BUDGET: u64 = 20_000;
+/// What the exact arithmetic of one comparison of two values may cost at most.
+const SHARE: u64 = 2_500;
 
 type Exponent = Ratio<i64>;
 /// Unknowns and their powers, sorted.
@@ -47,7 +48,8 @@ enum Unknown {
 }
 
 /// The unknowns that expressions to be compared have in common, and what is left to spend.
-pub(crate) struct Algebra {
+pub(crate) struct Algebra<'a> {
+    budget: &'a Budget,
     unknowns: Vec<Unknown>,
     index: HashMap<Unknown, u32>,
     left: u64,
@@ -55,14 +57,32 @@ pub(crate) struct Algebra {
     pub(crate) certain: bool,
 }
 
-impl Algebra {
+/// What is left to spend on one verdict.
+#[derive(Debug)]
+pub(crate) struct Budget(Cell<u64>);
+
+impl Budget {
+    /// For all of a verdict: some milliseconds.
     pub(crate) fn new() -> Self {
-        Self { unknowns: Vec::new(), index: HashMap::new(), left: BUDGET, certain: true }
+        Self(Cell::new(6_000))
+    }
+
+    /// `None` if there is not enough.
+    pub(crate) fn pay(&self, cost: u64) -> Option<()> {
+        let left = self.0.get().checked_sub(cost);
+        self.0.set(left.unwrap_or(0));
+        left.map(|_| ())
+    }
+}
+
+impl<'a> Algebra<'a> {
+    pub(crate) fn new(budget: &'a Budget) -> Self {
+        Self { budget, unknowns: Vec::new(), index: HashMap::new(), left: SHARE, certain: true }
     }
 
     fn pay(&mut self, cost: u64) -> Option<()> {
         self.left = self.left.checked_sub(cost)?;
-        Some(())
+        self.budget.pay(cost)
     }
 
     fn unknown(&mut self, unknown: Unknown) -> u32 {
@@ -175,7 +195,7 @@ impl Algebra {
             if bits.checked_mul(power)? > BITS {
                 return None;
             }
-            self.pay(1 + bits * power / 64)?;
+            self.pay(1 + (bits * power / 64).pow(2) / 8)?;
             return Some(Fraction::constant(Pow::pow(value, power)));
         }
         // x^{100} has one term, however high the power
@@ -398,7 +418,7 @@ impl Algebra {
     }
 
     fn add_term(&mut self, sum: &mut Poly, mono: Monomial, coefficient: Rational) -> Option<()> {
-        self.pay(1 + size(&coefficient) / 16)?;
+        self.pay(1 + size(&coefficient).pow(2) / 8)?;
         let value = match sum.remove(&mono) {
             Some(there) => there + coefficient,
             None => coefficient,
@@ -414,7 +434,7 @@ impl Algebra {
         let mut product = Poly::new();
         for (left, of_left) in a {
             for (right, of_right) in b {
-                self.pay(1 + (size(of_left) * size(of_right)) / 64)?;
+                self.pay(1 + (size(of_left) + size(of_right)).pow(2) / 8)?;
                 let mut scale = of_left * of_right;
                 let mono = if left.is_empty() {
                     right.clone()

@@ -58,6 +58,10 @@ impl Reward for Shared {
         self.0.score_all(rollouts)
     }
 
+    fn about(&self) -> Option<String> {
+        self.0.about()
+    }
+
     fn log_to(&self, file: &Path) -> std::io::Result<()> {
         self.0.log_to(file)
     }

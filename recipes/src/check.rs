@@ -169,6 +169,12 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
     let names: Vec<String> =
         plan.rewards.parts().map(|(name, part)| format!("{} × {name}", part.weight)).collect();
     writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;
+    for (name, about) in plan.rewards.about() {
+        writeln!(out, "          {name}:")?;
+        for line in about.lines() {
+            writeln!(out, "            {line}")?;
+        }
+    }
     for task in plan.tasks.iter().take(rows) {
         let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
         writeln!(out, "\n  prompt  {prompt_text:?} ({} tokens)", task.tokens.len())?;

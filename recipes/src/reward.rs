@@ -72,10 +72,8 @@ fn judge(args: &RewardArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resu
     let recipe = rewards_of(&args.recipe, &args.set)?;
     let against = args.against.as_ref().map(|name| rewards_of(name, &[])).transpose()?;
     let rollouts = read(args)?;
-    let begun = Instant::now();
-    let scored = score(&recipe, rollouts.clone(), custom)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let other = against.map(|recipe| score(&recipe, rollouts, custom)).transpose()?;
+    let (scored, seconds) = score(&recipe, rollouts.clone(), custom)?;
+    let other = against.map(|recipe| score(&recipe, rollouts, custom)).transpose()?.map(|(other, _)| other);
     let rows: Vec<Row<'_>> = scored
         .iter()
         .enumerate()
@@ -109,11 +107,12 @@ fn judge(args: &RewardArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resu
     summary(&scored, other.as_deref(), args, seconds, out)
 }
 
+/// The rollouts with what they earned, and the seconds that judging took once everything was started.
 fn score(
     recipe: &RewardsRecipe,
     rollouts: Vec<Rollout>,
     custom: &CustomRewards,
-) -> Result<Vec<ScoredRollout>> {
+) -> Result<(Vec<ScoredRollout>, f64)> {
     // every failure is shown; none ends the command
     let recipe = RewardsRecipe { max_failures: 1.0, ..recipe.clone() };
     let rewards = recipe.build(custom)?;
@@ -122,7 +121,12 @@ fn score(
             "the recipe has no reward: name one under [rewards], such as [rewards.math]",
         ));
     }
-    Ok(rewards.score(rollouts)?)
+    for (name, about) in rewards.about() {
+        line(&format!("{name}: {}", about.trim_end().replace('\n', "\n  ")));
+    }
+    let begun = Instant::now();
+    let scored = rewards.score(rollouts)?;
+    Ok((scored, begun.elapsed().as_secs_f64()))
 }
 
 /// A completion and what was said of it.
@@ -191,7 +195,7 @@ impl Row<'_> {
                 text.push_str(&format!(" · found {}", brief(answer, false)));
             }
             if let Some(reason) = &verdict.reason {
-                text.push_str(&format!(" · {}", brief(reason, false)));
+                text.push_str(&format!(" · {reason}"));
             }
             writeln!(out, "{text}")?;
             if let Some(failure) = &verdict.failure {

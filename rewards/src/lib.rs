@@ -61,6 +61,11 @@ pub trait Reward: Send + Sync {
         Ok(rollouts.par_iter().map(score).collect())
     }
 
+    /// What a person should know of it before a run, such as how well a sandbox is closed on this machine.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// From now on appends what the function prints to this file. By default it prints nothing.
     ///
     /// # Errors

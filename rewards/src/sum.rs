@@ -138,6 +138,11 @@ impl Rewards {
         self.parts.iter().any(|part| part.settings.weight != 0.0)
     }
 
+    /// What a person should know of the functions before a run, by name.
+    pub fn about(&self) -> impl Iterator<Item = (&str, String)> {
+        self.parts.iter().filter_map(|part| Some((part.name.as_str(), part.reward.about()?)))
+    }
+
     /// From now on what the functions print is appended to this file.
     ///
     /// # Errors
@@ -237,6 +242,177 @@ impl Named {
                 Err(RewardError::Failures { name: name(), failed, of, bound, first })
             }
             _ => Ok(verdicts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::rollout;
+
+    fn constant(value: f32) -> Box<dyn Reward> {
+        Box::new(move |_: &Rollout| value)
+    }
+
+    fn silent() -> Box<dyn Reward> {
+        Box::new(|_: &Rollout| Verdict::absent())
+    }
+
+    fn broken() -> Box<dyn Reward> {
+        Box::new(|_: &Rollout| Verdict::failed("no luck"))
+    }
+
+    type Parts<'a> = Vec<(&'a str, PartSettings, Box<dyn Reward>)>;
+
+    fn rewards(settings: SumSettings, parts: Parts<'_>) -> Rewards {
+        let none = Rewards::with_settings(settings).unwrap();
+        parts
+            .into_iter()
+            .fold(none, |rewards, (name, part, reward)| rewards.with(name, part, reward).unwrap())
+    }
+
+    fn score(settings: SumSettings, parts: Parts<'_>) -> Score {
+        rewards(settings, parts).score(vec![rollout("", None)]).unwrap().pop().unwrap().score
+    }
+
+    /// All failures are let through.
+    fn lenient() -> SumSettings {
+        SumSettings { max_failures: 1.0, ..SumSettings::default() }
+    }
+
+    fn weight(weight: f32) -> PartSettings {
+        PartSettings::weight(weight)
+    }
+
+    #[test]
+    fn the_reward_is_the_weighted_sum_and_the_parts_are_kept_unweighted() {
+        let length: Box<dyn Reward> = Box::new(|rollout: &Rollout| rollout.text.len() as f32);
+        let parts = vec![("length", weight(0.5), length), ("fine", weight(-2.0), constant(0.25))];
+        let scored = rewards(lenient(), parts).score(vec![rollout("abc", None), rollout("", None)]).unwrap();
+        assert_eq!(scored[0].rollout.text, "abc");
+        let values =
+            |at: usize| scored[at].score.parts.iter().map(|part| part.verdict.value).collect::<Vec<_>>();
+        assert_eq!(values(0), [Some(3.0), Some(0.25)]);
+        assert_eq!(scored[0].score.part("fine").unwrap().value, Some(0.25));
+        assert_eq!((scored[0].score.reward, scored[1].score.reward), (Some(1.0), Some(-0.5)));
+    }
+
+    #[test]
+    fn the_sum_is_taken_in_the_recipes_order() {
+        let (big, small) = (|| constant(16_777_216.0), || constant(1.0)); // 2²⁴: one more is lost to rounding
+        let first = vec![("a", weight(1.0), small()), ("b", weight(1.0), small()), ("c", weight(1.0), big())];
+        assert_eq!(score(lenient(), first).reward, Some(16_777_218.0));
+        let last = vec![("a", weight(1.0), big()), ("b", weight(1.0), small()), ("c", weight(1.0), small())];
+        assert_eq!(score(lenient(), last).reward, Some(16_777_216.0));
+    }
+
+    #[test]
+    fn silence_means_what_the_part_says_and_failure_always_drops() {
+        let with = |none, reward: Box<dyn Reward>| {
+            let part = PartSettings { none, ..weight(2.0) };
+            score(lenient(), vec![("a", weight(1.0), constant(1.0)), ("b", part, reward)]).reward
+        };
+        assert_eq!(with(OnNone::Drop, silent()), None);
+        assert_eq!(with(OnNone::Skip, silent()), Some(1.0));
+        assert_eq!(with(OnNone::Zero, silent()), Some(1.0));
+        for none in [OnNone::Drop, OnNone::Skip, OnNone::Zero] {
+            assert_eq!(with(none, broken()), None);
+        }
+        let alone = PartSettings { none: OnNone::Skip, ..weight(1.0) };
+        assert_eq!(score(lenient(), vec![("a", alone, silent())]).reward, None, "nothing is left of the sum");
+        let zero = PartSettings { none: OnNone::Zero, ..weight(1.0) };
+        assert_eq!(score(lenient(), vec![("a", zero, silent())]).reward, Some(0.0));
+        let shown = vec![("a", weight(1.0), constant(1.0)), ("b", weight(0.0), silent())];
+        assert_eq!(score(lenient(), shown).reward, Some(1.0), "a part of weight 0 is only shown");
+    }
+
+    #[test]
+    fn a_part_that_is_no_number_has_failed() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let counted = score(lenient(), vec![("a", weight(1.0), constant(value))]);
+            assert_eq!((counted.reward, counted.parts[0].verdict.value), (None, None));
+            assert!(counted.parts[0].verdict.failure.as_ref().unwrap().contains("wanted a finite number"));
+        }
+        assert_eq!(score(lenient(), vec![("a", weight(10.0), constant(f32::MAX))]).reward, None);
+    }
+
+    #[test]
+    fn a_gate_replaces_the_sum_and_a_clip_bounds_it() {
+        let settings = SumSettings { gated: -1.0, clip: Some((0.0, 2.0)), ..lenient() };
+        let gate = |least| PartSettings { gate: Some(least), ..weight(0.0) };
+        let with = |part, reward| {
+            score(settings, vec![("a", weight(3.0), constant(1.0)), ("g", part, reward)]).reward
+        };
+        assert_eq!(with(gate(0.5), constant(0.5)), Some(2.0), "open, and the sum 3 is clipped");
+        assert_eq!(with(gate(0.5), constant(0.4)), Some(-1.0), "shut; the gated reward is not clipped");
+        assert_eq!(with(gate(0.5), silent()), None, "a gate that says nothing");
+        let open = PartSettings { none: OnNone::Skip, ..gate(0.5) };
+        assert_eq!(with(open, silent()), Some(2.0));
+    }
+
+    #[test]
+    fn too_many_failures_are_an_error_that_gives_the_rollouts_back() {
+        let odd: Box<dyn Reward> = Box::new(|rollout: &Rollout| match rollout.text.len() % 2 {
+            0 => Verdict::from(1.0),
+            _ => Verdict::failed("odd"),
+        });
+        let settings = SumSettings { max_failures: 0.5, ..SumSettings::default() };
+        let rewards = rewards(settings, vec![("a", weight(1.0), odd)]);
+        let texts = |texts: &[&str]| texts.iter().map(|text| rollout(text, None)).collect::<Vec<_>>();
+        assert_eq!(rewards.score(texts(&["", "a"])).unwrap().len(), 2);
+        let error = rewards.score(texts(&["", "a", "abc"])).unwrap_err();
+        assert_eq!(error.rollouts, texts(&["", "a", "abc"]));
+        let wanted = "reward `a` failed for 2 of 3 rollouts, wanted a share of at most 0.5; the first: odd";
+        assert_eq!(error.to_string(), wanted);
+    }
+
+    #[test]
+    fn a_function_that_panics_costs_its_rollout() {
+        let panics: Box<dyn Reward> = Box::new(|rollout: &Rollout| {
+            assert!(rollout.text.is_empty(), "on purpose");
+            1.0
+        });
+        let scored = rewards(lenient(), vec![("a", weight(1.0), panics)]);
+        let scored = scored.score(vec![rollout("", None), rollout("x", None)]).unwrap();
+        assert_eq!(scored.iter().map(|s| s.score.reward).collect::<Vec<_>>(), [Some(1.0), None]);
+    }
+
+    #[test]
+    fn a_function_that_forgets_rollouts_is_refused() {
+        struct Forgets;
+        impl Reward for Forgets {
+            fn score(&self, _: &Rollout) -> Verdict {
+                Verdict::from(1.0)
+            }
+            fn score_all(&self, _: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
+                Ok(vec![Verdict::from(1.0)])
+            }
+        }
+        let error = rewards(lenient(), vec![("a", weight(1.0), Box::new(Forgets))]);
+        let error = error.score(vec![rollout("", None), rollout("", None)]).unwrap_err();
+        assert!(error.to_string().contains("judged 1 rollouts, wanted a verdict for each of 2"));
+    }
+
+    #[test]
+    fn names_are_unique_and_numbers_finite() {
+        let two =
+            || rewards(lenient(), vec![("a", weight(1.0), constant(1.0)), ("b", weight(0.0), constant(1.0))]);
+        assert_eq!(
+            two().parts().map(|(name, part)| (name, part.weight)).collect::<Vec<_>>(),
+            [("a", 1.0), ("b", 0.0)]
+        );
+        let error = two().with("a", weight(2.0), constant(1.0)).err().unwrap();
+        assert_eq!(error.to_string(), "two rewards are named `a`, wanted a name for each");
+        let error = two().with("c", weight(f32::NAN), constant(1.0)).err().unwrap();
+        assert_eq!(error.to_string(), "reward `c` has the weight NaN, wanted a finite number");
+        assert!(!rewards(lenient(), vec![("a", weight(0.0), constant(1.0))]).count());
+        for bad in [
+            SumSettings { clip: Some((1.0, 0.0)), ..lenient() },
+            SumSettings { gated: f32::NAN, ..lenient() },
+            SumSettings { max_failures: 1.5, ..lenient() },
+        ] {
+            assert!(Rewards::with_settings(bad).is_err());
         }
     }
 }

@@ -149,6 +149,10 @@ impl CodeReward {
 }
 
 impl Reward for CodeReward {
+    fn about(&self) -> Option<String> {
+        Some(self.protections().to_string())
+    }
+
     fn score(&self, rollout: &Rollout) -> Verdict {
         self.pool.install(|| self.judge(rollout))
     }

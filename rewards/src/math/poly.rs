@@ -22,7 +22,7 @@ const BITS: u64 = 4096;
 /// Largest power that is multiplied out.
 const POWER: i64 = 60;
 /// What the exact arithmetic of one comparison of two values may cost at most.
-const SHARE: u64 = 2_500;
+const SHARE: u64 = 1_200;
 
 type Exponent = Ratio<i64>;
 /// Unknowns and their powers, sorted.
@@ -64,7 +64,7 @@ pub(crate) struct Budget(Cell<u64>);
 impl Budget {
     /// For all of a verdict: some milliseconds.
     pub(crate) fn new() -> Self {
-        Self(Cell::new(6_000))
+        Self(Cell::new(3_000))
     }
 
     /// `None` if there is not enough.

@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("gsm8k-qwen2.5-0.5b-oblr", include_str!("../gsm8k-qwen2.5-0.5b-oblr.toml")),
     ("math-qwen3-0.6b-dapo", include_str!("../math-qwen3-0.6b-dapo.toml")),
     ("math-qwen3-4b-oblr", include_str!("../math-qwen3-4b-oblr.toml")),
+    ("mbpp-qwen2.5-coder-0.5b", include_str!("../mbpp-qwen2.5-coder-0.5b.toml")),
 ];
 
 /// What every preset is tried on, with its name in the places of braces.

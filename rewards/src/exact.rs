@@ -5,6 +5,7 @@
 use data::{Rollout, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::extract::shown;
 use crate::{Extract, Place, Reward};
 
 /// 1 if the answer is the reference answer, letter by letter but for blanks around either, else 0. Absent if the
@@ -26,7 +27,7 @@ impl Reward for ExactMatch {
     fn score(&self, rollout: &Rollout) -> Verdict {
         let Some(answer) = rollout.prompt.reference() else { return Verdict::absent() };
         let found = self.extract.extract(&rollout.text);
-        Verdict::right(found.as_deref() == Some(answer)).with_answer(found)
+        Verdict::right(found.as_deref() == Some(answer)).with_answer(shown(found))
     }
 }
 

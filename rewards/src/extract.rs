@@ -98,6 +98,16 @@ impl Extract {
     }
 }
 
+/// An answer as a verdict shows it: of a long one, the beginning.
+pub(crate) fn shown(answer: Option<String>) -> Option<String> {
+    /// Characters.
+    const SHOWN: usize = 500;
+    answer.map(|answer| match answer.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", &answer[..at]),
+        None => answer,
+    })
+}
+
 impl Place {
     /// The answer at this place, without blanks around it.
     pub fn extract(self, completion: &str) -> Option<String> {
@@ -230,15 +240,15 @@ fn phrase(text: &str) -> Option<String> {
         if !text[..at].ends_with(['a', 'A']) {
             continue;
         }
-        if let Some(piece) = follows(&text[at + "nswer".len()..]) {
-            last = Some(piece);
-        }
+        // only where it begins, as a line may be as long as the text and have many of these
+        let from = at + "nswer".len();
+        last = follows(&text[from..]).map(|skipped| from + skipped).or(last);
     }
-    last.map(answer_of)
+    last.map(|from| answer_of(text[from..].lines().next().unwrap_or_default().trim()))
 }
 
-/// What follows "answer", up to the end of its line, if a verb or a colon is between.
-fn follows(rest: &str) -> Option<&str> {
+/// Where the answer begins behind "answer", if a verb or a colon is between.
+fn follows(rest: &str) -> Option<usize> {
     /// Characters between "answer" and its verb.
     const NEAR: usize = 60;
     let near = rest.char_indices().nth(NEAR).map_or(rest, |(at, _)| &rest[..at]);
@@ -246,8 +256,7 @@ fn follows(rest: &str) -> Option<&str> {
     let verbs = [" is:", " is", " are", " be", " equals", ":", " ="];
     let (at, verb) = verbs.iter().filter_map(|verb| Some((find_word(near, verb)?, verb))).min()?;
     let piece = rest[at + verb.len()..].trim_start_matches(|c: char| c.is_whitespace() || ":*".contains(c));
-    let line = piece.lines().next().unwrap_or_default().trim();
-    (!line.is_empty()).then_some(line)
+    (!piece.is_empty()).then_some(rest.len() - piece.len())
 }
 
 /// The first place of a verb that is no part of a longer word.
@@ -584,6 +593,11 @@ mod tests {
             ("", "</think>"),
             ("", "<"),
             ("", "####"),
+            ("", "answer is "),
+            ("", "answer: 5. "),
+            ("the answer is ", "$1$, "),
+            ("the answer is ", "a. "),
+            ("", "(A) "),
             ("", r"\frac{"),
             ("", r"\frac{1"),
             ("", r"1\frac{1"),

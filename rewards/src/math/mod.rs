@@ -34,6 +34,7 @@ mod unit;
 use data::{Rollout, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::extract::shown;
 use crate::{Extract, Reward, RewardError};
 use compare::Comparison;
 use lex::{Token, tokens};
@@ -78,13 +79,15 @@ impl Reward for Math {
         let tolerance = own.filter(|t| (0.0..1.0).contains(t)).unwrap_or(self.tolerance);
         let found = self.extract.extract(&rollout.text);
         let Some(given) = &found else { return Verdict::right(false).because("no answer was found") };
-        let judged = judge(answer, given, tolerance);
-        let reason = match (judged, readable(given)) {
-            (true, _) => return Verdict::right(true).with_answer(found),
-            (false, true) => format!("it is not {answer}"),
-            (false, false) => format!("it cannot be read as mathematics, and is not {answer}"),
+        let right = judge(answer, given, tolerance);
+        let reason = if right {
+            None
+        } else if readable(given) {
+            Some(format!("it is not {answer}"))
+        } else {
+            Some(format!("it cannot be read as mathematics, and is not {answer}"))
         };
-        Verdict::right(false).with_answer(found).because(reason)
+        Verdict { reason, ..Verdict::right(right).with_answer(shown(found)) }
     }
 }
 

@@ -9,11 +9,15 @@ pub(super) fn whole(completion: &str) -> Option<String> {
     said(completion).filter(|said| !said.trim().is_empty())
 }
 
-/// The last fenced block of Python, or `None` if there is none or it is not closed: then the policy did not finish it.
+/// What a block of Python says it is.
+pub(super) const PYTHON: [&str; 3] = ["python", "py", "python3"];
+
+/// The last fenced block of one of the languages, or `None` if there is none or it is not closed: then the policy did not
+/// finish it.
 ///
-/// What it thought does not count, see [`crate::Extract`]. A block is Python if it says so or says nothing; if its fence is
+/// What it thought does not count, see [`crate::Extract`]. A block that says no language counts as well; if its fence is
 /// indented, as in a list, so are its lines.
-pub(super) fn last_block(completion: &str) -> Option<String> {
+pub(super) fn last_block(completion: &str, languages: &[impl AsRef<str>]) -> Option<String> {
     let said = said(completion)?;
     let mut last = None;
     let mut open: Option<Fence> = None;
@@ -35,9 +39,9 @@ pub(super) fn last_block(completion: &str) -> Option<String> {
             None if ticks >= 3 && !bare[ticks..].contains('`') => {
                 let language =
                     bare[ticks..].split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-                let python = ["", "python", "py", "python3"].contains(&language.as_str());
+                let ours = language.is_empty() || languages.iter().any(|own| own.as_ref() == language);
                 let indent = line.bytes().take_while(|byte| *byte == b' ').count();
-                open = Some(Fence { ticks, indent, code: python.then(String::new) });
+                open = Some(Fence { ticks, indent, code: ours.then(String::new) });
             }
             None => {}
         }
@@ -51,13 +55,13 @@ pub(super) fn last_block(completion: &str) -> Option<String> {
 struct Fence {
     ticks: usize,
     indent: usize,
-    /// Of a block of Python.
+    /// Of a block in one of the languages.
     code: Option<String>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::last_block;
+    use super::{PYTHON, last_block};
 
     #[test]
     fn the_last_closed_block_of_python_outside_of_thinking_counts() {
@@ -76,7 +80,7 @@ mod tests {
             ("a `b` ```c``` d", None),
             ("", None),
         ] {
-            assert_eq!(last_block(text).as_deref(), wanted, "{text}");
+            assert_eq!(last_block(text, &PYTHON).as_deref(), wanted, "{text}");
         }
     }
 }

@@ -8,6 +8,8 @@ mod python;
 mod run;
 mod values;
 
+use std::path::Component;
+
 use data::{Rollout, Verdict};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -17,9 +19,10 @@ use crate::sandbox::{Protections, Sandbox, SandboxSettings};
 use crate::{Reward, RewardError};
 use cases::Case;
 use python::Python;
-use run::Runner;
+use run::{Command, Runner};
 
-/// The share of its prompt's tests that the Python program in a completion passes, or 1 only if it passes all.
+/// The share of its prompt's tests that the program in a completion passes, or 1 only if it passes all. The program is Python,
+/// unless `command` says what else runs it.
 ///
 /// The program is the last fenced block outside of thinking, closed, of Python or of no language. The tests are in a
 /// column of the dataset, in one of these shapes, or in a string of JSON that holds one:
@@ -50,6 +53,13 @@ pub struct Code {
     pub all: bool,
     /// Whether the whole completion but its thinking is the program, not a block of it.
     pub whole: bool,
+    /// For other languages than Python: what runs the program, such as `["node", "main.js"]` or
+    /// `["sh", "-c", "cc -o main main.c && ./main"]` (which needs `sandbox.processes`). Tests are then input and output.
+    pub command: Vec<String>,
+    /// With `command`: the file, in the working folder, that the program is written to.
+    pub file: String,
+    /// With `command`: what a block of the language says it is, such as `["js", "javascript"]`.
+    pub languages: Vec<String>,
     /// Cases at once, or 0 for as many as there are processors.
     pub parallel: usize,
     /// The limits of each case.
@@ -63,6 +73,9 @@ impl Default for Code {
             tests: "tests".into(),
             all: true,
             whole: false,
+            command: Vec::new(),
+            file: String::new(),
+            languages: Vec::new(),
             parallel: 0,
             sandbox: SandboxSettings::default(),
         }
@@ -84,10 +97,36 @@ impl Code {
             .thread_name(|number| format!("code-{number}"))
             .build()
             .map_err(|error| cannot(error.to_string()))?;
-        let runner = Runner { python: python.program, sandbox };
+        let mut runner = Runner { python: python.program, command: None, sandbox };
         let ran = runner.io("print(1 + 1)", "", "2").map_err(|error| cannot(error.to_string()))?;
         ran.map_err(|why| cannot(format!("`{}` does not run in the sandbox: {why}", self.python)))?;
+        runner.command = self.other().map_err(cannot)?;
         Ok(CodeReward { settings: self, runner, pool })
+    }
+}
+
+impl Code {
+    /// What runs other languages, if the settings name it.
+    fn other(&self) -> Result<Option<Command>, String> {
+        let Some((program, arguments)) = self.command.split_first() else {
+            return match self.file.is_empty() && self.languages.is_empty() {
+                true => Ok(None),
+                false => Err("`file` and `languages` go with `command`, which is not set".into()),
+            };
+        };
+        let name = std::path::Path::new(&self.file);
+        if name.components().count() != 1 || !matches!(name.components().next(), Some(Component::Normal(_))) {
+            return Err(format!("file is `{}`, wanted the name of a file in the working folder", self.file));
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found =
+            std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+        let program = match (program.contains('/'), found) {
+            (true, _) => std::path::absolute(program).map_err(|error| format!("`{program}`: {error}"))?,
+            (false, Some(found)) => found,
+            (false, None) => return Err(format!("there is no program `{program}` on the path")),
+        };
+        Ok(Some(Command { program, arguments: arguments.to_vec(), file: self.file.clone() }))
     }
 }
 
@@ -114,7 +153,10 @@ impl CodeReward {
         };
         let code = match whole {
             true => extract::whole(&rollout.text),
-            false => extract::last_block(&rollout.text),
+            false if self.runner.command.is_some() => {
+                extract::last_block(&rollout.text, &self.settings.languages)
+            }
+            false => extract::last_block(&rollout.text, &extract::PYTHON),
         };
         match code {
             Some(code) => self.all_cases(&code, &cases),

@@ -22,7 +22,17 @@ const JUDGE: &str = concat!(include_str!("codec.py"), include_str!("judge.py"));
 #[derive(Debug)]
 pub(super) struct Runner {
     pub(super) python: PathBuf,
+    /// What runs programs that are not Python.
+    pub(super) command: Option<Command>,
     pub(super) sandbox: Sandbox,
+}
+
+/// A program, its arguments, and the file that it expects the policy's program in.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) file: String,
 }
 
 impl Runner {
@@ -33,6 +43,9 @@ impl Runner {
     pub(super) fn case(&self, code: &str, case: &Case) -> Result<Ruling, String> {
         match case {
             Case::Io { input, output } => self.io(code, input, output).map_err(|error| error.to_string()),
+            _ if self.command.is_some() => {
+                Err("a test of a function or an assertion, wanted input and output: those are what `command` can be tested by".into())
+            }
             Case::Call { function, arguments, wanted } => {
                 self.call(code, function, arguments, wanted).map_err(|error| error.to_string())
             }
@@ -42,9 +55,19 @@ impl Runner {
 
     /// A program that only has to run.
     pub(super) fn io(&self, code: &str, input: &str, wanted: &str) -> Result<Ruling, SandboxError> {
-        let files = [("main.py", code.as_bytes())];
-        let outcome =
-            self.sandbox.run(self.job(&["-I", "main.py"], &files, Stdin::Bytes(input.as_bytes())))?;
+        let stdin = Stdin::Bytes(input.as_bytes());
+        let outcome = match &self.command {
+            Some(Command { program, arguments, file }) => {
+                let files = [(file.as_str(), code.as_bytes())];
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                let job = self.job(&arguments, &files, stdin);
+                self.sandbox.run(Job { program, ..job })?
+            }
+            None => {
+                let files = [("main.py", code.as_bytes())];
+                self.sandbox.run(self.job(&["-I", "main.py"], &files, stdin))?
+            }
+        };
         if outcome.exit != Exit::Code(0) {
             return Ok(Err(ended(&outcome)));
         }

@@ -4,7 +4,8 @@
 //!
 //! The first call of each lane has one sample, of different prompts and short, since what hangs a function rarely is.
 //! So one bad sample, or all samples of one bad prompt, cannot look like a function that never answers. The rest goes
-//! in batches of neighbours, so that a bad prompt spoils few of them; a batch that fails is asked one by one.
+//! in batches of neighbours, so that a bad prompt spoils few of them; a batch that fails is asked one by one. A function that stops
+//! answering on the way is given up after a few rounds of waiting.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,9 @@ use crate::RewardError;
 /// deadline, and those that broke off, which costs less time and says less.
 const OVERRAN: usize = 2;
 const LOST: usize = 8;
+/// Calls of each lane that wait out the deadline in a row, and no call of any lane that is answered meanwhile: a function that
+/// answered before and does so no more.
+const ROUNDS: usize = 3;
 
 /// How a call ended.
 pub(super) enum Outcome {
@@ -65,6 +69,7 @@ struct State<'a> {
     answered: bool,
     /// Whether all samples are of one prompt, so that several cannot be asked for.
     one_prompt: bool,
+    lanes: usize,
     overran: Silence<'a>,
     lost: Silence<'a>,
     end: Option<RewardError>,
@@ -94,6 +99,7 @@ pub(super) fn deal<L: Lane>(
         verdicts: vec![None; rollouts.len()],
         answered: false,
         one_prompt: rollouts.windows(2).all(|two| two[0].prompt.id == two[1].prompt.id),
+        lanes: working,
         overran: Silence::default(),
         lost: Silence::default(),
         end: None,
@@ -148,13 +154,13 @@ impl<'a> State<'a> {
     fn take(&mut self, samples: &[usize], outcome: Outcome) {
         match outcome {
             Outcome::Answered(verdicts) => {
-                self.answered = true;
+                self.answers();
                 for (sample, verdict) in samples.iter().zip(verdicts) {
                     self.verdicts[*sample] = Some(verdict);
                 }
             }
             Outcome::Failed(why) => {
-                self.answered = true;
+                self.answers();
                 self.fail(samples, why);
             }
             Outcome::Overran => {
@@ -176,18 +182,31 @@ impl<'a> State<'a> {
         }
     }
 
+    /// Silence is counted from the last answer.
+    fn answers(&mut self) {
+        self.answered = true;
+        self.overran = Silence::default();
+        self.lost = Silence::default();
+    }
+
     fn end_if_silent(&mut self, last: &[usize], why: &str) {
         let silent = |silence: &Silence<'_>, enough: usize| {
             silence.calls >= enough && (silence.common.is_empty() || self.one_prompt)
         };
-        if self.answered || !(silent(&self.overran, OVERRAN) || silent(&self.lost, LOST)) {
+        let ends = match self.answered {
+            false => silent(&self.overran, OVERRAN) || silent(&self.lost, LOST),
+            // a prompt that is bad, and one beside it, may be half of a small step
+            true => !self.one_prompt && silent(&self.overran, ROUNDS * self.lanes.max(OVERRAN)),
+        };
+        if !ends {
             return;
         }
         let calls = self.overran.calls + self.lost.calls;
         let what = self.terms.what;
+        let since = if self.answered { "the last" } else { "any of its" };
         let (count, id) = (last.len(), &self.rollouts[last[0]].prompt.id);
         let why = format!(
-            "{what} gave no answer to any of its {calls} calls; the last was about {count} of the rollouts, prompt `{id}` first: {why}"
+            "{what} gave no answer to {since} {calls} calls; the last was about {count} of the rollouts, prompt `{id}` first: {why}"
         );
         let name = self.terms.name.to_owned();
         self.end.get_or_insert(RewardError::Hangs { name, why });
@@ -320,6 +339,18 @@ mod tests {
         }
         let one = dealt(&rollouts(1, 1), 2, &|_| Outcome::Overran).unwrap();
         assert!(one[0].failure.is_some());
+    }
+
+    #[test]
+    fn a_function_that_answers_no_more_ends_it_after_some_rounds() {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let ask = |samples: &[usize]| match asked.fetch_add(1, Ordering::Relaxed) {
+            0..5 => Outcome::Answered(vec![Verdict::from(1.0); samples.len()]),
+            _ => Outcome::Overran,
+        };
+        let error = dealt(&rollouts(100, 8), 2, &ask).unwrap_err();
+        assert!(error.to_string().contains("`f` gave no answer to the last 6 calls"), "{error}");
+        assert!(asked.load(Ordering::Relaxed) <= 5 + 6 + 1);
     }
 
     #[test]

@@ -274,7 +274,12 @@ fn answer_of(piece: &str) -> String {
     if let Some(formula) = formula(piece) {
         return formula.to_owned();
     }
-    let piece = sentence(piece).trim_matches(|c: char| c.is_whitespace() || "*\"'`".contains(c));
+    let mut piece = sentence(piece).trim_matches(|c: char| c.is_whitespace() || "*\"'`".contains(c));
+    for word in
+        ["therefore ", "thus ", "simply ", "just ", "now ", "then ", "equal to ", "approximately ", "about "]
+    {
+        piece = piece.strip_prefix(word).unwrap_or(piece);
+    }
     let words = piece.split_whitespace().filter(|word| {
         let letters = word.chars().filter(|c| c.is_alphabetic()).count();
         letters > 1 && !word.contains('\\')

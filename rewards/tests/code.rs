@@ -348,12 +348,11 @@ fn a_case_costs_little_more_than_starting_python() {
 
 #[test]
 fn other_languages_are_tested_by_input_and_output() {
-    let command = |line: &[&str], file: &str, language: &str, processes| {
-        let sandbox = SandboxSettings { processes, ..SandboxSettings::default() };
+    let command = |line: &[&str], file: &str, language: &str| {
         let command = line.iter().map(|word| (*word).to_owned()).collect();
-        Code { command, file: file.into(), languages: vec![language.into()], sandbox, ..Code::default() }
+        Code { command, file: file.into(), languages: vec![language.into()], ..Code::default() }
     };
-    let shell = build(command(&["sh", "main.sh"], "main.sh", "sh", 0));
+    let shell = build(command(&["sh", "main.sh"], "main.sh", "sh"));
     let judged = |text: &str| shell.score(&rollout(text, json!({ "tests": doubles() })));
     earns(&judged("```python\nprint(1)\n```\n```sh\nread n; echo $((2 * n))\n```"), 1.0, "3 of 3 cases");
     earns(&judged("```sh\nread n; echo $n\n```"), 0.0, "wrong output");
@@ -363,16 +362,12 @@ fn other_languages_are_tested_by_input_and_output() {
         &shell.score(&rollout("```sh\ntrue\n```", json!({ "tests": ["assert f(1) == 2"] }))),
         "wanted input and output",
     );
-    let c = build(command(&["sh", "-c", "cc -o main main.c && ./main"], "main.c", "c", 8));
-    let text =
-        "```c\n#include <stdio.h>\nint main() { int n; scanf(\"%d\", &n); printf(\"%d\\n\", 2 * n); }\n```";
-    earns(&c.score(&rollout(text, json!({ "tests": doubles() }))), 1.0, "3 of 3 cases");
     for (line, file, why) in [
         (&["no-such-program"][..], "main.x", "there is no program `no-such-program`"),
         (&["sh"], "../main.sh", "wanted the name of a file"),
         (&[], "main.sh", "`command`, which is not set"),
     ] {
-        let RewardError::Start { why: found, .. } = command(line, file, "x", 0).build("code").err().unwrap()
+        let RewardError::Start { why: found, .. } = command(line, file, "x").build("code").err().unwrap()
         else {
             panic!("another error");
         };

@@ -53,8 +53,8 @@ pub struct Code {
     pub all: bool,
     /// Whether the whole completion but its thinking is the program, not a block of it.
     pub whole: bool,
-    /// For other languages than Python: what runs the program, such as `["node", "main.js"]` or
-    /// `["sh", "-c", "cc -o main main.c && ./main"]` (which needs `sandbox.processes`). Tests are then input and output.
+    /// For other languages than Python: what runs the program, such as `["node", "main.js"]`. Tests are then input and output.
+    /// Nothing that is made in the sandbox can be executed, so this is for interpreters and not for compilers.
     pub command: Vec<String>,
     /// With `command`: the file, in the working folder, that the program is written to.
     pub file: String,

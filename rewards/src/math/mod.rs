@@ -130,9 +130,13 @@ fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
     if wanted.unread() && given.unread() && solid(answer).eq(solid(found)) {
         return true;
     }
-    match choice_letter(&wanted.tokens) {
-        Some(letter) => chosen(&given.tokens) == Some(letter),
-        None => {
+    match (choice_letter(&wanted.tokens), choice_letter(&given.tokens)) {
+        (Some(letter), _) => chosen(&given.tokens) == Some(letter),
+        // the reference may have the choice and what it says
+        (None, Some(letter)) if wanted.tokens.first() == Some(&Token::Sign('(')) => {
+            chosen(&wanted.tokens) == Some(letter)
+        }
+        _ => {
             // words in both, such as "June 5" and "june 5."
             match (wordy(&wanted.tokens), wordy(&given.tokens)) {
                 (Some(a), Some(b)) => (wanted.unread() || given.unread()) && text::same(&a, &b),

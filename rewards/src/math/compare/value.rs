@@ -25,6 +25,12 @@ impl Comparison<'_> {
                 }
                 None => false,
             },
+            // 90 radians are not 90°
+            (Node::Quantity(a, unit), Node::Degree(b)) | (Node::Degree(b), Node::Quantity(a, unit))
+                if unit.to_lowercase().starts_with("rad") =>
+            {
+                self.same_value(a, &in_radians(b))
+            }
             (Node::Quantity(a, _), b) => self.same_one(a, b),
             (a, Node::Quantity(b, _)) => self.same_one(a, b),
             (Node::Percent(a), Node::Percent(b)) => self.same_value(a, b),
@@ -32,11 +38,8 @@ impl Comparison<'_> {
             (a, Node::Percent(b)) => self.same_value(a, b) || self.same_value(a, &hundredth(b)),
             (Node::Degree(a), Node::Degree(b)) => self.same_value(a, b),
             (Node::Degree(a), b) | (b, Node::Degree(a)) => {
-                let turned = || {
-                    let half = Node::Div(Box::new(Node::Pi), Box::new(Node::integer(180)));
-                    Node::Mul(vec![(**a).clone(), half])
-                };
-                self.same_value(a, b) || b.any(&|node| *node == Node::Pi) && self.same_value(&turned(), b)
+                self.same_value(a, b)
+                    || b.any(&|node| *node == Node::Pi) && self.same_value(&in_radians(a), b)
             }
             _ => self.same_value(answer, found),
         }
@@ -120,6 +123,12 @@ impl Comparison<'_> {
         }
         informative >= if constant { 1 } else { INFORMATIVE }
     }
+}
+
+/// Degrees in radians.
+fn in_radians(degrees: &Node) -> Node {
+    let half_turn = Node::Div(Box::new(Node::Pi), Box::new(Node::integer(180)));
+    Node::Mul(vec![degrees.clone(), half_turn])
 }
 
 /// Where a variable stands at a point: small whole numbers, positive numbers and numbers of either sign in turn.

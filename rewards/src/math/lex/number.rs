@@ -131,12 +131,15 @@ impl<'a> Lexer<'a> {
         let after = text[len..].trim_start().strip_prefix('_')?.trim_start();
         let (base, rest) = match after.strip_prefix('{') {
             Some(inner) => {
-                let end = inner.find('}')?;
-                (inner[..end].trim(), &inner[end + 1..])
+                let (inner, close) = match inner.strip_prefix("\\text{") {
+                    Some(word) => (word, "}}"),
+                    None => (inner, "}"),
+                };
+                let end = inner.find(close)?;
+                (inner[..end].trim(), &inner[end + close.len()..])
             }
             None => after.split_at(after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())),
         };
-        let base = base.trim_start_matches("\\text{").trim_end_matches('}');
         let base = match base {
             "two" => 2,
             "eight" => 8,

@@ -322,11 +322,13 @@ impl Lexer<'_> {
         if self.behind_number() && unit::is_known(bare) {
             return self.push(Token::Word(bare.to_owned()));
         }
-        let inner = bare.trim_matches(|c| c == '(' || c == ')');
-        if inner.chars().count() == 1 && inner.chars().all(char::is_alphabetic) {
-            return self.push(letter(inner));
+        let inner = bare.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        let single = |text: &str| text.chars().count() == 1 && text.chars().all(char::is_alphabetic);
+        if single(bare) {
+            return self.push(letter(bare));
         }
-        if bare.contains(|c: char| c.is_ascii_digit() || c == '\\') {
+        let wordless = !bare.contains(char::is_alphabetic);
+        if wordless || inner.is_some_and(single) || bare.contains(|c: char| c.is_ascii_digit() || c == '\\') {
             let inner = tokens(bare, self.grouped);
             return self.found.extend(inner);
         }

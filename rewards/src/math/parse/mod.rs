@@ -62,6 +62,12 @@ impl<'a> Parser<'a> {
         matches!(self.peek(), Some(Token::Word(word)) if words.contains(&word.to_lowercase().as_str()))
     }
 
+    fn eat_word(&mut self, word: &str) -> bool {
+        let there = self.word_is(&[word]);
+        self.at += usize::from(there);
+        there
+    }
+
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         if self.depth >= DEPTH {
             return None;
@@ -158,14 +164,11 @@ impl<'a> Parser<'a> {
 
     fn ratio(&mut self) -> Option<Node> {
         let first = self.quantity()?;
-        if !self.is(':') {
-            return Some(first);
-        }
         let mut terms = vec![first];
-        while self.eat(':') {
+        while self.eat(':') || self.eat_word("to") {
             terms.push(self.quantity()?);
         }
-        Some(Node::Ratio(terms))
+        Some(if terms.len() == 1 { terms.pop()? } else { Node::Ratio(terms) })
     }
 
     fn sum(&mut self) -> Option<Node> {

@@ -69,7 +69,7 @@ impl Parser<'_> {
         let mut text = String::new();
         loop {
             match self.peek() {
-                Some(Token::Word(_)) if self.word_is(&["and", "or"]) => break,
+                Some(Token::Word(_)) if self.word_is(&["and", "or", "to"]) => break,
                 Some(Token::Word(word)) => {
                     if !text.is_empty() && !text.ends_with('/') {
                         text.push(' ');

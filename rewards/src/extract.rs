@@ -587,6 +587,50 @@ mod tests {
     }
 
     #[test]
+    fn phrases_and_choices_are_found() {
+        check(
+            Place::Phrase,
+            &[
+                ("The answer is 5.", Some("5")),
+                ("The final answer is: $x^2$. I hope it is correct.", Some("x^2")),
+                ("So the answer is $72$ clips.", Some("72")),
+                ("The answers are $x=2$ and $x=3$.", Some("x=2$ and $x=3")),
+                ("Answer: **B**", Some("B")),
+                ("the answer is that he has 5 of them left", Some("5")),
+                ("The answer is 5 because 2+3=5", Some("5")),
+                ("The answer is\n42", Some("42")),
+                ("The answer is 6. No, the answer is 7.", Some("7")),
+                ("The answer is no solution.", Some("no solution")),
+                ("I have no answer", None),
+                ("answer is", None),
+            ],
+        );
+        check(
+            Place::Choice,
+            &[
+                ("So (C) is right.", Some("C")),
+                ("Not A, but B.", Some("B")),
+                ("A bus has 4 wheels, I think", None),
+                ("x_A = B'", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn places_are_written_as_one_or_several() {
+        let read = |json: &str| serde_json::from_str::<Extract>(json);
+        assert_eq!(read(r#""auto""#).unwrap(), Extract::default());
+        assert_eq!(read(r#""boxed""#).unwrap(), Place::Boxed.into());
+        assert_eq!(read(r#"["boxed", "choice"]"#).unwrap(), Extract(vec![Place::Boxed, Place::Choice]));
+        for text in [r#""auto""#, r#""last_number""#, r#"["choice","whole"]"#] {
+            assert_eq!(serde_json::to_string(&read(text).unwrap()).unwrap(), text);
+        }
+        let error = read(r#""box""#).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `box`, wanted `auto` or one of"), "{error}");
+        assert!(read("[]").unwrap_err().to_string().contains("wanted one"));
+    }
+
+    #[test]
     fn time_is_linear_in_the_text() {
         let start = Instant::now();
         for (begin, piece) in [

@@ -253,3 +253,54 @@ fn chosen(tokens: &[Token]) -> Option<char> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Place;
+    use crate::testing::rollout;
+
+    #[test]
+    fn a_verdict_has_the_answer_and_says_why() {
+        let math = Math::default();
+        let right = math.score(&rollout("so \\boxed{0.5}", Some("\\frac12")));
+        assert_eq!((right.value, right.answer.as_deref(), right.reason), (Some(1.0), Some("0.5"), None));
+        let wrong = math.score(&rollout("so 7", Some("8")));
+        assert_eq!((wrong.value, wrong.reason.as_deref()), (Some(0.0), Some("it is not 8")));
+        let unread = math.score(&rollout("\\boxed{((}", Some("8")));
+        assert!(unread.reason.unwrap().contains("cannot be read as mathematics"));
+        let none = math.score(&rollout("I do not know.", Some("8")));
+        assert_eq!((none.value, none.reason.as_deref()), (Some(0.0), Some("no answer was found")));
+        for answer in [None, Some(" ")] {
+            assert_eq!(math.score(&rollout("8", answer)), Verdict::absent());
+        }
+    }
+
+    #[test]
+    fn a_tolerance_is_relative_and_a_prompts_own_goes_first() {
+        let math = Math { extract: Place::Whole.into(), tolerance: 0.01 };
+        let at = |text: &str, own: Option<serde_json::Value>| {
+            let mut rollout = rollout(text, Some("200"));
+            if let Some(own) = own {
+                Arc::make_mut(&mut rollout.prompt).fields.insert("tolerance".into(), own);
+            }
+            math.score(&rollout).value.unwrap()
+        };
+        assert_eq!((at("201.9", None), at("202.1", None), at("198.1", None)), (1.0, 0.0, 1.0));
+        assert_eq!((at("201.9", Some(0.0.into())), at("200", Some(0.0.into()))), (0.0, 1.0));
+        assert_eq!(at("209", Some("5e-2".into())), 1.0);
+        assert!(Math { tolerance: 1.0, ..Math::default() }.build().is_err());
+    }
+
+    #[test]
+    fn a_long_answer_is_compared_as_text_and_shown_in_part() {
+        let long = "1+".repeat(LENGTH) + "1";
+        let verdict =
+            Math { extract: Place::Whole.into(), tolerance: 0.0 }.score(&rollout(&long, Some(&long)));
+        assert_eq!(verdict.value, Some(1.0));
+        assert!(verdict.answer.unwrap().chars().count() <= 501);
+        assert!(equal(&long, &long.replace('+', " + ")) && !equal(&long, "1"));
+    }
+}

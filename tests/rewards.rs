@@ -79,6 +79,10 @@ fn a_function_that_cannot_start_is_refused_before_anything_is_made() {
     assert!(error.contains("did you mean `tolerance`?"), "{error}");
     let error = fail(folder.path(), &borrowed(&arguments("run", "{ math = { weihgt = 0.1 } }")), 2);
     assert!(error.contains("did you mean `weight`?"), "{error}");
+    let error = fail(folder.path(), &borrowed(&arguments("run", "{ math = { tolerance = 2.0 } }")), 2);
+    assert!(error.contains("[rewards.math]: tolerance is 2, wanted a number in 0..1"), "{error}");
+    let error = fail(folder.path(), &borrowed(&arguments("run", "{ clip = [1.0, 0.0], math = {} }")), 2);
+    assert!(error.contains("[rewards]: clip is [1, 0]"), "{error}");
 }
 
 #[test]

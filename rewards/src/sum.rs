@@ -90,17 +90,15 @@ impl Rewards {
         let SumSettings { gated, clip, max_failures } = settings;
         let bad = |what: String| Err(RewardError::Setting { what });
         if !gated.is_finite() {
-            return bad(format!("[rewards] gated is {gated}, wanted a finite number"));
+            return bad(format!("gated is {gated}, wanted a finite number"));
         }
         if let Some((low, high)) =
             clip.filter(|(low, high)| !(low.is_finite() && high.is_finite() && low < high))
         {
-            return bad(format!(
-                "[rewards] clip is [{low}, {high}], wanted two finite numbers, the least first"
-            ));
+            return bad(format!("clip is [{low}, {high}], wanted two finite numbers, the least first"));
         }
         if !(0.0..=1.0).contains(&max_failures) {
-            return bad(format!("[rewards] max_failures is {max_failures}, wanted a share in 0..1"));
+            return bad(format!("max_failures is {max_failures}, wanted a share in 0..1"));
         }
         Ok(Self { parts: Vec::new(), settings })
     }

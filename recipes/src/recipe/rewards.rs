@@ -3,11 +3,11 @@
 //! Before and after: see [`super`]. [`RewardsRecipe::build`] starts what has to be started, so that what is wrong with a
 //! function is known before any training.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indexmap::IndexMap;
 use rewards::{
     Code, Command, CosineLength, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math, OnNone,
-    Python, Repetition, Reward, Rewards, SumSettings,
+    Python, Repetition, Reward, RewardError, Rewards, SumSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,8 @@ impl RewardsRecipe {
     pub(crate) fn build(&self, custom: &CustomRewards) -> Result<Rewards> {
         let clip = self.clip.map(|[low, high]| (low, high));
         let settings = SumSettings { gated: self.gated, clip, max_failures: self.max_failures };
-        let mut sum = Sum(Rewards::with_settings(settings)?);
+        let sum = Rewards::with_settings(settings).map_err(|error| mistake("[rewards]", error))?;
+        let mut sum = Sum(sum);
         sum.add("exact_match", &self.exact_match, |reward| Ok(Box::new(reward)))?;
         sum.add("math", &self.math, |reward: Math| Ok(Box::new(reward.build()?)))?;
         sum.add("code", &self.code, |reward: Code| Ok(Box::new(reward.build("code")?)))?;
@@ -208,9 +209,17 @@ mod local {
     }
 }
 
+/// What cannot start has failed; anything else is a mistake in the recipe.
+fn mistake(place: &str, error: RewardError) -> anyhow::Error {
+    match error {
+        RewardError::Start { .. } => anyhow::Error::new(error).context(place.to_owned()),
+        error => Usage::error(format!("{place}: {error}")),
+    }
+}
+
 struct Sum(Rewards);
 
-type Built = Result<Box<dyn Reward>, rewards::RewardError>;
+type Built = Result<Box<dyn Reward>, RewardError>;
 
 impl Sum {
     fn add<T: Clone>(
@@ -233,8 +242,9 @@ impl Sum {
         usual: OnNone,
         build: impl FnOnce(T) -> Built,
     ) -> Result<()> {
-        let reward = build(table.reward.clone()).with_context(|| format!("[rewards.{place}]"))?;
-        self.0 = std::mem::take(&mut self.0).with(name, table.part(usual), reward)?;
+        let added = build(table.reward.clone())
+            .and_then(|reward| std::mem::take(&mut self.0).with(name, table.part(usual), reward));
+        self.0 = added.map_err(|error| mistake(&format!("[rewards.{place}]"), error))?;
         Ok(())
     }
 }

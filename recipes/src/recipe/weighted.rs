@@ -87,6 +87,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for &mut Rest<A> {
 
 /// An unknown key might have been one of the sum's.
 fn also<E: Error>(message: &str) -> E {
+    let message = message.trim_end();
     let common = COMMON.map(|key| format!("`{key}`")).join(", ");
     let message = match message.split_once(", expected one of ") {
         Some((what, keys)) => format!("{what}, expected one of {keys}, {common}"),

@@ -202,7 +202,8 @@ fn the_reward_command_shows_verdicts_answers_and_differences() {
     let error =
         fail(folder.path(), &["reward", "rows.jsonl", "--recipe", "r.toml", "--column", "completon"], 1);
     assert!(error.contains("line 1") && error.contains("did you mean `completion`?"), "{error}");
-    let error = fail(folder.path(), &["reward", "rows.jsonl", "--recipe", "r.toml", "--compare", "maths"], 2);
+    let error =
+        fail(folder.path(), &["reward", "rows.jsonl", "--recipe", "r.toml", "--compare", "maths,math"], 2);
     assert!(error.contains("did you mean `math`?"), "{error}");
     assert!(fail(folder.path(), &["reward", "none.jsonl", "--recipe", "r.toml"], 1).contains("none.jsonl"));
 }

@@ -32,6 +32,9 @@ pub struct Verdict {
     /// The answer that was found in the completion, if the function looks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// Whether the function looked for an answer and found none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
     /// Why it was judged so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -57,10 +60,10 @@ impl Verdict {
         Self::from(f32::from(u8::from(right)))
     }
 
-    /// The same with the answer that was found.
+    /// The same with what was found where an answer was looked for.
     #[must_use]
     pub fn with_answer(self, answer: Option<String>) -> Self {
-        Self { answer, ..self }
+        Self { unanswered: answer.is_none(), answer, ..self }
     }
 
     /// The same and why.

@@ -58,6 +58,10 @@ impl Reward for Shared {
         self.0.score_all(rollouts)
     }
 
+    fn expect(&self, columns: &[String]) {
+        self.0.expect(columns);
+    }
+
     fn about(&self) -> Option<String> {
         self.0.about()
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use data::{Part, ScoredRollout};
+use rewards::{OnNone, Rewards};
 use serde_json::{Map, Value, json};
 
 /// Examples of a kind that a step keeps.
@@ -32,12 +33,8 @@ pub(crate) fn metrics(scored: &[ScoredRollout]) -> Map<String, Value> {
         }
         let failed = verdicts().filter(|verdict| verdict.failure.is_some()).count();
         let none = verdicts().filter(|verdict| verdict.value.is_none() && verdict.failure.is_none()).count();
-        let looks = verdicts().any(|verdict| verdict.answer.is_some());
-        let no_answer =
-            verdicts().filter(|verdict| verdict.value.is_some() && verdict.answer.is_none()).count();
-        for (what, count) in
-            [("none", none), ("failed", failed), ("no_answer", if looks { no_answer } else { 0 })]
-        {
+        let no_answer = verdicts().filter(|verdict| verdict.unanswered).count();
+        for (what, count) in [("none", none), ("failed", failed), ("no_answer", no_answer)] {
             if count > 0 {
                 line.insert(format!("reward_{name}_{what}"), json!(count));
             }
@@ -47,22 +44,17 @@ pub(crate) fn metrics(scored: &[ScoredRollout]) -> Map<String, Value> {
 }
 
 /// Some of the rollouts that a function failed for, had nothing to say of, or found no answer in.
-pub(crate) fn examples(scored: &[ScoredRollout]) -> Vec<Value> {
+pub(crate) fn examples(scored: &[ScoredRollout], rewards: &Rewards) -> Vec<Value> {
+    // where silence is usual it is not worth an example
+    let silent = |name: &str| rewards.parts().any(|(other, part)| other == name && part.none == OnNone::Drop);
     let mut kept: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     let mut examples = Vec::new();
-    let looks = |at: usize| {
-        scored
-            .iter()
-            .any(|scored| scored.score.parts.get(at).is_some_and(|part| part.verdict.answer.is_some()))
-    };
-    let looking: Vec<bool> =
-        (0..scored.first().map_or(0, |scored| scored.score.parts.len())).map(looks).collect();
     for ScoredRollout { rollout, score } in scored {
         for (at, Part { name, verdict }) in score.parts.iter().enumerate() {
             let kind = match verdict {
                 verdict if verdict.failure.is_some() => "failed",
-                verdict if verdict.value.is_none() => "none",
-                verdict if verdict.answer.is_none() && looking.get(at) == Some(&true) => "no_answer",
+                verdict if verdict.unanswered => "no_answer",
+                verdict if verdict.value.is_none() && silent(name) => "none",
                 _ => continue,
             };
             let count = kept.entry((at, kind)).or_default();

@@ -7,6 +7,7 @@
 //! difference; more than [`ERRORS`] of those is a trend. With two looks at the same numbers some trends are chance:
 //! a warning is a reason to read rollouts, not a verdict.
 
+use rewards::{OnNone, PartSettings};
 use serde_json::Value;
 
 /// Steps that are compared.
@@ -21,14 +22,15 @@ const MANY: f64 = 0.2;
 /// What a run has shown so far.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
+    parts: Vec<(String, PartSettings)>,
     lines: Vec<Value>,
     warned: Vec<(String, u64)>,
 }
 
 impl Monitor {
-    /// What these metrics lines of the stage have shown.
-    pub(crate) fn after(lines: impl IntoIterator<Item = Value>) -> Self {
-        let mut monitor = Self::default();
+    /// What these metrics lines of the stage have shown, of rewards with these parts.
+    pub(crate) fn after(parts: Vec<(String, PartSettings)>, lines: impl IntoIterator<Item = Value>) -> Self {
+        let mut monitor = Self { parts, ..Self::default() };
         for line in lines {
             monitor.observe(&line);
         }
@@ -62,7 +64,11 @@ impl Monitor {
     }
 
     fn values(&self, key: &str) -> Vec<f64> {
-        let steps = self.lines.iter().filter(|line| line["step"].as_u64() > Some(0));
+        // a step without any reward says nothing
+        let known = |line: &&Value| {
+            line["rollouts"].as_u64().is_none_or(|n| line["absent_rewards"].as_u64() != Some(n))
+        };
+        let steps = self.lines.iter().filter(|line| line["step"].as_u64() > Some(0)).filter(known);
         steps.filter_map(|line| line[key].as_f64()).collect()
     }
 
@@ -111,16 +117,24 @@ impl Monitor {
         self.lines.iter().find_map(|line| line["eval"]["judged"].as_f64())
     }
 
+    /// Parts that are worth less while the sum is worth more: a reward that falls, a penalty that rises.
     fn parts_that_fall(&self) -> Vec<(String, String)> {
-        let Some(Value::Object(last)) = self.lines.last() else { return vec![] };
-        let names = last.keys().filter_map(|key| key.strip_prefix("reward_")?.strip_suffix("_mean"));
-        let falls = names.filter_map(|name| {
-            let trend = self.trend(&format!("reward_{name}_mean")).filter(|trend| trend.errors < -ERRORS)?;
-            let text = format!(
-                "the reward rises while its part `{name}` falls, from {:.3} to {:.3}",
-                trend.first, trend.last
-            );
-            Some((format!("part {name}"), text))
+        let falls = self.parts.iter().filter_map(|(name, part)| {
+            // a gate of weight 0 is wanted as well
+            let sign = match part.weight {
+                weight if weight > 0.0 || weight == 0.0 && part.gate.is_some() => 1.0,
+                weight if weight < 0.0 => -1.0,
+                _ => return None,
+            };
+            let trend = self.trend(&format!("reward_{name}_mean"))?;
+            (sign * trend.errors < -ERRORS).then(|| {
+                let (way, first, last) =
+                    (if sign > 0.0 { "falls" } else { "rises" }, trend.first, trend.last);
+                let what = if sign > 0.0 { "part" } else { "penalty" };
+                let text =
+                    format!("the reward rises while its {what} `{name}` {way}, from {first:.3} to {last:.3}");
+                (format!("part {name}"), text)
+            })
         });
         falls.collect()
     }
@@ -150,6 +164,11 @@ impl Monitor {
             ];
             for (end, words) in kinds {
                 let Some(name) = name.strip_suffix(end) else { continue };
+                let usual =
+                    |(other, part): &(String, PartSettings)| other == name && part.none != OnNone::Drop;
+                if end == "_none" && self.parts.iter().any(usual) {
+                    continue;
+                }
                 let share = value.as_f64().unwrap_or(0.0) / rollouts;
                 if share > MANY {
                     let text = format!(
@@ -178,7 +197,8 @@ mod tests {
 
     /// 30 steps whose reward rises, with this beside.
     fn run(more: impl Fn(u64) -> Value) -> Vec<String> {
-        let mut monitor = Monitor::default();
+        let parts = vec![("format".to_owned(), PartSettings::weight(1.0))];
+        let mut monitor = Monitor::after(parts, []);
         let mut all = Vec::new();
         for step in 1..=30_u64 {
             let noise = if step.is_multiple_of(2) { 0.01 } else { -0.01 };
@@ -213,6 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn a_penalty_may_fall_and_a_silent_part_be_silent() {
+        let parts = vec![
+            ("pen".to_owned(), PartSettings::weight(-1.0)),
+            ("other".to_owned(), PartSettings { none: OnNone::Skip, ..PartSettings::weight(1.0) }),
+        ];
+        let said = |way: f64| {
+            let mut monitor = Monitor::after(parts.clone(), []);
+            let mut all = Vec::new();
+            for step in 1..=30_u64 {
+                let at = step as f64 + if step.is_multiple_of(2) { 0.3 } else { -0.3 };
+                all.extend(monitor.observe(&json!({
+                    "step": step, "rollouts": 64, "reward_mean": 0.02 * at, "reward_pen_mean": 0.5 + way * 0.01 * at,
+                    "reward_other_none": 32,
+                })));
+            }
+            all
+        };
+        assert_eq!(said(-1.0), Vec::<String>::new());
+        let rises = said(1.0);
+        assert!(rises.len() == 1 && rises[0].contains("penalty `pen` rises"), "{rises:?}");
+    }
+
+    #[test]
     fn many_rollouts_without_a_verdict_are_named() {
         let failed = run(|_| json!({ "reward_mine_failed": 32, "reward_other_none": 3 }));
         assert_eq!(failed.len(), 1);
@@ -222,7 +265,7 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_knows_what_was_said() {
         let line = |step: u64| json!({ "step": step, "rollouts": 10, "reward_mine_failed": 5 });
-        let mut monitor = Monitor::after((1..=3).map(line));
+        let mut monitor = Monitor::after(vec![], (1..=3).map(line));
         assert!(monitor.observe(&line(4)).is_empty());
         assert_eq!(monitor.observe(&line(60)).len(), 1);
     }

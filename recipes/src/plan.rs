@@ -2,6 +2,7 @@
 //!
 //! Before: [`crate::Recipe`]. After: [`crate::run`] trains, or `evenkeel check` prints it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -88,6 +89,9 @@ impl Plan {
             None => Vec::new(),
         };
         let rewards = recipe.rewards.build(custom)?;
+        let prompts = || tasks.iter().chain(&held_out);
+        let columns: BTreeSet<&String> = prompts().flat_map(|task| task.prompt.fields.keys()).collect();
+        rewards.expect(&columns.into_iter().cloned().collect::<Vec<_>>());
         let deciding = match recipe.eval.as_ref().and_then(|eval| eval.reward.clone()) {
             Some(name) if rewards.parts().any(|(known, _)| known == name) => Some(name),
             Some(name) => {

@@ -92,7 +92,7 @@ pub(crate) fn stage(
         [thinking, empty].map(|count| Shuffled { prompts: count.max(1), seed: plan.seed().named("pairs") });
     let mut display = Display::new("preference", done, steps);
     display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
-    if done == 0 {
+    if done == 0 && folder.metrics(Stage::Preference)?.is_empty() {
         let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 })?;
         write_accuracy(folder, Stage::Preference, before)?;
         outcome.before = outcome.before.or(before);

@@ -69,9 +69,28 @@ fn changed_since(file: &Path, then: SystemTime) -> bool {
 }
 
 fn judge(args: &RewardArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+    if args.compare.as_ref().is_some_and(|names| names.len() < 2) {
+        return Err(Usage::error(
+            "--compare wants two rewards or more, such as `--compare math,exact_match`",
+        ));
+    }
+    if args.show == Some(Show::Differs) && args.compare.is_none() && args.against.is_none() {
+        return Err(Usage::error("--show differs wants something to compare: --compare or --against"));
+    }
     let recipe = rewards_of(&args.recipe, &args.set)?;
     let against = args.against.as_ref().map(|name| rewards_of(name, &[])).transpose()?;
     let rollouts = read(args)?;
+    let by_tokens = [
+        ("length", recipe.length.is_some()),
+        ("cosine_length", recipe.cosine_length.is_some()),
+        ("repetition", recipe.repetition.as_ref().is_some_and(|part| part.reward.tokens)),
+    ];
+    let untold = rollouts.iter().any(|rollout| rollout.tokens.is_empty() && !rollout.text.is_empty());
+    if let Some((name, _)) = by_tokens.iter().find(|(_, named)| *named).filter(|_| untold) {
+        return Err(Usage::error(format!(
+            "[rewards.{name}] counts tokens, and these rows have none: wanted a run's rollouts, or those of `evenkeel sample --out`"
+        )));
+    }
     let (scored, seconds) = score(&recipe, rollouts.clone(), custom)?;
     let other = against.map(|recipe| score(&recipe, rollouts, custom)).transpose()?.map(|(other, _)| other);
     let rows: Vec<Row<'_>> = scored
@@ -93,7 +112,7 @@ fn judge(args: &RewardArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resu
         }
     }
     if args.json {
-        for row in &rows {
+        for row in rows.iter().take(args.limit.unwrap_or(usize::MAX)) {
             writeln!(out, "{}", row.json())?;
         }
         return Ok(());
@@ -234,9 +253,9 @@ fn summary(
         let values: Vec<f32> = verdicts().filter_map(|verdict| verdict.value).collect();
         let failed = verdicts().filter(|verdict| verdict.failure.is_some()).count();
         let none = verdicts().filter(|verdict| verdict.value.is_none()).count() - failed;
-        let found = verdicts().filter(|verdict| verdict.answer.is_some()).count();
+        let unanswered = verdicts().filter(|verdict| verdict.unanswered).count();
         let found =
-            if found > 0 { format!(" · {} without an answer", scored.len() - found) } else { String::new() };
+            if unanswered > 0 { format!(" · {unanswered} without an answer") } else { String::new() };
         writeln!(out, "  {:<20} mean {:>8} · {none} none · {failed} failed{found}", part.name, mean(values))?;
     }
     let row = |at: usize| Row { at, scored: &scored[at], other: other.map(|other| &other[at]) };
@@ -303,6 +322,7 @@ fn rollout(row: &str, at: usize, args: &RewardArgs) -> Result<Rollout> {
     let columns: Map<String, Value> = serde_json::from_str(row).context("wanted a JSON object")?;
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
+        Value::Null => String::new(),
         other => other.to_string(),
     };
     let Some(completion) = columns.get(&args.column) else {
@@ -324,7 +344,7 @@ fn rollout(row: &str, at: usize, args: &RewardArgs) -> Result<Rollout> {
     };
     let known = [args.column.as_str(), args.answer_column.as_str(), "prompt", "question", "id"];
     let prompt = Prompt {
-        id: columns.get("id").map_or_else(|| format!("row {}", at + 1), text),
+        id: columns.get("id").filter(|id| !id.is_null()).map_or_else(|| format!("row {}", at + 1), text),
         body,
         answer: columns.get(&args.answer_column).filter(|value| !value.is_null()).map(text),
         fields: columns

@@ -55,7 +55,8 @@ pub(crate) fn stage(
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     let source = Source { rl, tasks: &plan.tasks, selection: &selection, seed: plan.seed().named("rollout") };
     let mut display = Display::new("rl", done, steps);
-    if done == 0 {
+    // a run that failed in its first step was measured before it
+    if done == 0 && folder.metrics(Stage::Rl)?.is_empty() {
         let before = generation.measure(Weights { policy, stage: Stage::Rl, version: 0 })?;
         write_accuracy(folder, Stage::Rl, before)?;
         outcome.before = outcome.before.or(before);
@@ -71,7 +72,8 @@ pub(crate) fn stage(
             };
             Ahead::start(scope, generation, source, before, steps)
         });
-        let monitor = Monitor::after(folder.metrics(Stage::Rl)?);
+        let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
+        let monitor = Monitor::after(parts, folder.metrics(Stage::Rl)?);
         let mut run = Steps {
             generation,
             source,
@@ -169,7 +171,7 @@ impl Steps<'_> {
             self.folder.write_rollouts(step + 1, scored)?;
         }
         let at = Progress { stage: Stage::Rl, step: step + 1 };
-        self.folder.append("unjudged.jsonl", at, judging::examples(scored))?;
+        self.folder.append("unjudged.jsonl", at, judging::examples(scored, &self.generation.plan.rewards))?;
         self.judged = judging::metrics(scored);
         Ok(())
     }

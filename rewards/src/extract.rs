@@ -280,6 +280,25 @@ fn answer_of(piece: &str) -> String {
     {
         piece = piece.strip_prefix(word).unwrap_or(piece);
     }
+    // what is hedged or taken back is not for picking a number out of
+    const HEDGES: [&str; 12] = [
+        " or ",
+        "not ",
+        "less than",
+        "more than",
+        "greater than",
+        "at least",
+        "at most",
+        "between ",
+        "either ",
+        "minus ",
+        " plus ",
+        "to the power",
+    ];
+    let lower = piece.to_lowercase();
+    if HEDGES.iter().any(|hedge| lower.contains(hedge)) {
+        return piece.to_owned();
+    }
     let words = piece.split_whitespace().filter(|word| {
         let letters = word.chars().filter(|c| c.is_alphabetic()).count();
         letters > 1 && !word.contains('\\')
@@ -290,7 +309,16 @@ fn answer_of(piece: &str) -> String {
         && (words >= WORDS || !crate::math::readable(piece))
         && let Some(len) = scan::number_len(piece)
     {
-        return piece[..len].to_owned();
+        // 3^{100} is not 3, nor is 2 million 2
+        let rest = piece[len..].trim_start();
+        let ends =
+            rest.is_empty() || rest.len() < piece.len() - len || rest.starts_with([',', ';', '%', ')']);
+        let scaled =
+            ["hundred", "thousand", "million", "billion", "trillion", "dozen", "+", "-", "*", "/", "^", ","];
+        if ends && !scaled.iter().any(|word| rest.starts_with(word)) {
+            return piece[..len].to_owned();
+        }
+        return piece.to_owned();
     }
     match last_number(piece).filter(|_| words >= WORDS && !begins) {
         Some(number) => number.to_owned(),
@@ -298,7 +326,7 @@ fn answer_of(piece: &str) -> String {
     }
 }
 
-/// The formula in `$…$`, `\(…\)` or `\[…\]`; with several that only a comma or "and" is between, all of them.
+/// The formula in `$…$`, `\(…\)` or `\[…\]`; with several that only a comma, "and" or "or" is between, all of them.
 fn formula(piece: &str) -> Option<&str> {
     for (open, close) in [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")] {
         let Some(start) = piece.find(open) else { continue };
@@ -310,7 +338,11 @@ fn formula(piece: &str) -> Option<&str> {
         let mut end = inside + len;
         loop {
             let after = &piece[end + close.len()..];
-            let Some(next) = after.find(open).filter(|next| joins(&after[..*next])) else { break };
+            let Some(next) =
+                after.find(open).filter(|next| joins(&after[..*next]) || after[..*next].trim() == "or")
+            else {
+                break;
+            };
             let from = end + close.len() + next + open.len();
             let Some(len) = piece[from..].find(close) else { break };
             end = from + len;

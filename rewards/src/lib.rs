@@ -61,6 +61,9 @@ pub trait Reward: Send + Sync {
         Ok(rollouts.par_iter().map(score).collect())
     }
 
+    /// The columns that any prompt of the run may have, so that a function which is given columns gets the same in each step.
+    fn expect(&self, _columns: &[String]) {}
+
     /// What a person should know of it before a run, such as how well a sandbox is closed on this machine.
     fn about(&self) -> Option<String> {
         None

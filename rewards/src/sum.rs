@@ -136,6 +136,11 @@ impl Rewards {
         self.parts.iter().any(|part| part.settings.weight != 0.0)
     }
 
+    /// The columns that any prompt of the run may have.
+    pub fn expect(&self, columns: &[String]) {
+        self.parts.iter().for_each(|part| part.reward.expect(columns));
+    }
+
     /// What a person should know of the functions before a run, by name.
     pub fn about(&self) -> impl Iterator<Item = (&str, String)> {
         self.parts.iter().filter_map(|part| Some((part.name.as_str(), part.reward.about()?)))

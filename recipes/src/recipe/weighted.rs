@@ -41,7 +41,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Weighted<T> {
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Table<T> {
             type Value = Weighted<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of settings")
+                f.write_str("a table of settings; rewards that may be several have a name, as in [rewards.python.NAME]")
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Weighted<T>, A::Error> {
                 let mut rest = Rest { map, weight: 1.0, none: None, gate: None };

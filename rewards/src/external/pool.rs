@@ -19,6 +19,9 @@ use crate::{Reward, RewardError};
 
 /// What is said to a worker, and how its answers read.
 pub(super) trait Speech: Send + Sync {
+    /// The columns that any prompt may have.
+    fn expect(&self, _columns: &[String]) {}
+
     /// How it is started.
     fn command(&self) -> Command;
 
@@ -128,6 +131,10 @@ impl<S: Speech> Reward for Pool<S> {
             Ok(mut verdicts) => verdicts.pop().expect("one for each"),
             Err(error) => Verdict::failed(error.to_string()),
         }
+    }
+
+    fn expect(&self, columns: &[String]) {
+        self.speech.expect(columns);
     }
 
     fn log_to(&self, file: &Path) -> std::io::Result<()> {

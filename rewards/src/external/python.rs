@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use data::Rollout;
@@ -120,7 +121,12 @@ impl Python {
         });
         let function = self.function.map_or_else(String::new, |function| format!("`{function}` of "));
         let what = format!("{function}`{path}`");
-        Pool::new(name, what, Worker { python: self.python, setup, start_deadline }, size)
+        Pool::new(
+            name,
+            what,
+            Worker { python: self.python, setup, start_deadline, expected: Mutex::default() },
+            size,
+        )
     }
 }
 
@@ -128,6 +134,8 @@ struct Worker {
     python: PathBuf,
     setup: Value,
     start_deadline: Duration,
+    /// Columns that some prompt of the run has.
+    expected: Mutex<BTreeSet<String>>,
 }
 
 /// What a worker is told of a sample.
@@ -143,10 +151,14 @@ struct Sample<'a> {
 struct Call<'a> {
     samples: Vec<Sample<'a>>,
     /// Of the dataset, the same in all calls, so that no answer depends on which samples are in its call.
-    columns: &'a [&'a String],
+    columns: &'a [String],
 }
 
 impl Speech for Worker {
+    fn expect(&self, columns: &[String]) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(columns.iter().cloned());
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.python);
         command.args(["-u", "-X", "utf8", "-c", WORKER]);
@@ -167,11 +179,11 @@ impl Speech for Worker {
     }
 
     fn requests<'a>(&'a self, rollouts: &'a [Rollout]) -> Requests<'a> {
-        let columns: BTreeSet<&String> =
-            rollouts.iter().flat_map(|rollout| rollout.prompt.fields.keys()).collect();
+        let mut columns = self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        columns.extend(rollouts.iter().flat_map(|rollout| rollout.prompt.fields.keys()).cloned());
         let own = ["prompt", "prompts", "completion", "completions", "completion_ids"];
-        let columns: Vec<&String> =
-            columns.into_iter().filter(|name| !own.contains(&name.as_str())).collect();
+        columns.retain(|name| !own.contains(&name.as_str()));
+        let columns: Vec<String> = columns.into_iter().collect();
         Box::new(move |samples| {
             let sample = |sample: &usize| {
                 let rollout = &rollouts[*sample];

@@ -45,6 +45,9 @@ impl Value {
 
     fn times(self, other: Self) -> Option<Self> {
         let error = self.size() * other.error + other.size() * self.error + self.error * other.error;
+        if !(self.size() * other.size()).is_normal() && self.size() > 0.0 && other.size() > 0.0 {
+            return None;
+        }
         Self {
             re: self.re * other.re - self.im * other.im,
             im: self.re * other.im + self.im * other.re,
@@ -64,6 +67,9 @@ impl Value {
 
     fn exp(self) -> Option<Self> {
         let size = self.re.exp();
+        if !size.is_normal() {
+            return None; // 5^{-2024} is not 0
+        }
         let error = size * (self.error + ULP * self.size()).min(1e9);
         Self { re: size * self.im.cos(), im: size * self.im.sin(), error }.checked()
     }
@@ -128,11 +134,7 @@ pub(crate) fn value(node: &Node, point: Point<'_>, complex: bool) -> Option<Valu
         Node::Call(func, arguments) => {
             let mut values = Vec::with_capacity(arguments.len());
             for argument in arguments {
-                let mut value = of(argument)?;
-                if func.of_angle() && matches!(argument, Node::Degree(_)) {
-                    value = value.times(Value::real(std::f64::consts::PI / 180.0))?;
-                }
-                values.push(value);
+                values.push(if func.of_angle() { of(&argument.in_radians())? } else { of(argument)? });
             }
             call(*func, &values, complex)
         }

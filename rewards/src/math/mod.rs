@@ -78,7 +78,9 @@ impl Reward for Math {
         });
         let tolerance = own.filter(|t| (0.0..1.0).contains(t)).unwrap_or(self.tolerance);
         let found = self.extract.extract(&rollout.text);
-        let Some(given) = &found else { return Verdict::right(false).because("no answer was found") };
+        let Some(given) = &found else {
+            return Verdict::right(false).with_answer(None).because("no answer was found");
+        };
         let right = judge(answer, given, tolerance);
         let reason = if right {
             None
@@ -118,9 +120,15 @@ fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
     }
     let budget = Budget::new();
     let comparison = Comparison { budget: &budget, tolerance };
+    if let (Some(a), Some(b)) = (clock(answer), clock(found)) {
+        return a.0 == b.0 && (a.1.is_none() || b.1.is_none() || a.1 == b.1);
+    }
     let (wanted, given) = (Reading::of(answer), Reading::of(found));
+    let letter = choice_letter(&wanted.tokens).is_some();
     for a in wanted.nodes.iter().flatten() {
-        if given.nodes.iter().flatten().any(|b| comparison.same(a, b)) {
+        // A = B is no choice
+        let chooses = |b: &&Node| !(letter && matches!(b, Node::Relation(..)));
+        if given.nodes.iter().flatten().filter(chooses).any(|b| comparison.same(a, b)) {
             return true;
         }
     }
@@ -170,6 +178,24 @@ impl Reading {
 /// The text without blanks and dollar signs.
 fn solid(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter(|c| !c.is_whitespace() && *c != '$')
+}
+
+/// A time of day such as `6:05 p.m.`: the minutes since twelve, and whether it is after noon.
+fn clock(text: &str) -> Option<(u32, Option<bool>)> {
+    let mut plain = text.to_lowercase().replace("\\text", "").replace("\\mathrm", "");
+    plain.retain(|c| !c.is_whitespace() && !"\\!${}~.".contains(c));
+    let (hours, rest) = plain.split_once(':')?;
+    let (minutes, half) = rest.split_at_checked(2)?;
+    let number =
+        |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>().ok())?;
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    let half = match half {
+        "" => None,
+        "am" => Some(false),
+        "pm" => Some(true),
+        _ => return None,
+    };
+    (hours < 24 && minutes < 60).then_some((60 * hours + minutes, half))
 }
 
 /// What follows "the answer is", if the answer begins so.
@@ -233,7 +259,7 @@ fn choice_letter(tokens: &[Token]) -> Option<char> {
     }
 }
 
-/// The letter at the beginning of `(C) 12`, `C. 12`, `C: 12`, `Option C`.
+/// The letter at the beginning of `(C) 12`, `C. 12`, `C: 12`, `Option C`, unless another choice follows.
 fn chosen(tokens: &[Token]) -> Option<char> {
     let tokens = match tokens {
         [Token::Word(word), rest @ ..]
@@ -243,15 +269,21 @@ fn chosen(tokens: &[Token]) -> Option<char> {
         }
         all => all,
     };
-    match tokens {
-        [open @ Token::Sign('('), inner, close @ Token::Sign(')'), ..] => {
-            choice_letter(&[open.clone(), inner.clone(), close.clone()])
-        }
-        [letter] => choice_letter(std::slice::from_ref(letter)),
-        [letter, Token::Sign(')' | ':'), ..] => choice_letter(std::slice::from_ref(letter)),
-        [letter, Token::Unknown(sign), ..] if sign == "." => choice_letter(std::slice::from_ref(letter)),
-        _ => None,
-    }
+    let single = |token: &Token| choice_letter(std::slice::from_ref(token));
+    let (letter, rest) = match tokens {
+        [Token::Sign('('), inner, Token::Sign(')'), rest @ ..] => (single(inner)?, rest),
+        [letter, Token::Sign(')' | ':'), rest @ ..] => (single(letter)?, rest),
+        [letter, Token::Unknown(sign), rest @ ..] if sign == "." => (single(letter)?, rest),
+        [letter] => return single(letter),
+        _ => return None,
+    };
+    let another = rest.iter().enumerate().any(|(at, token)| {
+        let joined = at == 0 || matches!(&rest[at - 1], Token::Sign(',' | '(') | Token::Word(_));
+        let closed =
+            matches!(rest.get(at + 1), None | Some(Token::Sign(')' | ':' | ',') | Token::Unknown(_)));
+        single(token).is_some() && joined && closed
+    });
+    (!another).then_some(letter)
 }
 
 #[cfg(test)]

@@ -199,6 +199,17 @@ impl Node {
         }
     }
 
+    /// With every number of degrees in radians.
+    pub(crate) fn in_radians(&self) -> Node {
+        self.map(&|node| match node {
+            Self::Degree(degrees) => {
+                let half_turn = Self::Div(Box::new(Self::Pi), Box::new(Self::integer(180)));
+                Self::Mul(vec![*degrees, half_turn])
+            }
+            node => node,
+        })
+    }
+
     /// How many nodes the tree has.
     pub(crate) fn size(&self) -> u64 {
         1 + self.children().into_iter().map(Node::size).sum::<u64>()

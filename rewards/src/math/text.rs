@@ -27,14 +27,19 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
 /// Words in lower case without articles and punctuation; one of several ways to say the same.
 fn plain(text: &str) -> String {
     let letters = text.chars().filter(|c| c.is_alphabetic()).count();
-    let lower = if letters > 1 { text.to_lowercase() } else { text.to_owned() };
-    let words: String = lower.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-    let words: Vec<&str> = words
-        .split_whitespace()
-        .filter(|word| letters <= 1 || !matches!(*word, "a" | "an" | "the" | "option" | "choice" | "answer"))
-        .collect();
-    let joined = words.join(" ");
-    match joined.as_str() {
+    let bare: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    let all: Vec<&str> = bare.split_whitespace().collect();
+    let kept = |at: usize, word: &str| {
+        let lower = word.to_lowercase();
+        // "Team A" is not "Team"
+        let article =
+            matches!(lower.as_str(), "a" | "an" | "the") && at + 1 < all.len() && (at == 0 || lower == word);
+        letters <= 1 || !article && !matches!(lower.as_str(), "option" | "choice" | "answer")
+    };
+    let words = all.iter().enumerate().filter(|(at, word)| kept(*at, word));
+    let words: Vec<String> =
+        words.map(|(_, word)| if letters > 1 { word.to_lowercase() } else { (*word).to_owned() }).collect();
+    match words.join(" ").as_str() {
         "no solution"
         | "no solutions"
         | "none"
@@ -50,6 +55,19 @@ fn plain(text: &str) -> String {
             "does not exist".into()
         }
         "all real numbers" | "all reals" | "real numbers" => "all real numbers".into(),
-        _ => joined.replace(' ', ""),
+        _ => joined(&words),
     }
+}
+
+/// Without blanks, but for those between two numbers.
+fn joined(words: &[String]) -> String {
+    let mut text = String::new();
+    for word in words {
+        let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+        if digit(text.chars().next_back()) && digit(word.chars().next()) {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
 }

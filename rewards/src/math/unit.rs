@@ -72,7 +72,6 @@ const UNITS: &[(&str, Known)] = &[
     ("usd", ("dollar", 1, 1, 1)),
     ("buck", ("dollar", 1, 1, 1)),
     ("euro", ("euro", 1, 1, 1)),
-    ("mph", ("mph", 1, 1, 1)),
     ("radian", ("angle", 1, 1, 1)),
     ("hz", ("hertz", 1, 1, 1)),
     ("hertz", ("hertz", 1, 1, 1)),
@@ -115,6 +114,92 @@ pub(crate) fn is_known(word: &str) -> bool {
     word.is_ascii() && known(word).is_some()
 }
 
+/// What a word right behind a number makes of it.
+pub(crate) enum Scaled {
+    Times(i64),
+    Power(i64),
+}
+
+/// `5 million`, `5 squared`
+pub(crate) fn scaled(word: &str) -> Option<Scaled> {
+    Some(match word.to_lowercase().as_str() {
+        "dozen" => Scaled::Times(12),
+        "hundred" => Scaled::Times(100),
+        "thousand" => Scaled::Times(1000),
+        "million" => Scaled::Times(1_000_000),
+        "billion" => Scaled::Times(1_000_000_000),
+        "trillion" => Scaled::Times(1_000_000_000_000),
+        "squared" => Scaled::Power(2),
+        "cubed" => Scaled::Power(3),
+        _ => return None,
+    })
+}
+
+/// Whether a word behind a number takes it back, or goes on to another one: then it is no unit.
+pub(crate) fn says_otherwise(word: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "not",
+        "no",
+        "is",
+        "isn't",
+        "are",
+        "wrong",
+        "incorrect",
+        "plus",
+        "minus",
+        "times",
+        "half",
+        "alternatively",
+        "maybe",
+        "perhaps",
+        "but",
+        "either",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "if",
+        "because",
+        "except",
+    ];
+    WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().as_str())
+}
+
+/// Words of which two different ones cannot both be right.
+const OPPOSITES: &[&[&str]] = &[
+    &["am", "pm"],
+    &["increase", "decrease"],
+    &["increased", "decreased"],
+    &["profit", "loss"],
+    &["gain", "loss"],
+    &["north", "south", "east", "west"],
+    &["more", "less", "fewer"],
+    &["left", "right"],
+    &["up", "down"],
+    &["above", "below"],
+];
+
+/// Whether two units have opposite words.
+fn opposite(first: &str, second: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let plain = text.to_lowercase().replace('.', "");
+        plain.split([' ', '/']).map(str::to_owned).collect()
+    };
+    let (first, second) = (words(first), words(second));
+    let has = |words: &[String], word: &str| words.iter().any(|other| other == word);
+    OPPOSITES.iter().any(|group| {
+        let of = |words: &[String]| group.iter().filter(|word| has(words, word)).count();
+        let both = group.iter().any(|word| has(&first, word) && has(&second, word));
+        of(&first) > 0 && of(&second) > 0 && !both
+    })
+}
+
 /// Whether the unit is a sum of money.
 pub(crate) fn is_currency(unit: &str) -> bool {
     let first = unit.split([' ', '/']).next().unwrap_or_default();
@@ -131,7 +216,7 @@ fn known(word: &str) -> Option<Known> {
 fn dimension(unit: &str) -> Option<(Vec<(&'static str, i32)>, Rational)> {
     let mut dimensions: Vec<(&'static str, i32)> = Vec::new();
     let mut scale = BigRational::from_integer(1.into());
-    let text = unit.replace(" per ", "/").replace('*', " ");
+    let text = unit.replace(" per ", "/").replace('*', " ").replace("mph", "mile/hour");
     for (place, part) in text.split('/').enumerate() {
         let mut power = 1;
         for word in part.split_whitespace() {
@@ -155,7 +240,11 @@ fn dimension(unit: &str) -> Option<(Vec<(&'static str, i32)>, Rational)> {
                 _ => {}
             }
             let (name, written) = word.split_once('^').unwrap_or((word, "1"));
-            let (what, own, above, below) = known(name.trim_end_matches('.'))?;
+            // an unknown word says nothing of what is measured
+            let Some((what, own, above, below)) = known(name.trim_end_matches('.')) else {
+                power = 1;
+                continue;
+            };
             let mut power = own
                 * std::mem::replace(&mut power, 1)
                 * written.parse::<i32>().ok().filter(|p| p.abs() < 10)?;
@@ -177,6 +266,9 @@ fn dimension(unit: &str) -> Option<(Vec<(&'static str, i32)>, Rational)> {
 /// measure different things.
 pub(crate) fn factor(first: &str, second: &str) -> Option<Rational> {
     let one = || Some(BigRational::from_integer(1.into()));
+    if opposite(first, second) {
+        return None;
+    }
     match (dimension(first), dimension(second)) {
         (Some((a, of_a)), Some((b, of_b))) if a == b => Some(of_b / of_a),
         (Some(_), Some(_)) => None,

@@ -9,11 +9,12 @@ mod value;
 
 use num_traits::Signed;
 
+use super::eval::value;
 use super::node::{Node, Op};
 use super::poly::{Algebra, Budget, Poly};
 use super::sets::{falls, flipped, is_set, reals};
 use super::text;
-use shape::{Items, Kind, definition, is_function, is_tuple, ordered, tidy, values};
+use shape::{Items, Kind, definition, is_name, is_tuple, named, one_thing, ordered, tidy, values};
 
 /// Items of a list that are matched with each other.
 const ITEMS: usize = 64;
@@ -43,7 +44,8 @@ impl Comparison<'_> {
             (Kind::One, Kind::List) if is_tuple(answer) => self.tuple_and_list(answer, &given.nodes),
             (Kind::List, Kind::One) if is_tuple(found) => {
                 self.tuple_and_list(found, &wanted.nodes)
-                    || ordered(found).is_some_and(|items| self.in_any_order(&wanted.nodes, &items))
+                    || named(&wanted.nodes).is_none()
+                        && ordered(found).is_some_and(|items| self.in_any_order(&wanted.nodes, &items))
             }
             // 3/4 or 0.75
             (Kind::One, Kind::List) => {
@@ -53,7 +55,7 @@ impl Comparison<'_> {
                 let (wanted, given) = (self.distinct(wanted.nodes), self.distinct(given.nodes));
                 self.in_any_order(&wanted, &given)
             }
-            _ => self.in_any_order(&wanted.nodes, &given.nodes),
+            _ => self.same_list(&wanted.nodes, &given.nodes),
         }
     }
 
@@ -92,26 +94,28 @@ impl Comparison<'_> {
             tuple => (None, ordered(tuple)),
         };
         let Some(items) = items.filter(|items| items.len() == list.len()) else { return false };
-        let named: Option<Vec<(&Node, &Node)>> = list
-            .iter()
-            .map(|node| match node {
-                Node::Relation(sides, ops) => definition(sides, ops),
-                _ => None,
-            })
-            .collect();
         let in_order = |values: &[&Node]| items.iter().zip(values).all(|(a, b)| self.same_one(a, b));
-        match (named, names) {
+        match (named(list), names) {
             (Some(named), Some(names)) => {
                 let value = |name| named.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
                 let values: Option<Vec<&Node>> = names.iter().map(value).collect();
                 values.is_some_and(|values| values.len() == items.len() && in_order(&values))
             }
-            (Some(mut named), None) => {
-                named.sort_by_key(|(name, _)| text::of(name));
-                let apart = named.windows(2).all(|pair| pair[0].0 != pair[1].0);
-                apart && in_order(&named.iter().map(|(_, value)| *value).collect::<Vec<_>>())
-            }
+            (Some(named), None) => in_order(&named.iter().map(|(_, value)| *value).collect::<Vec<_>>()),
             (None, _) => in_order(&list.iter().collect::<Vec<_>>()),
+        }
+    }
+
+    /// Lists in any order; but names that stand for numbers have one.
+    fn same_list(self, wanted: &[Node], given: &[Node]) -> bool {
+        let values =
+            |list: Vec<(&Node, &Node)>| list.into_iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        let in_order =
+            |a: &[Node], b: &[Node]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.same_one(a, b));
+        match (named(wanted), named(given)) {
+            (Some(names), None) => in_order(&values(names), given),
+            (None, Some(names)) => in_order(wanted, &values(names)),
+            _ => self.in_any_order(wanted, given),
         }
     }
 
@@ -176,11 +180,26 @@ impl Comparison<'_> {
     }
 
     fn same_proportion(self, a: &[Node], b: &[Node]) -> bool {
+        // nothing is in proportion to nothing
+        let zero =
+            |node: &Node| value(node, &|_| 1.37, false).is_none_or(|value| value.size() <= value.error);
+        if a.iter().chain(b).any(zero) {
+            return false;
+        }
         let times = |x: &Node, y: &Node| Node::Mul(vec![x.clone(), y.clone()]);
         a.iter().zip(b).skip(1).all(|(x, y)| self.same_value(&times(&a[0], y), &times(&b[0], x)))
     }
 
     fn same_set(self, answer: &Node, found: &Node) -> bool {
+        if let (Node::Relation(a, _), Node::Relation(b, _)) = (answer, found) {
+            let names = |sides: &[Node]| -> Vec<Node> {
+                sides.iter().filter(|side| matches!(side, Node::Variable(_))).cloned().collect()
+            };
+            let (a, b) = (names(a), names(b));
+            if !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name)) {
+                return false;
+            }
+        }
         if let (Some(a), Some(b)) = (reals(answer), reals(found)) {
             return a.same(&b);
         }
@@ -190,7 +209,8 @@ impl Comparison<'_> {
                 if ops.as_slice() == [Op::In]
                     && !matches!(other, Node::Relation(_, o) if o.as_slice() == [Op::In]) =>
             {
-                self.same_tidy(&sides[1], other)
+                let set = !matches!(sides[1], Node::Number(_) | Node::Variable(_) | Node::Text(_));
+                is_name(&sides[0]) && set && self.same_tidy(&sides[1], other)
             }
             (Node::Relation(..), Node::Relation(..)) => self.same_relation(answer, found),
             (Node::Union(a), Node::Union(b)) | (Node::Intersection(a), Node::Intersection(b)) => {
@@ -205,7 +225,7 @@ impl Comparison<'_> {
         match (answer, found) {
             (Node::Relation(a, of_a), Node::Relation(b, of_b)) => {
                 if let (Some((name, left)), Some((other, right))) = (definition(a, of_a), definition(b, of_b))
-                    && (name == other || is_function(name) && is_function(other))
+                    && one_thing(name, other)
                     && self.same_tidy(left, right)
                 {
                     return true;
@@ -219,7 +239,11 @@ impl Comparison<'_> {
                 }
             }
             (Node::Relation(sides, ops), other) | (other, Node::Relation(sides, ops)) => {
-                values(sides, ops).iter().any(|value| self.same_tidy(value, other))
+                let said = values(sides, ops);
+                // 5 = 6 says nothing
+                let chain = definition(sides, ops).is_none() && !ops.contains(&Op::Approximately);
+                let true_chain = !chain || said.iter().skip(1).all(|side| self.same_one(said[0], side));
+                true_chain && said.iter().any(|value| self.same_tidy(value, other))
             }
             _ => false,
         }
@@ -243,7 +267,9 @@ impl Comparison<'_> {
         let either = op.is_equality() || op == Op::NotEqual;
         let mut algebra = Algebra::new(self.budget);
         if let (Some(f), Some(g)) = (algebra.fraction(&first), algebra.fraction(&second)) {
-            if algebra.proportional(&f.above, &g.above) {
+            // what is multiplied by a denominator is another inequality
+            let whole = either || f.is_polynomial() && g.is_polynomial();
+            if whole && algebra.proportional(&f.above, &g.above) {
                 return either || positive_factor(&f.above, &g.above);
             }
             if algebra.certain {

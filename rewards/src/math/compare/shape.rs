@@ -2,20 +2,30 @@
 //!
 //! Before: [`crate::math::parse`]. After: [`super`] compares the pieces.
 
+use crate::math::eval::value;
 use crate::math::node::{Node, Op};
 
-/// What a chain of equations says that something is: the last of `x = 2 + 3 = 5`, and any of `x = 1/3 ≈ 0.33`.
+/// What a chain of equations says that something is: the last of `x = 2 + 3 = 5`, and either of `x = 1/3 ≈ 0.33` if the two
+/// are near each other. Of a chain of constants it is for the caller to see that they are equal.
 pub(super) fn values<'a>(sides: &'a [Node], ops: &[Op]) -> Vec<&'a Node> {
     if ops.iter().any(|op| !op.is_equality()) {
         return vec![];
     }
     if ops.contains(&Op::Approximately) {
-        return sides.iter().filter(|side| !is_name(side)).collect();
+        let said: Vec<&Node> = sides.iter().filter(|side| !is_name(side)).collect();
+        let number = |node: &Node| value(node, &|_| f64::NAN, false).map(|value| value.re);
+        return match said.as_slice() {
+            [a, b] => match (number(a), number(b)) {
+                (Some(x), Some(y)) if (x - y).abs() <= 0.01 * x.abs().max(y.abs()) => said,
+                _ => vec![a],
+            },
+            _ => said.into_iter().take(1).collect(),
+        };
     }
     let free = |node: &Node| node.any(&|n| matches!(n, Node::Variable(_)));
     match definition(sides, ops) {
         Some((_, value)) => vec![value],
-        None if !sides.iter().any(free) => sides.last().into_iter().collect(),
+        None if !sides.iter().any(free) => sides.iter().collect(),
         None => vec![],
     }
 }
@@ -26,8 +36,12 @@ pub(super) fn definition<'a>(sides: &'a [Node], ops: &[Op]) -> Option<(&'a Node,
         return None;
     }
     let (first, last) = (sides.first()?, sides.last()?);
-    if is_name(first) {
-        Some((first, last))
+    let words = |node: &Node| matches!(node, Node::Text(_));
+    if words(first) && words(last) {
+        None
+    } else if is_name(first) {
+        // x ≈ 1/3 ≈ 0.33: what comes first is what was meant
+        Some((first, if ops.contains(&Op::Approximately) { sides.get(1)? } else { last }))
     } else if is_name(last) {
         Some((last, first))
     } else {
@@ -35,26 +49,38 @@ pub(super) fn definition<'a>(sides: &'a [Node], ops: &[Op]) -> Option<(&'a Node,
     }
 }
 
-fn is_name(node: &Node) -> bool {
+pub(super) fn is_name(node: &Node) -> bool {
     match node {
-        Node::Variable(_) | Node::Text(_) | Node::E | Node::I => true,
+        Node::Variable(_) | Node::Text(_) | Node::E | Node::I | Node::Apply(..) => true,
         Node::Tuple { items, .. } => items.iter().all(is_name),
-        _ => is_function(node),
-    }
-}
-
-/// `y`, `f(x)`, `P(A)`, and `a(t)`, which was read as a product.
-pub(super) fn is_function(node: &Node) -> bool {
-    match node {
-        Node::Variable(name) => name == "y",
-        Node::Apply(..) => true,
+        // AB, a segment
         Node::Mul(items) => match items.as_slice() {
-            [Node::Variable(_), Node::Variable(_)] => true,
-            [Node::Variable(_), Node::Tuple { items, .. }] => items.iter().all(is_name),
+            [Node::Variable(a), Node::Variable(b)] => [a, b]
+                .iter()
+                .all(|name| name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase())),
             _ => false,
         },
         _ => false,
     }
+}
+
+/// Whether two names may stand for one thing: `y` and `f(x)`.
+pub(super) fn one_thing(a: &Node, b: &Node) -> bool {
+    let y = |node: &Node| matches!(node, Node::Variable(name) if name == "y");
+    a == b || y(a) && matches!(b, Node::Apply(..)) || y(b) && matches!(a, Node::Apply(..))
+}
+
+/// Names that are all different and what each is, in the order of the names, if a list is nothing else.
+pub(super) fn named(list: &[Node]) -> Option<Vec<(&Node, &Node)>> {
+    let mut named = list
+        .iter()
+        .map(|node| match node {
+            Node::Relation(sides, ops) => definition(sides, ops),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    named.sort_by_key(|(name, _)| crate::math::text::of(name));
+    (named.len() > 1 && named.windows(2).all(|pair| pair[0].0 != pair[1].0)).then_some(named)
 }
 
 pub(super) enum Kind {

@@ -107,8 +107,12 @@ impl Comparison<'_> {
                     }
                     continue;
                 }
-                let now = Value { re: a.re / b.re, im: 0.0, error: 1e-9 * (a.re / b.re).abs() };
-                if ratio.is_some_and(|before| (before.re - now.re).abs() > before.error + now.error) {
+                let square = b.size() * b.size();
+                let re = (a.re * b.re + a.im * b.im) / square;
+                let im = (a.im * b.re - a.re * b.im) / square;
+                let now = Value { re, im, error: 1e-9 * re.hypot(im) };
+                let far = |before: Value| (before.re - re).hypot(before.im - im) > before.error + now.error;
+                if ratio.is_some_and(far) {
                     return false;
                 }
                 ratio = Some(now);

@@ -44,9 +44,6 @@ const BLANK_COMMANDS: &[&str] = &[
     "centering",
     "thinspace",
     "enspace",
-    "therefore",
-    "implies",
-    "Rightarrow",
     "cr",
     "ldotp",
 ];
@@ -215,7 +212,8 @@ impl Lexer<'_> {
             "imath" | "i" => Token::I,
             "pounds" => Token::Currency("pound"),
             "euro" => Token::Currency("euro"),
-            "land" | "wedge" | "lor" | "vee" => Token::Word("or".into()),
+            "land" | "wedge" => Token::Unknown("and".into()),
+            "lor" | "vee" => Token::Unknown("or".into()),
             "mathbb" | "Bbb" => match self.argument().as_str() {
                 "R" => Token::Reals,
                 other => Token::Variable(format!("set {other}")),

@@ -6,7 +6,7 @@ use num_traits::One;
 
 use super::{Parser, is_inequality, times};
 use crate::math::lex::Token;
-use crate::math::node::{Func, Node, Rational};
+use crate::math::node::{Func, Node, Op, Rational};
 
 impl Parser<'_> {
     pub(super) fn primary(&mut self) -> Option<Node> {
@@ -79,9 +79,9 @@ impl Parser<'_> {
 
     /// `(x)` behind a letter that is used for functions; `(1+r)` behind one is a factor.
     fn application(&mut self, name: &str) -> Option<Node> {
-        if !matches!(name, "f" | "g" | "h" | "F" | "G" | "H" | "P" | "Q" | "I" | "V" | "T" | "N" | "S")
-            || !self.eat('(')
-        {
+        let usual =
+            matches!(name, "f" | "g" | "h" | "F" | "G" | "H" | "P" | "Q" | "I" | "V" | "T" | "N" | "S");
+        if !self.eat('(') {
             return None;
         }
         let mut arguments = Vec::new();
@@ -96,7 +96,11 @@ impl Parser<'_> {
                 break;
             }
         }
-        self.eat(')').then(|| Node::Apply(name.to_owned(), arguments))
+        let variables = arguments.iter().all(|argument| matches!(argument, Node::Variable(_)));
+        let closed = self.eat(')');
+        // a(t) = …
+        let defined = variables && matches!(self.peek(), Some(Token::Relation(Op::Equal)));
+        (closed && (usual || defined)).then(|| Node::Apply(name.to_owned(), arguments))
     }
 
     /// Up to the closing bracket: a group, a tuple or an interval.
@@ -136,6 +140,18 @@ impl Parser<'_> {
         };
         let node = if divides && ratio.is_some() {
             self.at += 1;
+            // { 2k | … } is not what holds for k
+            let plain = match &inner {
+                Node::Variable(_) => true,
+                Node::Tuple { items, .. } => items.iter().all(|item| matches!(item, Node::Variable(_))),
+                Node::Relation(sides, ops) => {
+                    ops.as_slice() == [Op::In] && matches!(sides[0], Node::Variable(_))
+                }
+                _ => false,
+            };
+            if !plain {
+                return None;
+            }
             self.list(false)?
         } else {
             match inner {

@@ -24,13 +24,26 @@ impl Parser<'_> {
         if let Some(Token::Word(_)) = self.peek() {
             return self.phrase();
         }
-        let value = self.sum()?;
+        let mut value = self.sum()?;
+        while let Some(Token::Word(word)) = self.peek() {
+            value = match unit::scaled(word) {
+                Some(unit::Scaled::Times(factor)) => Node::Mul(vec![value, Node::integer(factor)]),
+                Some(unit::Scaled::Power(power)) => {
+                    Node::Pow(Box::new(value), Box::new(Node::integer(power)))
+                }
+                None => break,
+            };
+            self.at += 1;
+        }
         if matches!(self.peek(), Some(Token::Currency(_))) && currency.is_none() {
             let Some(Token::Currency(name)) = self.peek() else { return None };
             self.at += 1;
             return Some(Node::Quantity(Box::new(value), (*name).into()));
         }
         let unit = self.unit();
+        if unit.as_deref() == Some("\0") {
+            return None;
+        }
         let words = match (currency, unit) {
             (Some(name), None) => Some(name.to_owned()),
             (Some(name), Some(unit)) if unit::is_currency(&unit) || unit.starts_with(name) => Some(unit),
@@ -70,6 +83,8 @@ impl Parser<'_> {
         loop {
             match self.peek() {
                 Some(Token::Word(_)) if self.word_is(&["and", "or", "to"]) => break,
+                // 5 is wrong, 5 plus: no units
+                Some(Token::Word(word)) if unit::says_otherwise(word) => return Some(String::from("\0")),
                 Some(Token::Word(word)) => {
                     if !text.is_empty() && !text.ends_with('/') {
                         text.push(' ');

@@ -20,11 +20,11 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use super::node::{Func, Node, Rational};
 
 /// Largest number of bits of a numerator or denominator.
-const BITS: u64 = 4096;
+const BITS: u64 = 16_384;
 /// Largest power that is multiplied out.
 const POWER: i64 = 60;
 /// What the exact arithmetic of one comparison of two values may cost at most.
-const SHARE: u64 = 1_200;
+const SHARE: u64 = 2_000;
 
 type Exponent = Ratio<i64>;
 /// Unknowns and their powers, sorted.
@@ -66,7 +66,7 @@ pub(crate) struct Budget(Cell<u64>);
 impl Budget {
     /// For all of a verdict: some milliseconds.
     pub(crate) fn new() -> Self {
-        Self(Cell::new(3_000))
+        Self(Cell::new(3_500))
     }
 
     /// `None` if there is not enough.
@@ -168,14 +168,11 @@ impl<'a> Algebra<'a> {
     fn call(&mut self, func: Func, arguments: &[Node]) -> Option<Fraction> {
         let mut exact = Vec::new();
         for argument in arguments {
-            let mut value = self.fraction(argument)?;
-            if func.of_angle() && matches!(argument, Node::Degree(_)) {
-                let pi = self.just(Unknown::Pi);
-                let half_turn = Fraction::constant(Rational::from_integer(180.into()));
-                let in_radians = self.divide(&pi, &half_turn)?;
-                value = self.multiply(&value, &in_radians)?;
-            }
-            exact.push(value);
+            exact.push(if func.of_angle() {
+                self.fraction(&argument.in_radians())?
+            } else {
+                self.fraction(argument)?
+            });
         }
         let rational: Vec<Option<Rational>> = exact.iter().map(Fraction::rational).collect();
         let known = match (func, rational.as_slice()) {
@@ -270,7 +267,7 @@ impl<'a> Algebra<'a> {
     }
 
     fn add_term(&mut self, sum: &mut Poly, mono: Monomial, coefficient: Rational) -> Option<()> {
-        self.pay(1 + size(&coefficient).pow(2) / 8)?;
+        self.pay(1 + size(&coefficient).pow(2) / 40)?;
         let value = match sum.remove(&mono) {
             Some(there) => there + coefficient,
             None => coefficient,
@@ -286,7 +283,7 @@ impl<'a> Algebra<'a> {
         let mut product = Poly::new();
         for (left, of_left) in a {
             for (right, of_right) in b {
-                self.pay(1 + (size(of_left) + size(of_right)).pow(2) / 8)?;
+                self.pay(1 + (size(of_left) + size(of_right)).pow(2) / 40)?;
                 let mut scale = of_left * of_right;
                 let mono = if left.is_empty() {
                     right.clone()
@@ -386,6 +383,11 @@ impl Fraction {
             Some((mono, value)) if self.below.len() == 1 && mono.is_empty() => Some(value.clone()),
             _ => None,
         }
+    }
+
+    /// Whether it is divided by nothing but a number.
+    pub(crate) fn is_polynomial(&self) -> bool {
+        self.below_constant().is_some()
     }
 
     /// Its value, if it has no unknowns.

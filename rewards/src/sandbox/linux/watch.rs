@@ -71,14 +71,20 @@ pub(super) fn watch(
     let ended = run.end().map_err(SandboxError::system("ending a program"))?;
     // A program can write more than it should and end at once.
     let too_much = run.output_limit(settings).map(Exit::Limit);
-    let exit = broken.or(too_much).unwrap_or(match ended {
+    let own = match ended {
         Exit::Signal(SIGXCPU) => Exit::Limit(Limit::Cpu(settings.cpu_seconds)),
         Exit::Signal(SIGKILL) if run.cpu_seconds >= settings.cpu_seconds as f64 => {
             Exit::Limit(Limit::Cpu(settings.cpu_seconds))
         }
         Exit::Signal(SIGXFSZ) => Exit::Limit(Limit::FileSize(settings.file_mib)),
         other => other,
-    });
+    };
+    let exit = match broken {
+        // it was dying of a limit already when it was told to stop
+        Some(Exit::Stopped) if matches!(own, Exit::Limit(_)) => own,
+        Some(broken) => broken,
+        None => too_much.unwrap_or(own),
+    };
     let [stdout, stderr] = [&mut run.stdout, &mut run.stderr].map(|output| std::mem::take(&mut output.bytes));
     let most = |mut bytes: Vec<u8>| {
         bytes.truncate((settings.output_kib as usize) << 10);

@@ -194,8 +194,8 @@ mod local {
 mod local {
     use super::Built;
 
-    pub type RewardModel = toml::Table;
-    pub type LocalJudge = toml::Table;
+    pub(super) type RewardModel = toml::Table;
+    pub(super) type LocalJudge = toml::Table;
 
     pub(super) fn reward_model(_: RewardModel, name: &str) -> Built {
         Err(rewards::RewardError::Start {

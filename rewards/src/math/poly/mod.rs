@@ -24,7 +24,7 @@ const BITS: u64 = 16_384;
 /// Largest power that is multiplied out.
 const POWER: i64 = 60;
 /// What the exact arithmetic of one comparison of two values may cost at most.
-const SHARE: u64 = 2_000;
+const SHARE: u64 = 1_200;
 
 type Exponent = Ratio<i64>;
 /// Unknowns and their powers, sorted.
@@ -66,7 +66,7 @@ pub(crate) struct Budget(Cell<u64>);
 impl Budget {
     /// For all of a verdict: some milliseconds.
     pub(crate) fn new() -> Self {
-        Self(Cell::new(3_500))
+        Self(Cell::new(2_400))
     }
 
     /// `None` if there is not enough.
@@ -267,7 +267,7 @@ impl<'a> Algebra<'a> {
     }
 
     fn add_term(&mut self, sum: &mut Poly, mono: Monomial, coefficient: Rational) -> Option<()> {
-        self.pay(1 + size(&coefficient).pow(2) / 40)?;
+        self.pay(1 + size(&coefficient).pow(2) / 16)?;
         let value = match sum.remove(&mono) {
             Some(there) => there + coefficient,
             None => coefficient,
@@ -283,7 +283,7 @@ impl<'a> Algebra<'a> {
         let mut product = Poly::new();
         for (left, of_left) in a {
             for (right, of_right) in b {
-                self.pay(1 + (size(of_left) + size(of_right)).pow(2) / 40)?;
+                self.pay(1 + (size(of_left) + size(of_right)).pow(2) / 16)?;
                 let mut scale = of_left * of_right;
                 let mono = if left.is_empty() {
                     right.clone()

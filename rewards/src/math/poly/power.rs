@@ -43,7 +43,7 @@ impl Algebra<'_> {
             if bits.checked_mul(power)? > BITS {
                 return None;
             }
-            self.pay(1 + (bits * power / 64).pow(2) / 40)?;
+            self.pay(1 + (bits * power / 64).pow(2) / 16)?;
             return Some(Fraction::constant(Pow::pow(value, power)));
         }
         // x^{100} has one term, however high the power

@@ -163,7 +163,9 @@ fn settings_that_make_no_sense_are_refused() {
     }
 }
 
+/// `cargo test -p evenkeel-rewards --test external -- --ignored` says whether it holds on this machine.
 #[test]
+#[ignore = "a measurement"]
 fn a_trivial_function_costs_less_than_a_millisecond_a_sample() {
     let reward = python("trl.py", Some("length_reward")).build("r").unwrap();
     let text = "some words of a completion ".repeat(40);

@@ -67,6 +67,24 @@ pub struct Alternative {
 }
 
 impl Rollout {
+    /// A text as if a policy had written it and ended by itself, to be judged and not to be trained on: there are no
+    /// tokens.
+    pub fn of_text(prompt: Arc<Prompt>, text: impl Into<String>) -> Self {
+        Self {
+            prompt,
+            prompt_tokens: Arc::from([]),
+            tokens: Vec::new(),
+            text: text.into(),
+            log_probs: Vec::new(),
+            stop: StopReason::Token,
+            policy: PolicyVersion(0),
+            place: 0,
+            forced: Vec::new(),
+            entropy: Vec::new(),
+            top_log_probs: Vec::new(),
+        }
+    }
+
     /// Tokens that were put there and not drawn.
     pub fn forced_tokens(&self) -> usize {
         self.forced.iter().map(ExactSizeIterator::len).sum()

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
-use data::{PolicyVersion, Rollout, StopReason};
+use data::Rollout;
 use rollout::backend::BackendConfig;
 use serde_json::{Value, json};
 
@@ -195,19 +195,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
 
 /// A rollout that says `text`, to try a reward on.
 fn pretend(task: &rollout::Task, text: String) -> Rollout {
-    Rollout {
-        prompt: Arc::clone(&task.prompt),
-        prompt_tokens: task.tokens.clone(),
-        tokens: Vec::new(),
-        text,
-        log_probs: Vec::new(),
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
-    }
+    Rollout { prompt_tokens: task.tokens.clone(), ..Rollout::of_text(Arc::clone(&task.prompt), text) }
 }
 
 fn shown(value: Option<f32>) -> String {

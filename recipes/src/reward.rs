@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use data::{Body, Message, PolicyVersion, Prompt, Rollout, ScoredRollout, StopReason};
+use data::{Body, Message, Prompt, Rollout, ScoredRollout};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -353,17 +353,5 @@ fn rollout(row: &str, at: usize, args: &RewardArgs) -> Result<Rollout> {
             .map(|(n, v)| (n.clone(), v.clone()))
             .collect(),
     };
-    Ok(Rollout {
-        prompt: Arc::new(prompt),
-        prompt_tokens: Arc::from([]),
-        tokens: Vec::new(),
-        text: completion,
-        log_probs: Vec::new(),
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
-    })
+    Ok(Rollout::of_text(Arc::new(prompt), completion))
 }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use data::{Body, PolicyVersion, Prompt, Rollout, StopReason};
+use data::{Body, Prompt, Rollout};
 use rewards::{Math, PartSettings, Rewards};
 
 /// Half a point for every "because", up to one.
@@ -20,19 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         answer: Some("\\frac{5}{2}".into()),
         fields: Default::default(),
     };
-    let rollout = Rollout {
-        prompt: Arc::new(prompt),
-        prompt_tokens: Arc::from([]),
-        tokens: vec![],
-        text: "It is \\boxed{2.5}, because 2.5 + 2.5 = 5.".into(),
-        log_probs: vec![],
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
-    };
+    let rollout = Rollout::of_text(Arc::new(prompt), "It is \\boxed{2.5}, because 2.5 + 2.5 = 5.");
     let rewards = Rewards::new().with("math", PartSettings::weight(1.0), Box::new(Math::default()))?.with(
         "reasons",
         PartSettings::weight(0.2),

@@ -92,7 +92,7 @@ where
 mod testing {
     use std::sync::Arc;
 
-    use data::{Body, PolicyVersion, Prompt, Rollout, StopReason};
+    use data::{Body, Prompt, Rollout};
 
     /// A rollout that ended by itself.
     pub(crate) fn rollout(text: &str, answer: Option<&str>) -> Rollout {
@@ -102,18 +102,6 @@ mod testing {
             answer: answer.map(str::to_owned),
             fields: Default::default(),
         };
-        Rollout {
-            prompt: Arc::new(prompt),
-            prompt_tokens: [1].into(),
-            tokens: vec![2],
-            text: text.into(),
-            log_probs: vec![-1.0],
-            stop: StopReason::Token,
-            policy: PolicyVersion(0),
-            place: 0,
-            forced: vec![],
-            entropy: vec![],
-            top_log_probs: vec![],
-        }
+        Rollout::of_text(Arc::new(prompt), text)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use data::{Body, PolicyVersion, Prompt, Rollout, StopReason, Verdict};
+use data::{Body, Prompt, Rollout, Verdict};
 use rewards::{Code, CodeReward, Reward, RewardError, SandboxSettings};
 use serde_json::{Value, json};
 
@@ -19,19 +19,7 @@ fn build(code: Code) -> CodeReward {
 fn rollout(text: &str, fields: Value) -> Rollout {
     let Value::Object(fields) = fields else { panic!("fields are an object") };
     let prompt = Prompt { id: "p".into(), body: Body::Text("?".into()), answer: None, fields };
-    Rollout {
-        prompt: Arc::new(prompt),
-        prompt_tokens: [1].into(),
-        tokens: vec![2],
-        text: text.into(),
-        log_probs: vec![-1.0],
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
-    }
+    Rollout::of_text(Arc::new(prompt), text)
 }
 
 fn program(code: &str, fields: Value) -> Rollout {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Once};
 
-use data::{Body, Message, PolicyVersion, Prompt, Rollout, StopReason, Verdict};
+use data::{Body, Message, Prompt, Rollout, Verdict};
 use rewards::Python;
 use serde_json::{Value, json};
 
@@ -35,17 +35,9 @@ pub(crate) fn rollout(prompt: usize, text: &str) -> Rollout {
         fields,
     };
     Rollout {
-        prompt: Arc::new(prompt),
-        prompt_tokens: [1].into(),
         tokens: vec![7; text.len()],
-        text: text.into(),
         log_probs: vec![-1.0; text.len()],
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
+        ..Rollout::of_text(Arc::new(prompt), text)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use data::{Body, PolicyVersion, Prompt, Rollout, StopReason, Verdict};
+use data::{Body, Prompt, Rollout, Verdict};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -191,19 +191,7 @@ pub(crate) fn rollout(text: &str) -> Rollout {
         answer: Some("7".into()),
         fields: Default::default(),
     };
-    Rollout {
-        prompt: Arc::new(prompt),
-        prompt_tokens: [1].into(),
-        tokens: vec![2],
-        text: text.into(),
-        log_probs: vec![-1.0],
-        stop: StopReason::Token,
-        policy: PolicyVersion(0),
-        place: 0,
-        forced: vec![],
-        entropy: vec![],
-        top_log_probs: vec![],
-    }
+    Rollout::of_text(Arc::new(prompt), text)
 }
 
 pub(crate) fn value(verdict: &Verdict) -> f32 {

@@ -151,6 +151,14 @@ impl From<Operands> for usize {
 #[serde(try_from = "f64", into = "f64")]
 pub struct Share(f64);
 
+impl Share {
+    /// The split of the problem that this text stands for. A larger share holds out what a smaller one does, and more.
+    pub(crate) fn split(self, problem: &str) -> Split {
+        let place = Seed(0).named("held out").at(0).prompt(problem).place(0).uniform(0);
+        if place < self.0 { Split::Test } else { Split::Train }
+    }
+}
+
 impl TryFrom<f64> for Share {
     type Error = String;
     fn try_from(share: f64) -> Result<Self, String> {
@@ -295,7 +303,7 @@ fn range(digits: usize) -> (u64, u64) {
 
 /// Uniform in `0..n`, but for a bias of n / 2⁶⁴. Written out because no release of `rand` promises the same draws as
 /// the next.
-fn below(rng: &mut impl Rng, n: u64) -> u64 {
+pub(crate) fn below(rng: &mut impl Rng, n: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64
 }
 
@@ -339,8 +347,7 @@ impl Problem {
 
     /// A function of the problem alone, so that no choice of seed or count lets the splits overlap.
     fn split(self, held_out: Share) -> Split {
-        let place = Seed(0).named("held out").at(0).prompt(&self.to_string()).place(0).uniform(0);
-        if place < held_out.0 { Split::Test } else { Split::Train }
+        held_out.split(&self.to_string())
     }
 
     fn prompt(self, template: &Template<'_>, trace: bool) -> Result<Prompt, DataError> {

@@ -3,11 +3,38 @@
 //! Before: a file or a generator's settings were read. After: the recipe's error names the file, the line and what
 //! was wanted there.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use crate::arithmetic::{Operator, Split};
 
-/// Why there is no dataset. Lines, columns of text and bytes count from 1.
+/// Where a row stands in its file, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// In a file of lines.
+    Line(usize),
+    /// In a table.
+    Row(usize),
+}
+
+impl At {
+    /// The line or the row.
+    pub fn number(self) -> usize {
+        match self {
+            Self::Line(number) | Self::Row(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
+/// Why there is no dataset. Lines, rows, columns of text and bytes count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -51,17 +78,59 @@ pub enum DataError {
         /// The kind of value that stands there.
         found: &'static str,
     },
+    /// The file is no Parquet file.
+    #[error("`{}` is not a Parquet file: it begins with {found}, wanted `PAR1`", path.display())]
+    NotParquet {
+        /// The file.
+        path: PathBuf,
+        /// How it begins.
+        found: String,
+    },
+    /// The file begins as a Parquet file and does not end as one.
+    #[error(
+        "`{}` is cut off after {bytes} bytes: a Parquet file ends with `PAR1` as it begins; fetch or copy it again",
+        path.display()
+    )]
+    ParquetCut {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// The Parquet file is damaged, or has something that is not read here.
+    #[error("`{}`, {}: cannot read the Parquet file: {message}", path.display(), match row {
+        Some(row) => format!("row {row}"),
+        None => "its footer".to_owned(),
+    })]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The row, or else the footer, which describes the rows.
+        row: Option<usize>,
+        /// What the Parquet reader said.
+        message: String,
+    },
+    /// A Parquet file, and a program that reads none.
+    #[error(
+        "`{}` is a Parquet file, which this program cannot read, wanted JSONL; to read it, build `evenkeel-data` with \
+         the feature `parquet`",
+        path.display()
+    )]
+    NoParquet {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row lacks a column that the recipe names.
     #[error(
-        "`{}`, line {line}: the row has no column `{column}`; {}",
+        "`{}`, {at}: the row has no column `{column}`; {}",
         path.display(),
         the_columns(column, found)
     )]
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The line.
-        line: usize,
+        /// The line or row.
+        at: At,
         /// The column that was wanted.
         column: String,
         /// The columns that the row has.
@@ -73,7 +142,7 @@ pub enum DataError {
         the_columns(column, found)
     )]
     TemplateColumn {
-        /// The file and line, or the generator.
+        /// The file and the line or row, or the generator.
         place: String,
         /// The column that was wanted.
         column: String,
@@ -81,12 +150,12 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// A column holds a value of the wrong kind.
-    #[error("`{}`, line {line}: column `{column}` holds {found}, wanted {wanted}", path.display())]
+    #[error("`{}`, {at}: column `{column}` holds {found}, wanted {wanted}", path.display())]
     WrongType {
         /// The file.
         path: PathBuf,
-        /// The line.
-        line: usize,
+        /// The line or row.
+        at: At,
         /// The column.
         column: String,
         /// The kind of value that it holds.
@@ -109,6 +178,12 @@ pub enum DataError {
         "`system` is set but `chat` is false: plain text has no system message, so set `chat = true` or drop it"
     )]
     SystemWithoutChat,
+    /// A question alone cannot fill the template.
+    #[error("the template names the column `{column}`, but a worked example has only a `question`")]
+    NotAQuestion {
+        /// The column.
+        column: String,
+    },
     /// There is not one row.
     #[error("the dataset `{dataset}` is empty, wanted at least one row")]
     Empty {
@@ -117,7 +192,7 @@ pub enum DataError {
     },
     /// Two rows of a file have one id.
     #[error(
-        "`{}`: the id `{id}` stands in lines {first} and {second}, but ids must be unique: randomness is keyed by them",
+        "`{}`: the id `{id}` stands in {first} and in {second}, but ids must be unique: randomness is keyed by them",
         path.display()
     )]
     DuplicateId {
@@ -125,10 +200,10 @@ pub enum DataError {
         path: PathBuf,
         /// The id.
         id: String,
-        /// The line where it stands first.
-        first: usize,
-        /// The line where it comes again.
-        second: usize,
+        /// Where it stands first.
+        first: At,
+        /// Where it comes again.
+        second: At,
     },
     /// Two prompts that did not come from a file have one id.
     #[error(
@@ -147,25 +222,25 @@ pub enum DataError {
     },
     /// Some answers of a GSM8K file end in `#### 42`, this one does not.
     #[error(
-        "`{}`, line {line}: the answer has no `####`, though that of line {marked} has one; in the gsm8k layout either \
+        "`{}`, {at}: the answer has no `####`, though that of {marked} has one; in the gsm8k layout either \
          all answers end in `#### 42` or none does",
         path.display()
     )]
     UnmarkedAnswer {
         /// The file.
         path: PathBuf,
-        /// The line whose answer lacks the mark.
-        line: usize,
-        /// A line whose answer has it.
-        marked: usize,
+        /// The line or row whose answer lacks the mark.
+        at: At,
+        /// One whose answer has it.
+        marked: At,
     },
     /// The answer of a GSM8K row is blank.
-    #[error("`{}`, line {line}: column `{column}` has no final answer, wanted one such as `#### 42` or `42`", path.display())]
+    #[error("`{}`, {at}: column `{column}` has no final answer, wanted one such as `#### 42` or `42`", path.display())]
     EmptyAnswer {
         /// The file.
         path: PathBuf,
-        /// The line.
-        line: usize,
+        /// The line or row.
+        at: At,
         /// The answer's column.
         column: String,
     },
@@ -189,6 +264,9 @@ pub enum DataError {
         /// The operator.
         operator: Operator,
     },
+    /// No level to choose from.
+    #[error("`levels` is empty, wanted at least one of 2, 3 and 4")]
+    NoLevels,
     /// More problems are wanted than there are.
     #[error(
         "`count` is {count}, but the {split} split has no more than {exist} distinct problems; raise `digits` or lower \

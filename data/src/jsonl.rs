@@ -1,66 +1,24 @@
 //! Datasets in JSONL: one JSON object a line.
 //!
-//! Before: the recipe names a file and its columns. After: a [`Dataset`] of prompts.
+//! Before: the recipe names a file and its columns. After: [`crate::row`] makes prompts of the rows.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
     str,
-    sync::Arc,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::Value;
 
-use crate::{DataError, Dataset, Prompt, PromptTemplate, dataset::repeated, template::Template};
-
-/// What the columns of a file are called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Columns {
-    /// The question, a text.
-    pub question: String,
-    /// The reference solution, a text or a number. `""` in a recipe means that the file has none.
-    #[serde(deserialize_with = "read_name", serialize_with = "write_name")]
-    pub answer: Option<String>,
-    /// The id, a text or a number. By default the column `id` of rows that have one, and `<file stem>:<line>` for
-    /// those that do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self { question: "question".into(), answer: Some("answer".into()), id: None }
-    }
-}
-
-// TOML has no null, and a key that is left out means the default: so "no answer" must be a text, both ways.
-fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.filter(|name| !name.is_empty()))
-}
-
-fn write_name<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name.as_deref().unwrap_or_default())
-}
-
-/// What the answer column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// The answer, as it stands.
-    #[default]
-    Plain,
-    /// As in GSM8K: a worked solution that ends in `#### 42`, or in every row the bare answer. Commas and blanks are
-    /// removed from the answer; the solution becomes the field `solution`, unless the row has such a column.
-    Gsm8k,
-}
+use crate::{
+    At, Columns, DataError, Dataset, Layout, PromptTemplate,
+    row::{Row, Rows, kind},
+};
 
 impl Dataset {
     /// The rows of a JSONL file, in its order. Blank lines are skipped, a byte order mark is allowed. Columns that are
-    /// not mapped become [`Prompt::fields`].
+    /// not mapped become [`crate::Prompt::fields`].
     /// # Errors
     /// If the file cannot be read or has no rows; if a line is not a JSON object in UTF-8, lacks a column that
     /// `columns` or `template` names or holds something else there than text (or a number, for answers and ids); if
@@ -72,26 +30,9 @@ impl Dataset {
         template: &PromptTemplate,
     ) -> Result<Self, DataError> {
         let path = path.as_ref();
-        if layout == Layout::Gsm8k && columns.answer.is_none() {
-            return Err(DataError::LayoutNeedsAnswer);
-        }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let template = Template::new(template)?;
-        let mut marks = Marks::default();
-        let (mut prompts, mut lines) = (Vec::new(), Vec::new());
-        each_row(path, |row| {
-            lines.push(row.line);
-            prompts.push(Arc::new(prompt(row, &stem, columns, layout, &template, &mut marks)?));
-            Ok(())
-        })?;
-        if prompts.is_empty() {
-            return Err(DataError::Empty { dataset: path.display().to_string() });
-        }
-        if let Some((first, second)) = repeated(prompts.iter().map(|prompt| prompt.id.as_str())) {
-            let (path, id) = (path.to_owned(), prompts[second].id.clone());
-            return Err(DataError::DuplicateId { path, id, first: lines[first], second: lines[second] });
-        }
-        Ok(Self::of_checked(stem.into_owned(), prompts))
+        let mut rows = Rows::new(path, columns, layout, template)?;
+        each_row(path, |row| rows.push(row))?;
+        rows.finish()
     }
 }
 
@@ -111,171 +52,23 @@ fn each_row(path: &Path, mut act: impl FnMut(Row<'_>) -> Result<(), DataError>) 
             DataError::Utf8 { path: path.to_owned(), line, byte }
         })?;
         if !text.trim().is_empty() {
-            act(Row::new(path, line, text.trim_end())?)?;
+            act(parse(path, line, text.trim_end())?)?;
         }
     }
     Ok(())
 }
 
-fn prompt(
-    row: Row<'_>,
-    stem: &str,
-    columns: &Columns,
-    layout: Layout,
-    template: &Template<'_>,
-    marks: &mut Marks,
-) -> Result<Prompt, DataError> {
-    let question = match row.get(&columns.question)? {
-        Value::String(question) => question.clone(),
-        _ => return Err(row.wrong_type(&columns.question, "text")),
-    };
-    let id_column = columns.id.as_deref().or(row.columns.contains_key("id").then_some("id"));
-    let id = match id_column {
-        Some(column) => row.text_or_number(column)?,
-        None => format!("{stem}:{}", row.line),
-    };
-    let mut solution = None;
-    let answer = match &columns.answer {
-        None => None,
-        Some(column) => {
-            let text = row.text_or_number(column)?;
-            Some(match layout {
-                Layout::Plain => text,
-                Layout::Gsm8k => {
-                    let (before, answer) = gsm8k(&text);
-                    marks.check(&row, before.is_some())?;
-                    if answer.is_empty() {
-                        let (path, line) = (row.path.to_owned(), row.line);
-                        return Err(DataError::EmptyAnswer { path, line, column: column.clone() });
-                    }
-                    solution = before.map(str::to_owned);
-                    answer
-                }
-            })
+fn parse<'a>(path: &'a Path, line: usize, text: &'a str) -> Result<Row<'a>, DataError> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(columns)) => Ok(Row { path, at: At::Line(line), text: Some(text), columns }),
+        Ok(other) => Err(DataError::NotAnObject { path: path.to_owned(), line, found: kind(&other) }),
+        Err(error) => {
+            // The parser saw a single line, so its own "line 1" would only confuse.
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            let message = error.to_string();
+            let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+            Err(DataError::Json { path: path.to_owned(), line, column: error.column(), message })
         }
-    };
-    let body = template.fill(|column| match (column, &answer) {
-        ("question", _) => Ok(question.clone()),
-        ("id", _) => Ok(id.clone()),
-        ("answer", Some(answer)) => Ok(answer.clone()),
-        _ => row.for_template(column),
-    })?;
-    let mapped = [Some(columns.question.as_str()), columns.answer.as_deref(), id_column];
-    let is_mapped = |name: &str| mapped.contains(&Some(name));
-    let mut fields: Map<_, _> = row.columns.into_iter().filter(|(name, _)| !is_mapped(name)).collect();
-    if let Some(solution) = solution {
-        fields.entry("solution").or_insert(Value::String(solution));
-    }
-    Ok(Prompt { id, body, answer, fields })
-}
-
-/// What stands before the last `####`, if there is one, and the answer without commas and blanks.
-fn gsm8k(text: &str) -> (Option<&str>, String) {
-    let (solution, answer) = match text.rsplit_once("####") {
-        Some((solution, answer)) => (Some(solution.trim_end()), answer),
-        None => (None, text),
-    };
-    (solution, answer.chars().filter(|c| *c != ',' && !c.is_whitespace()).collect())
-}
-
-/// The first lines whose answers have a `####` and have none: a file must not have both.
-#[derive(Default)]
-struct Marks {
-    marked: Option<usize>,
-    bare: Option<usize>,
-}
-
-impl Marks {
-    fn check(&mut self, row: &Row<'_>, is_marked: bool) -> Result<(), DataError> {
-        (if is_marked { &mut self.marked } else { &mut self.bare }).get_or_insert(row.line);
-        match (self.bare, self.marked) {
-            (Some(line), Some(marked)) => {
-                Err(DataError::UnmarkedAnswer { path: row.path.to_owned(), line, marked })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-struct Row<'a> {
-    path: &'a Path,
-    line: usize,
-    text: &'a str,
-    columns: Map<String, Value>,
-}
-
-impl<'a> Row<'a> {
-    fn new(path: &'a Path, line: usize, text: &'a str) -> Result<Self, DataError> {
-        match serde_json::from_str(text) {
-            Ok(Value::Object(columns)) => Ok(Self { path, line, text, columns }),
-            Ok(other) => Err(DataError::NotAnObject { path: path.to_owned(), line, found: kind(&other) }),
-            Err(error) => {
-                // The parser saw a single line, so its own "line 1" would only confuse.
-                let place = format!(" at line {} column {}", error.line(), error.column());
-                let message = error.to_string();
-                let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
-                Err(DataError::Json { path: path.to_owned(), line, column: error.column(), message })
-            }
-        }
-    }
-
-    fn get(&self, column: &str) -> Result<&Value, DataError> {
-        self.columns.get(column).ok_or_else(|| DataError::MissingColumn {
-            path: self.path.to_owned(),
-            line: self.line,
-            column: column.to_owned(),
-            found: self.columns.keys().cloned().collect(),
-        })
-    }
-
-    fn text_or_number(&self, column: &str) -> Result<String, DataError> {
-        match self.get(column)? {
-            Value::String(text) => Ok(text.clone()),
-            Value::Number(_) => Ok(self.raw(column)),
-            _ => Err(self.wrong_type(column, "text or a number")),
-        }
-    }
-
-    /// Text as it is, anything else but null as JSON.
-    fn for_template(&self, column: &str) -> Result<String, DataError> {
-        match self.columns.get(column) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(Value::Null) => Err(self.wrong_type(column, "something to put into the template")),
-            Some(_) => Ok(self.raw(column)),
-            None => Err(DataError::TemplateColumn {
-                place: format!("`{}`, line {}", self.path.display(), self.line),
-                column: column.to_owned(),
-                found: self.columns.keys().cloned().collect(),
-            }),
-        }
-    }
-
-    /// A column's JSON as the file has it: `1.50` stays `1.50`, and a long integer keeps its digits.
-    fn raw(&self, column: &str) -> String {
-        let row: HashMap<String, &RawValue> = serde_json::from_str(self.text).expect("`new` has parsed it");
-        row.get(column).expect("the caller has found it").get().to_owned()
-    }
-
-    fn wrong_type(&self, column: &str, wanted: &'static str) -> DataError {
-        let found = kind(&self.columns[column]);
-        DataError::WrongType {
-            path: self.path.to_owned(),
-            line: self.line,
-            column: column.into(),
-            found,
-            wanted,
-        }
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
@@ -284,7 +77,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Body;
+    use crate::{Body, Prompt};
 
     /// Reads `bytes` as the file `rows.jsonl`. An error is its text, with the folder left out.
     fn read_bytes(
@@ -379,21 +172,6 @@ mod tests {
         let dataset = read_columns(r#"{"question": "q", "answer": null}"#, &columns).unwrap();
         assert_eq!(answers(&dataset), [None]);
         assert_eq!(dataset.get(0).unwrap().fields, *json!({"answer": null}).as_object().unwrap());
-    }
-
-    #[test]
-    fn columns_come_through_a_recipe_unchanged() {
-        let none = Columns { answer: None, ..Columns::default() };
-        let named = Columns { id: Some("key".into()), ..Columns::default() };
-        for columns in [Columns::default(), none.clone(), named] {
-            let text = serde_json::to_string(&columns).unwrap();
-            assert!(!text.contains("null"), "TOML has none: {text}");
-            assert_eq!(serde_json::from_str::<Columns>(&text).unwrap(), columns);
-        }
-        assert_eq!(serde_json::from_str::<Columns>(r#"{"answer": ""}"#).unwrap(), none);
-        assert_eq!(serde_json::from_str::<Columns>("{}").unwrap(), Columns::default());
-        let error = serde_json::from_str::<Columns>(r#"{"prompt": "q"}"#).unwrap_err();
-        assert!(error.to_string().starts_with("unknown field `prompt`"), "{error}");
     }
 
     #[test]
@@ -546,7 +324,7 @@ mod tests {
         let error = read(&format!("\n{}{}\n{}", row("5"), row("6"), row("\"5\""))).unwrap_err();
         assert_eq!(
             error,
-            "`rows.jsonl`: the id `5` stands in lines 2 and 5, but ids must be unique: randomness is keyed by them"
+            "`rows.jsonl`: the id `5` stands in line 2 and in line 5, but ids must be unique: randomness is keyed by them"
         );
     }
 }

@@ -5,21 +5,29 @@
 //! stays small.
 
 mod arithmetic;
+mod countdown;
 mod dataset;
+mod duplicates;
 mod error;
 mod jsonl;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod prompt;
+mod read;
 mod rollout;
+mod row;
 mod score;
 mod seed;
 mod template;
 
 pub use arithmetic::{Arithmetic, Digits, Operator, Share, Split};
+pub use countdown::Countdown;
 pub use dataset::Dataset;
-pub use error::DataError;
-pub use jsonl::{Columns, Layout};
+pub use duplicates::same_questions;
+pub use error::{At, DataError};
 pub use prompt::{Body, Message, Prompt};
 pub use rollout::{Alternative, PolicyVersion, Rollout, ScoredRollout, StopReason};
+pub use row::{Columns, Layout};
 pub use score::{Part, Score, Verdict};
 pub use seed::{PromptSeed, Seed, StepSeed, TokenSeed};
 pub use template::PromptTemplate;

@@ -27,6 +27,20 @@ impl Default for PromptTemplate {
     }
 }
 
+impl PromptTemplate {
+    /// The prompt of a question that comes from no dataset, such as a worked example.
+    ///
+    /// # Errors
+    /// If the template is malformed, or names a column other than `question`.
+    pub fn of_question(&self, question: &str) -> Result<Body, DataError> {
+        let template = Template::new(self)?;
+        template.fill(|column| match column {
+            "question" => Ok(question.to_owned()),
+            column => Err(DataError::NotAQuestion { column: column.to_owned() }),
+        })
+    }
+}
+
 /// A [`PromptTemplate`] taken apart once, to be filled for every row.
 pub(crate) struct Template<'a> {
     settings: &'a PromptTemplate,

@@ -5,6 +5,7 @@
 //! crate knows neither tensors nor tokenizers.
 
 mod code;
+mod countdown;
 mod error;
 mod exact;
 mod external;
@@ -26,6 +27,7 @@ use data::{Rollout, Verdict};
 use rayon::prelude::*;
 
 pub use code::{Code, CodeReward};
+pub use countdown::Countdown;
 pub use error::{RewardError, ScoringError};
 pub use exact::ExactMatch;
 pub use external::{Command, Grade, Http, Judge, Python, Shape, Style};

@@ -101,7 +101,9 @@ impl Hub {
         }
         let explain = |what: &str, error: &str| failed(format!("{} gave no {what}: {error}", self.endpoint));
 
-        let asked = self.watch(repo, revision, |api, _| {
+        let model =
+            |revision: &str| Repo::with_revision(repo.to_string(), RepoType::Model, revision.to_string());
+        let asked = self.watch(model(revision), |api, _| {
             let info = api.info().map_err(describe)?;
             Ok((info.sha, info.siblings.into_iter().map(|file| file.rfilename).collect::<BTreeSet<_>>()))
         });
@@ -116,7 +118,7 @@ impl Hub {
         };
         let get = |file: &str| {
             let name = file.to_string();
-            self.watch(repo, &commit, move |api, heard| download(api, &name, heard))
+            self.watch(model(&commit), move |api, heard| download(api, &name, heard))
                 .map_err(|error| explain(&format!("`{file}`"), &error))
         };
 
@@ -142,9 +144,31 @@ impl Hub {
         }
         // Only now may the branch's name lead here: a half-fetched commit must not hide an older whole one.
         let cache = Cache::new(self.cache.clone());
-        let reference = Repo::with_revision(repo.to_string(), RepoType::Model, revision.to_string());
-        cache.repo(reference).create_ref(&commit).map_err(ModelError::io("write", &self.cache))?;
+        cache.repo(model(revision)).create_ref(&commit).map_err(ModelError::io("write", &self.cache))?;
         self.cached(repo, revision)?.ok_or_else(|| failed("what was fetched is not there".to_string()))
+    }
+
+    /// One file of a dataset repository, from the cache or else from the network.
+    ///
+    /// # Errors
+    /// If it is in neither, or the network is switched off or silent for too long.
+    pub fn dataset_file(&self, dataset: &str, revision: &str, file: &str) -> Result<PathBuf> {
+        let repo = Repo::with_revision(dataset.to_string(), RepoType::Dataset, revision.to_string());
+        if let Some(path) = Cache::new(self.cache.clone()).repo(repo.clone()).get(file) {
+            return Ok(path);
+        }
+        let failed = |reason: String| ModelError::Hub {
+            repo: format!("datasets/{dataset}"),
+            revision: revision.to_string(),
+            cache: self.cache.clone(),
+            reason,
+        };
+        if self.offline {
+            return Err(failed("HF_HUB_OFFLINE forbids asking the hub".to_string()));
+        }
+        let name = file.to_string();
+        self.watch(repo, move |api, heard| download(api, &name, heard))
+            .map_err(|error| failed(format!("{} gave no `{file}`: {error}", self.endpoint)))
     }
 
     /// The snapshot of a revision in the cache, if it is complete.
@@ -169,8 +193,7 @@ impl Hub {
     /// The client has no timeouts, so a thread that is given up stays blocked until its connection ends.
     fn watch<T: Send + 'static>(
         &self,
-        repo: &str,
-        revision: &str,
+        repo: Repo,
         work: impl FnOnce(&ApiRepo, &Heard) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
@@ -179,7 +202,7 @@ impl Hub {
             .with_progress(false)
             .build()
             .map_err(describe)?
-            .repo(Repo::with_revision(repo.to_string(), RepoType::Model, revision.to_string()));
+            .repo(repo);
         let heard = Heard::default();
         let (sender, receiver) = mpsc::channel();
         let theirs = heard.clone();
@@ -317,5 +340,21 @@ mod tests {
         std::fs::write(home.path().join("token"), "saved\n").unwrap();
         let hub = from(&[("HF_HOME", home.path().to_str().unwrap())], None).unwrap();
         assert_eq!((hub.token.as_deref(), hub.timeout), (Some("saved"), TIMEOUT));
+    }
+
+    #[test]
+    fn a_file_of_a_dataset_is_taken_from_the_cache_and_not_asked_for_offline() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("datasets--org--sums");
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), "abc").unwrap();
+        std::fs::create_dir_all(folder.join("snapshots/abc/data")).unwrap();
+        std::fs::write(folder.join("snapshots/abc/data/test.jsonl"), "{}").unwrap();
+        let cached = cache.path().display().to_string();
+        let hub = from(&[("HF_HUB_CACHE", &cached), ("HF_HUB_OFFLINE", "1")], Some("/none")).unwrap();
+        let file = hub.dataset_file("org/sums", "main", "data/test.jsonl").unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "{}");
+        let error = hub.dataset_file("org/sums", "main", "other.jsonl").unwrap_err().to_string();
+        assert!(error.contains("datasets/org/sums") && error.contains("HF_HUB_OFFLINE"), "{error}");
     }
 }

@@ -1,0 +1,213 @@
+//! Several training runs on the same questions: how much of their spread is quality and how much is luck.
+//!
+//! Before: for each run (another seed) and each question, a verdict or a share of right draws. After: what an "improved by
+//! x" has to be held against.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Estimate, StatsError, check_enough, check_values, interval::Method, mean, mean_interval, variance,
+};
+
+/// The variance of accuracy from run to run, and its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RunVariance {
+    /// R, the number of runs.
+    pub runs: usize,
+    /// n, the number of questions.
+    pub questions: usize,
+    /// V = Var(Aᵣ), with R − 1: the variance of the runs' accuracies Aᵣ on these questions.
+    pub total: f64,
+    /// V_item = n⁻² Σᵢ Var(Cᵣᵢ): what V would be if runs differed by independent flips of questions only.
+    pub item: f64,
+    /// V_q = n/(n − 1) · (V − V_item): the variance of the runs' true quality on questions of this kind, which is the mean
+    /// covariance of two questions over runs. Unbiased, and so at times below 0.
+    pub quality_raw: f64,
+    /// err/(2n): what V is for right/wrong questions with two answers, if the runs are calibrated and equally good.
+    pub calibrated: f64,
+    /// The mean accuracy, with the interval for the mean of infinitely many runs on these questions: Student's t over runs.
+    pub accuracy: Estimate,
+}
+
+impl RunVariance {
+    /// Splits the variance of `correct[run][question]`, numbers from 0 to 1: verdicts, or means over the same number of
+    /// draws.
+    ///
+    /// # Errors
+    /// If there are fewer than two runs or questions, runs differ in their number of questions, a number lies outside
+    /// \[0, 1\], or the confidence is not between 0 and 1.
+    /// # Source
+    /// K. Jordan, *Calibrated Chaos: Variance Between Runs of Neural Network Training is Harmless and Inevitable*,
+    /// arXiv:2304.01910 (2023); the estimator of V_q follows from V = V_q + (mean variance − V_q)/n.
+    pub fn of(correct: &[Vec<f64>], confidence: f64) -> Result<Self, StatsError> {
+        check_enough("runs", correct.len(), 2)?;
+        let questions = correct[0].len();
+        check_enough("questions", questions, 2)?;
+        for run in correct {
+            if run.len() != questions {
+                return Err(StatsError::Length {
+                    what: "questions of a run",
+                    found: run.len(),
+                    wanted: questions,
+                });
+            }
+            check_values("the share", "a share from 0 to 1", run, |share| (0.0..=1.0).contains(&share))?;
+        }
+        let n = questions as f64;
+        let accuracies: Vec<f64> = correct.iter().map(|run| mean(run)).collect();
+        let total = variance(&accuracies);
+        let column = |i: usize| -> Vec<f64> { correct.iter().map(|run| run[i]).collect() };
+        let item = (0..questions).map(|i| variance(&column(i))).sum::<f64>() / (n * n);
+        let accuracy = Estimate { method: Method::Runs, ..mean_interval(&accuracies, confidence)? };
+        Ok(Self {
+            runs: correct.len(),
+            questions,
+            total,
+            item,
+            quality_raw: n / (n - 1.0) * (total - item),
+            calibrated: (1.0 - accuracy.value) / (2.0 * n),
+            accuracy,
+        })
+    }
+
+    /// [`RunVariance::quality_raw`], or 0 where that is below.
+    pub fn quality(&self) -> f64 {
+        self.quality_raw.max(0.0)
+    }
+}
+
+/// The variance of the mean of an evaluation, before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SamplingVariance {
+    /// Var(pᵢ)/n: from which questions were chosen. More draws do not lower it.
+    pub questions: f64,
+    /// Σ p(1 − p)/(n² k): from k draws of each question.
+    pub draws: f64,
+}
+
+/// The variance of a mean over questions with these chances of being right, `draws` draws each.
+///
+/// The variance over questions has n in its denominator, as of a known population: together they are m(1 − m)/n for one
+/// draw.
+///
+/// # Errors
+/// If there are no questions or draws, or a share lies outside \[0, 1\].
+pub fn sampling_variance(shares: &[f64], draws: usize) -> Result<SamplingVariance, StatsError> {
+    check_enough("questions", shares.len(), 1)?;
+    check_enough("draws", draws, 1)?;
+    check_values("the share", "a share from 0 to 1", shares, |share| (0.0..=1.0).contains(&share))?;
+    let n = shares.len() as f64;
+    let within: f64 = shares.iter().map(|p| p * (1.0 - p)).sum();
+    Ok(SamplingVariance {
+        questions: super::spread(shares) / (n * n),
+        draws: within / (n * n * draws as f64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulate::{Stream, difficulties};
+    use super::*;
+
+    fn close(found: f64, wanted: f64, tolerance: f64) {
+        assert!((found - wanted).abs() <= tolerance, "{found}, not {wanted}");
+    }
+
+    #[test]
+    fn four_runs_of_four_questions_are_the_worked_example() {
+        let correct =
+            [[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 0], [1, 1, 0, 1]].map(|run| run.map(f64::from).to_vec());
+        let found = RunVariance::of(&correct, 0.95).unwrap();
+        close(found.total, 0.02083, 5e-6);
+        close(found.item, 0.05208, 5e-6);
+        close(found.quality_raw, -0.04167, 5e-6);
+        assert_eq!((found.quality(), found.accuracy.value), (0.0, 0.625));
+    }
+
+    #[test]
+    fn the_quality_variance_is_the_mean_covariance_of_two_questions() {
+        let mut stream = Stream::new(5);
+        let correct: Vec<Vec<f64>> = (0..7).map(|_| (0..5).map(|_| stream.uniform()).collect()).collect();
+        let column = |i: usize| -> Vec<f64> { correct.iter().map(|run| run[i]).collect() };
+        let mut covariances = Vec::new();
+        for (i, j) in (0..5).flat_map(|i| (0..i).map(move |j| (i, j))) {
+            let (x, y) = (column(i), column(j));
+            let (mean_x, mean_y) = (mean(&x), mean(&y));
+            covariances.push(x.iter().zip(&y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / 6.0);
+        }
+        close(RunVariance::of(&correct, 0.95).unwrap().quality_raw, mean(&covariances), 1e-14);
+    }
+
+    #[test]
+    fn calibrated_runs_of_equal_quality_vary_by_error_over_2n() {
+        // 400 runs, 500 questions with two answers: a run says the first with chance q, and the truth is the first with
+        // chance q. The toolkit's single simulation has V = 2.44e-4, V_item = 2.60e-4, err/2n = 2.69e-4.
+        let (mut stream, table) = (Stream::new(1), difficulties(0.5, 0.5));
+        let mut simulate = || {
+            let chances: Vec<f64> = (0..500).map(|_| table[stream.below(table.len())]).collect();
+            let truths: Vec<usize> = chances.iter().map(|q| stream.successes(1, *q)).collect();
+            let mut run = || -> Vec<f64> {
+                let said = chances.iter().map(|q| stream.successes(1, *q));
+                said.zip(&truths).map(|(said, truth)| f64::from(u8::from(said == *truth))).collect()
+            };
+            RunVariance::of(&(0..400).map(|_| run()).collect::<Vec<_>>(), 0.95).unwrap()
+        };
+        let found: Vec<RunVariance> = (0..20).map(|_| simulate()).collect();
+        let average = |of: fn(&RunVariance) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
+        close(average(|run| run.calibrated), 2.5e-4, 0.08e-4); // E[q(1 − q)]/n = 0.125/500
+        close(average(|run| run.item), 2.5e-4, 0.08e-4);
+        close(average(|run| run.total), 2.5e-4, 0.15e-4); // 4 standard errors: √(2/399/20) of it
+        close(average(|run| run.quality_raw), 0.0, 0.15e-4);
+    }
+
+    #[test]
+    fn a_true_quality_variance_is_found_on_average() {
+        // 500 questions, 40 runs whose quality differs by 3 points: V_q = 9.0e-4; the toolkit's mean estimate is 8.7e-4
+        let mut stream = Stream::new(2);
+        let estimates: Vec<f64> = (0..150)
+            .map(|_| {
+                let chances: Vec<f64> = (0..500).map(|_| 0.2 + 0.6 * stream.uniform()).collect();
+                let correct: Vec<Vec<f64>> = (0..40)
+                    .map(|_| {
+                        let better = 0.03 * stream.normal();
+                        chances.iter().map(|p| stream.successes(1, p + better) as f64).collect()
+                    })
+                    .collect();
+                RunVariance::of(&correct, 0.95).unwrap().quality_raw
+            })
+            .collect();
+        close(mean(&estimates), 9.0e-4, 0.9e-4); // 3 standard errors
+    }
+
+    #[test]
+    fn the_interval_over_runs_covers() {
+        let mut stream = Stream::new(3);
+        let found = super::super::simulate::coverage(10_000, 0.5, || {
+            let quality = |stream: &mut Stream| 0.5 + 0.03 * stream.normal();
+            let correct: Vec<Vec<f64>> = (0..4)
+                .map(|_| {
+                    let p = quality(&mut stream);
+                    (0..50).map(|_| stream.successes(1, p) as f64).collect()
+                })
+                .collect();
+            RunVariance::of(&correct, 0.95).unwrap().accuracy.interval
+        });
+        assert!((0.93..0.97).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn thirty_coins_are_known_to_nine_points() {
+        // a 30-item test at 50 %, one draw each: √(0.25/30) = 0.0913
+        let found = sampling_variance(&[0.5; 30], 1).unwrap();
+        close(found.draws.sqrt(), 0.091, 5e-4);
+        assert_eq!(found.questions, 0.0);
+    }
+
+    #[test]
+    fn with_one_draw_only_the_mean_matters() {
+        let shares = [0.1, 0.5, 0.9, 0.7];
+        let found = sampling_variance(&shares, 1).unwrap();
+        close(found.questions + found.draws, 0.55 * 0.45 / 4.0, 1e-15);
+        close(sampling_variance(&shares, 8).unwrap().draws, found.draws / 8.0, 1e-15);
+    }
+}

@@ -48,6 +48,11 @@ const TINY_FILES: &[(&str, &[u8])] = &[
     ("model.safetensors", include_bytes!("../tiny/model.safetensors")),
 ];
 
+/// The weights of the embedded checkpoint, as bytes.
+pub(crate) fn tiny_weights() -> &'static [u8] {
+    TINY_FILES.iter().find(|(name, _)| *name == "model.safetensors").map_or(&[], |(_, bytes)| bytes)
+}
+
 /// A checkpoint by name or path. A folder called `tiny` is meant by `./tiny`.
 pub(crate) fn checkpoint(
     name: &str,

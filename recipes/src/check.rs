@@ -27,7 +27,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "numerics": plan.choice.numerics(),
         },
         "prompts": plan.tasks.len(),
-        "held_out_prompts": plan.held_out.len(),
+        "held_out_prompts": plan.held_out.as_ref().map_or(0, |held_out| held_out.tasks.len()),
         "longest_prompt_tokens": plan.longest_prompt(),
         "memory_bytes": memory,
     });
@@ -98,7 +98,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
         out,
         "prompts   {} to train on, {} held out; the longest has {} tokens",
         plan.tasks.len(),
-        plan.held_out.len(),
+        plan.held_out.as_ref().map_or(0, |held_out| held_out.tasks.len()),
         plan.longest_prompt()
     )?;
     if let Some(sft) = &plan.recipe.sft {

@@ -29,6 +29,15 @@ impl Choice {
             Compute::Fused(_) => "f32",
         }
     }
+
+    /// How, in a few words: `f32 by avx2`.
+    pub(crate) fn numerics_by(&self) -> String {
+        match self.compute {
+            Compute::Composed => "f32 by candle".into(),
+            Compute::Fused(kernel) if kernel.path().is_bf16() => format!("bf16 by {}", kernel.path().name()),
+            Compute::Fused(kernel) => format!("f32 by {}", kernel.path().name()),
+        }
+    }
 }
 
 /// Decides for a model of so many parameters on a device, described by `place`.

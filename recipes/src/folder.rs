@@ -1,7 +1,7 @@
 //! A run's folder: what it holds, and how nothing in it is ever half written or lost.
 //!
 //! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/`, where the objective has a
-//! KL term `reference.safetensors`, and if there is anything to say `unjudged.jsonl` (rollouts that a reward could not judge),
+//! KL term `reference.safetensors`, with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is anything to say `unjudged.jsonl` (rollouts that a reward could not judge),
 //! `warnings.jsonl` (what looks suspicious) and `rewards.log` (what reward functions print). Files are written aside, flushed to the disk and renamed.
 
 use std::fs::{self, File, OpenOptions};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use data::ScoredRollout;
+use eval::Evaluation;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Usage;
@@ -161,18 +162,36 @@ impl RunFolder {
 
     /// Writes a step's rollouts, compressed.
     pub(crate) fn write_rollouts(&self, step: u64, scored: &[ScoredRollout]) -> Result<()> {
-        let path = self.path.join(format!("rollouts/step-{step:06}.jsonl.zst"));
-        let mut text = Vec::new();
-        for scored in scored {
-            serde_json::to_writer(&mut text, scored)?;
-            text.push(b'\n');
+        write_compressed(&self.path.join(format!("rollouts/step-{step:06}.jsonl.zst")), scored)
+    }
+
+    /// Writes what held-out questions came to, and their samples if there are any.
+    pub(crate) fn write_evaluation(
+        &self,
+        place: &str,
+        evaluation: &Evaluation,
+        samples: &[ScoredRollout],
+    ) -> Result<()> {
+        let folder = self.path.join("evaluations");
+        fs::create_dir_all(&folder).with_context(|| format!("could not make `{}`", folder.display()))?;
+        if !samples.is_empty() {
+            write_compressed(&folder.join(format!("{place}.jsonl.zst")), samples)?;
         }
-        write_aside(&path, &zstd::encode_all(text.as_slice(), 3)?)
+        write_aside(&folder.join(format!("{place}.json")), &serde_json::to_vec(evaluation)?)
     }
 
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
+}
+
+fn write_compressed(path: &Path, scored: &[ScoredRollout]) -> Result<()> {
+    let mut text = Vec::new();
+    for scored in scored {
+        serde_json::to_writer(&mut text, scored)?;
+        text.push(b'\n');
+    }
+    write_aside(path, &zstd::encode_all(text.as_slice(), 3)?)
 }
 
 /// Writes a file aside, flushes it and puts it in its place.

@@ -17,7 +17,8 @@ use rollout::backend::{Backend, Job};
 use rollout::{RolloutError, SampleProgress, SampleStats, Sampled, Sampling, Task};
 use serde::{Deserialize, Serialize};
 
-use crate::folder::Stage;
+use crate::folder::{RunFolder, Stage};
+use crate::measure::Measured;
 use crate::plan::Plan;
 use crate::recipe::RlRecipe;
 
@@ -126,14 +127,11 @@ impl<'a> Generation<'a> {
         }
     }
 
-    /// Accuracy on the held-out prompts.
-    pub(crate) fn measure(&self, weights: Weights<'_>) -> Result<Option<Accuracy>> {
-        let plan = self.plan;
-        let (Some(deciding), false) = (&plan.deciding, plan.held_out.is_empty()) else { return Ok(None) };
-        let sampling = plan.eval_sampling();
-        let label = self.label(weights);
-        let job = self.job(weights, &label, &sampling, &plan.held_out);
-        Ok(Some(eval::accuracy(&*self.backend, &job, &plan.rewards, deciding, plan.seed())?))
+    /// Accuracy on the held-out prompts, if there are any; the folder keeps what each of them came to.
+    pub(crate) fn measure(&self, weights: Weights<'_>, folder: &RunFolder) -> Result<Option<Accuracy>> {
+        let Some(measured) = Measured::of(self, weights)? else { return Ok(None) };
+        measured.keep(folder, self.plan.recipe.save.rollouts)?;
+        Ok(Some(measured.accuracy))
     }
 
     /// Samples and scores the groups of a step; with dynamic sampling, until enough have rewards that differ. `drawn` is

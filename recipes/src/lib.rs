@@ -14,14 +14,18 @@
 mod ahead;
 mod app;
 mod bench;
+mod benchmark;
 mod builtin;
 mod check;
 mod cli;
+mod compare;
 mod compute;
 mod device;
+mod evaluate;
 mod folder;
 mod generate;
 mod judging;
+mod measure;
 mod monitor;
 mod plan;
 mod plot;
@@ -34,6 +38,7 @@ mod rl;
 mod run;
 mod sample;
 mod save;
+mod speaker;
 mod threads;
 mod variance;
 

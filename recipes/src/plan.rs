@@ -7,22 +7,27 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use data::{Body, Dataset, Prompt, Seed, Split};
+use data::{Body, Dataset, Prompt, PromptTemplate, Seed, Split};
 use engine::Tensors;
 use engine::mixture::Alpha;
 use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
 use engine::objective::LossConfig;
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
+use eval::{Benchmark, Samples};
 use rewards::Rewards;
 use rollout::backend::BackendConfig;
 use rollout::{Sampling, Task};
 
 use crate::app::CustomRewards;
+use crate::benchmark::{self, Changes, Shape};
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
 use crate::device;
-use crate::recipe::{DataRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe, did_you_mean};
+use crate::measure::HeldOut;
+use crate::recipe::{
+    BenchmarkRecipe, DataRecipe, EvalRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe,
+};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
@@ -36,10 +41,9 @@ pub struct Plan {
     pub(crate) tasks: Vec<Task>,
     /// The same prompts behind an empty trace, in the same order; empty unless a stage wants them.
     pub(crate) empty_tasks: Vec<Task>,
-    pub(crate) held_out: Vec<Task>,
-    pub(crate) rewards: Rewards,
-    /// The reward function that decides whether an answer is right.
-    pub(crate) deciding: Option<String>,
+    /// What the policy is measured on while it trains.
+    pub(crate) held_out: Option<HeldOut>,
+    pub(crate) rewards: Arc<Rewards>,
 }
 
 impl Plan {
@@ -65,53 +69,25 @@ impl Plan {
         let mut stop_tokens = config.eos_token_ids.clone();
         stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
         let reader = Reader::new(&recipe, &checkpoint, &tokenizer, &config)?;
-        let set = dataset(&recipe, &recipe.data, None)?;
+        let set = dataset(&recipe.data, &recipe.prompt, recipe.seed, None)?;
         let tasks = reader.tasks(&set)?;
         let empty_tasks = match recipe.thinks() {
             true => set.prompts().iter().map(|prompt| reader.empty_task(prompt)).collect::<Result<_>>()?,
             false => Vec::new(),
         };
+        let rewards = Arc::new(recipe.rewards.build(custom)?);
         let held_out = match &recipe.eval {
-            Some(eval) => {
-                let set = match (&eval.data, &recipe.data) {
-                    (Some(data), _) => dataset(&recipe, data, None)?,
-                    (None, data @ DataRecipe::Arithmetic(_)) => {
-                        dataset(&recipe, data, Some(eval.prompts.get()))?
-                    }
-                    (None, DataRecipe::Jsonl(_)) => {
-                        return Err(Usage::error(
-                            "[eval] needs a dataset of its own, such as [eval.data.jsonl]: a JSONL file holds no problems back",
-                        ));
-                    }
-                };
-                reader.tasks(&set.take(eval.prompts.get()))?
-            }
-            None => Vec::new(),
+            Some(eval) => Some(held_out(&recipe, eval, &rewards, &reader, custom)?),
+            None => None,
         };
-        let rewards = recipe.rewards.build(custom)?;
-        let prompts = || tasks.iter().chain(&held_out);
+        let prompts = || tasks.iter().chain(held_out.iter().flat_map(|held_out| &held_out.tasks));
         let columns: BTreeSet<&String> = prompts().flat_map(|task| task.prompt.fields.keys()).collect();
         rewards.expect(&columns.into_iter().cloned().collect::<Vec<_>>());
-        let deciding = match recipe.eval.as_ref().and_then(|eval| eval.reward.clone()) {
-            Some(name) if rewards.parts().any(|(known, _)| known == name) => Some(name),
-            Some(name) => {
-                let hint = did_you_mean(&name, rewards.parts().map(|(known, _)| known));
-                return Err(Usage::error(format!(
-                    "[eval] reward is `{name}`, which [rewards] does not name{hint}"
-                )));
-            }
-            None => rewards.parts().next().map(|(name, _)| name.to_owned()),
-        };
         let sampled_pairs =
             recipe.preference.as_ref().is_some_and(|p| matches!(p.pairs, PairsRecipe::Sample(_)));
         if (recipe.rl.is_some() || sampled_pairs) && !rewards.count() {
             return Err(Usage::error(
                 "a stage that samples needs a reward: name one under [rewards] with a weight other than 0, such as [rewards.math]",
-            ));
-        }
-        if recipe.eval.is_some() && deciding.is_none() {
-            return Err(Usage::error(
-                "[eval] needs a reward function to decide what is right: name one under [rewards]",
             ));
         }
         Ok(Self {
@@ -126,7 +102,6 @@ impl Plan {
             empty_tasks,
             held_out,
             rewards,
-            deciding,
         })
     }
 
@@ -190,27 +165,6 @@ impl Plan {
             plain.chain(empty).collect()
         });
         all.collect()
-    }
-
-    /// How held-out prompts are sampled.
-    pub(crate) fn eval_sampling(&self) -> Sampling {
-        let eval = self.recipe.eval.as_ref();
-        let mut sampling = match &self.recipe.rl {
-            Some(rl) => Sampling {
-                max_tokens: rl.sampling.max_tokens,
-                stop: rl.sampling.stop.clone(),
-                stop_tokens: rl.sampling.stop_tokens.clone(),
-                thinking_budget: rl.sampling.thinking_budget,
-                thinking_close: rl.sampling.thinking_close.clone(),
-                ..Sampling::default()
-            },
-            None => Sampling::default(),
-        };
-        sampling.temperature = eval.map_or(1.0, |eval| eval.temperature);
-        if let Some(max_tokens) = eval.and_then(|eval| eval.max_tokens) {
-            sampling.max_tokens = max_tokens.get();
-        }
-        sampling
     }
 
     /// Peak memory in bytes, an estimate.
@@ -384,17 +338,36 @@ impl<'a> Reader<'a> {
     }
 
     fn tokens(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
+        let task = self.tokenized(prompt, text)?;
+        match self.obstacle(&task) {
+            Some(obstacle) => anyhow::bail!("prompt `{}` has {obstacle}", prompt.id),
+            None => Ok(task),
+        }
+    }
+
+    fn tokenized(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
         let tokens: Arc<[u32]> = self.tokenizer.encode(text)?.into();
         anyhow::ensure!(!tokens.is_empty(), "prompt `{}` has no tokens; wanted at least one", prompt.id);
-        anyhow::ensure!(
-            tokens.len() < self.limit,
-            "prompt `{}` has {} tokens; the context of `{}` is {}, and a completion needs room too",
-            prompt.id,
-            tokens.len(),
-            self.place,
-            self.limit
-        );
         Ok(Task { prompt: prompt.clone(), tokens, max_tokens: None })
+    }
+
+    /// Why the policy cannot complete it, if it cannot: "9000 tokens; …".
+    fn obstacle(&self, task: &Task) -> Option<String> {
+        let (tokens, limit) = (task.tokens.len(), self.limit);
+        (tokens >= limit).then(|| {
+            format!(
+                "{tokens} tokens; the context of `{}` is {limit}, and a completion needs room too",
+                self.place
+            )
+        })
+    }
+
+    /// A prompt as the policy reads it, and why it cannot complete it if so.
+    pub(crate) fn question(&self, prompt: &Arc<Prompt>) -> Result<(Task, Option<String>)> {
+        let text = self.text(prompt, self.enable_thinking)?;
+        let task = self.tokenized(prompt, &format!("{text}{}", self.thinking.open))?;
+        let obstacle = self.obstacle(&task);
+        Ok((task, obstacle))
     }
 
     fn tasks(&self, dataset: &Dataset) -> Result<Vec<Task>> {
@@ -402,23 +375,107 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The dataset of a recipe; with `held_out`, so many of the problems that it holds back.
-fn dataset(recipe: &Recipe, data: &DataRecipe, held_out: Option<usize>) -> Result<Dataset> {
-    Ok(match data {
+/// What a recipe measures its policy on.
+fn held_out(
+    recipe: &Recipe,
+    eval: &EvalRecipe,
+    rewards: &Arc<Rewards>,
+    reader: &Reader<'_>,
+    custom: &CustomRewards,
+) -> Result<HeldOut> {
+    let mut benchmark = match &eval.bench {
+        Some(name) => {
+            let known = benchmark::recipe(name, None, &Changes::default()).context("[eval] bench")?;
+            benchmark::build(&BenchmarkRecipe { take: Some(eval.prompts), ..known }, custom)?
+        }
+        None => held_out_of(recipe, eval, rewards)?,
+    };
+    let protocol = &mut benchmark.protocol;
+    protocol.enable_thinking = protocol.enable_thinking.or(reader.enable_thinking);
+    if let Some(temperature) = eval.temperature {
+        protocol.sampling.temperature = temperature;
+    }
+    if let Some(max_tokens) = eval.max_tokens {
+        protocol.sampling.max_tokens = max_tokens.get();
+    }
+    if let Some(samples) = eval.samples {
+        protocol.samples = Samples::Each(samples.get());
+    }
+    let tasks = benchmark.prompts.iter().map(|prompt| reader.task(prompt)).collect::<Result<_>>()?;
+    Ok(HeldOut { benchmark, tasks })
+}
+
+/// Held-out questions of the recipe's own kind, judged by its own rewards.
+fn held_out_of(recipe: &Recipe, eval: &EvalRecipe, rewards: &Arc<Rewards>) -> Result<Benchmark> {
+    // runs that differ in the seed are measured on the same questions
+    let set = match (&eval.data, &recipe.data) {
+        (Some(data), _) => dataset(data, &recipe.prompt, 0, None)?,
+        (None, data @ (DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_))) => {
+            dataset(data, &recipe.prompt, 0, Some(eval.prompts.get()))?
+        }
+        (None, DataRecipe::Jsonl(_) | DataRecipe::Parquet(_)) => {
+            return Err(Usage::error(
+                "[eval] needs a dataset of its own, such as [eval.data.jsonl]: a file holds no problems back",
+            ));
+        }
+    };
+    let set = set.take(eval.prompts.get());
+    let sampling = match &recipe.rl {
+        Some(rl) => Sampling {
+            max_tokens: rl.sampling.max_tokens,
+            stop: rl.sampling.stop.clone(),
+            stop_tokens: rl.sampling.stop_tokens.clone(),
+            thinking_budget: rl.sampling.thinking_budget,
+            thinking_close: rl.sampling.thinking_close.clone(),
+            ..Sampling::default()
+        },
+        None => Sampling::default(),
+    };
+    let generated = matches!(
+        eval.data.as_ref().unwrap_or(&recipe.data),
+        DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_)
+    );
+    let benchmark = benchmark::of(
+        "held-out",
+        set.prompts().to_vec(),
+        rewards.clone(),
+        &recipe.rewards,
+        eval.reward.as_deref(),
+        Shape { prompt: &recipe.prompt, sampling, samples: Samples::Each(1), shots: &[] },
+    )
+    .context("[eval]")?;
+    Ok(Benchmark { generated, ..benchmark })
+}
+
+/// The dataset that a recipe names; with `held_out`, so many of the problems that it holds back.
+pub(crate) fn dataset(
+    data: &DataRecipe,
+    prompt: &PromptTemplate,
+    seed: u64,
+    held_out: Option<usize>,
+) -> Result<Dataset> {
+    let seed = Seed(seed).named("data");
+    let held_out = held_out.and_then(std::num::NonZeroUsize::new);
+    let file = match data {
         DataRecipe::Arithmetic(arithmetic) => {
             let mut arithmetic = arithmetic.clone();
-            if let Some(count) = held_out.and_then(std::num::NonZeroUsize::new) {
-                arithmetic.split = Split::Test;
-                arithmetic.count = count;
+            if let Some(count) = held_out {
+                (arithmetic.split, arithmetic.count) = (Split::Test, count);
             }
-            Dataset::arithmetic(&arithmetic, Seed(recipe.seed).named("data"), &recipe.prompt)?
+            return Ok(Dataset::arithmetic(&arithmetic, seed, prompt)?);
         }
-        DataRecipe::Jsonl(file) => {
-            let set = Dataset::read_jsonl(&file.path, &file.columns, file.layout, &recipe.prompt)?;
-            match file.take {
-                Some(count) => set.take(count),
-                None => set,
+        DataRecipe::Countdown(countdown) => {
+            let mut countdown = countdown.clone();
+            if let Some(count) = held_out {
+                (countdown.split, countdown.count) = (Split::Test, count);
             }
+            return Ok(Dataset::countdown(&countdown, seed, prompt)?);
         }
+        DataRecipe::Jsonl(file) | DataRecipe::Parquet(file) => file,
+    };
+    let set = Dataset::read(&file.path, &file.columns, file.layout, prompt)?;
+    Ok(match file.take {
+        Some(count) => set.take(count),
+        None => set,
     })
 }

@@ -128,6 +128,6 @@ fn whisker(add: &mut impl FnMut(String), figure: &Figure, x: &impl Fn(f64) -> f6
     add(format!("<circle cx='{value:.1}' cy='{y:.1}' r='5' fill='{colour}'/>"));
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

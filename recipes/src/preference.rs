@@ -24,7 +24,7 @@ use crate::generate::{Generation, Weights};
 use crate::plan::{Plan, Reader};
 use crate::progress::Display;
 use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
-use crate::run::{Outcome, note_accuracy, save_failed, with_stage, write_accuracy};
+use crate::run::{Outcome, add_accuracy, note_accuracy, save_failed, with_stage, write_accuracy};
 use crate::save::{self, Kept, Resume};
 
 /// A pair as it is kept in the run folder.
@@ -93,7 +93,7 @@ pub(crate) fn stage(
     let mut display = Display::new("preference", done, steps);
     display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
     if done == 0 && folder.metrics(Stage::Preference)?.is_empty() {
-        let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 })?;
+        let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 }, folder)?;
         write_accuracy(folder, Stage::Preference, before)?;
         outcome.before = outcome.before.or(before);
         note_accuracy(&display, "before the preference stage", before);
@@ -135,7 +135,8 @@ pub(crate) fn stage(
         if let Some(eval) = &plan.recipe.eval
             && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
         {
-            match generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 }) {
+            match generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 }, folder)
+            {
                 Ok(after) => outcome.after = after,
                 Err(error) => {
                     folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
@@ -145,11 +146,12 @@ pub(crate) fn stage(
                     return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
                 }
             }
-            metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
+            add_accuracy(&mut metrics, outcome.after);
         }
-        folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
+        let line = with_stage(Stage::Preference, metrics);
+        folder.write_metrics(&line)?;
         let accuracy =
-            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
         display.step(
             step + 1,
             &format!(
@@ -160,13 +162,15 @@ pub(crate) fn stage(
                 update.alpha
             ),
         );
-        if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
+        let best = save::better(plan, folder, &line)?;
+        if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Preference, step: step + 1 };
-            save::write(plan, folder, at, policy, &optimizer, &Kept { mixture, ..Kept::default() })?;
+            save::write(plan, folder, at, policy, &optimizer, &Kept { mixture, ..Kept::default() }, best)?;
         }
     }
     if outcome.after.is_none() {
-        outcome.after = generation.measure(Weights { policy, stage: Stage::Preference, version: steps })?;
+        outcome.after =
+            generation.measure(Weights { policy, stage: Stage::Preference, version: steps }, folder)?;
     }
     Ok(())
 }

@@ -32,6 +32,14 @@ impl Display {
         Self { bar, stage, total, first: done, begun: Instant::now(), shown: None }
     }
 
+    /// There are more steps than was thought, or fewer.
+    pub(crate) fn set_total(&mut self, total: u64) {
+        self.total = total;
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+    }
+
     /// Step `step` is done.
     pub(crate) fn step(&mut self, step: u64, message: &str) {
         match &self.bar {

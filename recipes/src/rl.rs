@@ -22,7 +22,7 @@ use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::progress::Display;
 use crate::recipe::RlRecipe;
-use crate::run::{Outcome, note_accuracy, save_failed, with_stage, write_accuracy};
+use crate::run::{Outcome, add_accuracy, note_accuracy, save_failed, with_stage, write_accuracy};
 use crate::save::{self, Kept, Resume};
 
 /// Trains for the steps that are left.
@@ -57,7 +57,7 @@ pub(crate) fn stage(
     let mut display = Display::new("rl", done, steps);
     // a run that failed in its first step was measured before it
     if done == 0 && folder.metrics(Stage::Rl)?.is_empty() {
-        let before = generation.measure(Weights { policy, stage: Stage::Rl, version: 0 })?;
+        let before = generation.measure(Weights { policy, stage: Stage::Rl, version: 0 }, folder)?;
         write_accuracy(folder, Stage::Rl, before)?;
         outcome.before = outcome.before.or(before);
         note_accuracy(&display, "before RL", before);
@@ -104,13 +104,15 @@ pub(crate) fn stage(
             };
             run.kept.arrived.clear();
             let last = step + 1 == steps;
+            let mut measured = None;
             if let Some(eval) = &plan.recipe.eval
                 && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
             {
-                match generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 }) {
+                match generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 }, run.folder)
+                {
                     Ok(after) => outcome.after = after,
                     Err(error) => {
-                        run.write(&metrics)?;
+                        run.write(&metrics, None)?;
                         let at = Progress { stage: Stage::Rl, step: step + 1 };
                         let what = format!("the evaluation after rl step {}", step + 1);
                         let (optimizer, kept) = (trainer.optimizer(), run.keep_after(&trainer, step + 1));
@@ -119,9 +121,10 @@ pub(crate) fn stage(
                         ));
                     }
                 }
-                metrics.eval_accuracy = outcome.after.map(|a| a.share());
+                metrics.eval_accuracy = outcome.after.map(|a| a.share);
+                measured = outcome.after;
             }
-            run.write(&metrics)?;
+            let line = run.write(&metrics, measured)?;
             tracing::info!(
                 step = metrics.step,
                 reward_mean = metrics.reward_mean,
@@ -131,16 +134,17 @@ pub(crate) fn stage(
                 "step"
             );
             run.display.step(step + 1, &progress_line(&metrics, outcome.after));
-            if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
+            let best = save::better(plan, run.folder, &line)?;
+            if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
                 let at = Progress { stage: Stage::Rl, step: step + 1 };
                 let kept = run.keep_after(&trainer, step + 1);
-                save::write(plan, run.folder, at, policy, trainer.optimizer(), &kept)?;
+                save::write(plan, run.folder, at, policy, trainer.optimizer(), &kept, best)?;
             }
         }
         Ok(())
     })?;
     if outcome.after.is_none() {
-        outcome.after = generation.measure(Weights { policy, stage: Stage::Rl, version: steps })?;
+        outcome.after = generation.measure(Weights { policy, stage: Stage::Rl, version: steps }, folder)?;
     }
     Ok(())
 }
@@ -177,8 +181,9 @@ impl Steps<'_> {
     }
 
     /// The step's line of metrics, and what looks suspicious about it.
-    fn write(&mut self, metrics: &Metrics) -> Result<()> {
+    fn write(&mut self, metrics: &Metrics, measured: Option<Accuracy>) -> Result<Value> {
         let mut line = with_stage(Stage::Rl, serde_json::to_value(metrics)?);
+        add_accuracy(&mut line, measured);
         if let Some(line) = line.as_object_mut() {
             line.extend(std::mem::take(&mut self.judged));
         }
@@ -189,7 +194,8 @@ impl Steps<'_> {
             self.display.note(&format!("warning: {warning}"));
         }
         let warnings = warnings.into_iter().map(|warning| json!({ "warning": warning })).collect();
-        self.folder.append("warnings.jsonl", Progress { stage: Stage::Rl, step: metrics.step }, warnings)
+        self.folder.append("warnings.jsonl", Progress { stage: Stage::Rl, step: metrics.step }, warnings)?;
+        Ok(line)
     }
 
     /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
@@ -310,7 +316,7 @@ impl Steps<'_> {
 }
 
 fn progress_line(m: &Metrics, accuracy: Option<Accuracy>) -> String {
-    let accuracy = accuracy.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+    let accuracy = accuracy.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
     let absent =
         if m.absent_rewards > 0 { format!(" · {} rewards absent", m.absent_rewards) } else { String::new() };
     format!(

@@ -117,7 +117,7 @@ fn supervised_stage(
     let selection = Shuffled { prompts: examples.len(), seed: plan.seed().named("sft") };
     let mut display = Display::new("sft", done, steps);
     if done == 0 {
-        let before = generation.measure(Weights { policy, stage: Stage::Sft, version: 0 })?;
+        let before = generation.measure(Weights { policy, stage: Stage::Sft, version: 0 }, folder)?;
         write_accuracy(folder, Stage::Sft, before)?;
         outcome.before = before;
         note_accuracy(&display, "before SFT", before);
@@ -154,7 +154,7 @@ fn supervised_stage(
         if let Some(eval) = &plan.recipe.eval
             && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
         {
-            match generation.measure(Weights { policy, stage: Stage::Sft, version: step + 1 }) {
+            match generation.measure(Weights { policy, stage: Stage::Sft, version: step + 1 }, folder) {
                 Ok(after) => outcome.after = after,
                 Err(error) => {
                     folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
@@ -164,19 +164,21 @@ fn supervised_stage(
                     return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
                 }
             }
-            metrics["eval_accuracy"] = json!(outcome.after.map(|a| a.share()));
+            add_accuracy(&mut metrics, outcome.after);
         }
-        folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
+        let line = with_stage(Stage::Sft, metrics);
+        folder.write_metrics(&line)?;
         let accuracy =
-            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share()));
+            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
         display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
-        if last || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
+        let best = save::better(plan, folder, &line)?;
+        if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
             let at = Progress { stage: Stage::Sft, step: step + 1 };
-            save::write(plan, folder, at, policy, &optimizer, &Kept::default())?;
+            save::write(plan, folder, at, policy, &optimizer, &Kept::default(), best)?;
         }
     }
     if outcome.after.is_none() {
-        outcome.after = generation.measure(Weights { policy, stage: Stage::Sft, version: steps })?;
+        outcome.after = generation.measure(Weights { policy, stage: Stage::Sft, version: steps }, folder)?;
     }
     Ok(())
 }
@@ -193,7 +195,7 @@ pub(crate) fn save_failed(
     kept: &Kept,
     error: anyhow::Error,
 ) -> anyhow::Error {
-    match save::write(plan, folder, done, policy, optimizer, kept) {
+    match save::write(plan, folder, done, policy, optimizer, kept, None) {
         Ok(place) => error.context(format!("{what} failed; the run up to there is in `{}`", place.display())),
         Err(second) => error.context(format!("{what} failed, and saving the run failed too: {second:#}")),
     }
@@ -211,9 +213,17 @@ pub(crate) fn with_stage(stage: Stage, metrics: Value) -> Value {
 pub(crate) fn write_accuracy(folder: &mut RunFolder, stage: Stage, accuracy: Option<Accuracy>) -> Result<()> {
     match accuracy {
         Some(a) => folder.write_metrics(&json!({
-            "stage": stage.name(), "step": 0, "eval_accuracy": a.share(), "eval": a,
+            "stage": stage.name(), "step": 0, "eval_accuracy": a.share, "eval": a,
         })),
         None => Ok(()),
+    }
+}
+
+/// Adds what was measured to a step's line.
+pub(crate) fn add_accuracy(line: &mut Value, accuracy: Option<Accuracy>) {
+    if let Some(a) = accuracy {
+        line["eval_accuracy"] = json!(a.share);
+        line["eval"] = json!(a);
     }
 }
 
@@ -238,11 +248,11 @@ pub(crate) fn note_accuracy(display: &Display, when: &str, accuracy: Option<Accu
 
 /// "37.2 % (190 of 512, 95 % interval 33.1–41.4 %)"
 pub(crate) fn describe(a: &Accuracy) -> String {
-    let i = a.interval();
+    let i = a.interval;
     let absent = if a.absent > 0 { format!(", {} not judged", a.absent) } else { String::new() };
     format!(
         "{:.1} % ({} of {}, 95 % interval {:.1}–{:.1} %{absent})",
-        100.0 * a.share(),
+        100.0 * a.share,
         a.right,
         a.judged,
         100.0 * i.low,

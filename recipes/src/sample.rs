@@ -7,17 +7,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
-use data::{Body, Columns, Dataset, Layout, Message, PolicyVersion, Prompt, PromptTemplate, Rollout, Seed};
-use engine::model::{Policy, Tokenizer};
+use data::{Body, Columns, Dataset, Layout, Message, Prompt, PromptTemplate, Rollout, Seed};
 use rollout::backend::{OpenAi, ServerConfig};
-use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task, TextStream};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Speculate, Task, TextStream};
 
 use crate::cli::{SampleArgs, Usage};
 use crate::folder::write_aside;
-use crate::plan::Reader;
 use crate::progress::{Display, line};
 use crate::recipe::ThinkingRecipe;
+use crate::speaker::{Local, Opened};
 
 /// Samples and prints, or writes to a file.
 pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
@@ -76,76 +74,62 @@ fn prompts(args: &SampleArgs) -> Result<Vec<Arc<Prompt>>> {
 
 /// What answers.
 enum Speaker {
-    Policy(Box<Local>),
+    Policy(Box<Local>, Vec<Task>),
     Server(Box<OpenAi>),
 }
 
-struct Local {
-    policy: Policy,
-    tokenizer: Tokenizer,
-    stop_tokens: Vec<u32>,
-    slots: Slots,
-    tasks: Vec<Task>,
+/// A server with OpenAI's interface, as the command line names it.
+pub(crate) fn server(
+    url: &str,
+    model: &str,
+    key_variable: Option<&str>,
+    request_seconds: f64,
+    rows: usize,
+) -> Result<OpenAi> {
+    let config = ServerConfig {
+        model: Some(model.to_owned()),
+        key_variable: key_variable.map(str::to_owned),
+        request_seconds,
+        concurrency: rows,
+        ..ServerConfig::at(url)
+    };
+    match config.problem() {
+        Some(problem) => Err(Usage::error(format!("--server: {problem}"))),
+        None => Ok(OpenAi::new(&config)),
+    }
+}
+
+/// What of these settings a server has no word for is refused.
+pub(crate) fn check_for_server(sampling: &Sampling) -> Result<()> {
+    match OpenAi::unsupported(sampling) {
+        Some(name) => Err(Usage::error(format!("a server is asked in OpenAI's terms, which have no {name}"))),
+        None => Ok(()),
+    }
 }
 
 impl Speaker {
     fn new(args: &SampleArgs, sampling: &Sampling, prompts: &[Arc<Prompt>]) -> Result<Self> {
+        let rows = args.rows.map_or(64, usize::from);
         if let Some(url) = &args.server {
-            if let Some(name) = OpenAi::unsupported(sampling) {
-                return Err(Usage::error(format!(
-                    "a server is asked in OpenAI's terms, which have no {name}"
-                )));
-            }
-            let config = ServerConfig {
-                model: Some(args.model.clone()),
-                key_variable: args.key_variable.clone(),
-                request_seconds: args.request_seconds,
-                concurrency: args.rows.map_or(64, usize::from),
-                ..ServerConfig::at(url)
-            };
-            if let Some(problem) = config.problem() {
-                return Err(Usage::error(format!("--server: {problem}")));
-            }
-            return Ok(Self::Server(Box::new(OpenAi::new(&config))));
+            check_for_server(sampling)?;
+            let key = args.key_variable.as_deref();
+            return Ok(Self::Server(Box::new(server(url, &args.model, key, args.request_seconds, rows)?)));
         }
-        let checkpoint = crate::builtin::checkpoint(&args.model, args.revision.as_deref())?;
-        let (config, tokenizer) = (checkpoint.config()?, checkpoint.tokenizer()?);
-        tokenizer.check(&config)?;
-        if let Some(problem) =
-            sampling.token_problem(config.vocab_size).or_else(|| sampling.thinking_problem(&tokenizer))
-        {
-            return Err(Usage::error(problem));
-        }
-        let mut stop_tokens = config.eos_token_ids.clone();
-        stop_tokens.extend(tokenizer.eos());
+        let opened = Opened::new(&args.model, args.revision.as_deref(), args.device, args.compute)?;
+        opened.check(sampling)?;
         let thinking = match args.empty_trace {
             true => ThinkingRecipe::default(),
             false => ThinkingRecipe { open: String::new(), empty_trace: String::new() },
         };
-        let reader = Reader {
-            tokenizer: &tokenizer,
-            template: checkpoint.template()?,
-            enable_thinking: args.enable_thinking,
-            thinking,
-            limit: config.max_position_embeddings,
-            place: checkpoint.source(),
-        };
-        let task = |prompt: &Arc<Prompt>| match args.empty_trace {
-            true => reader.empty_task(prompt),
-            false => reader.task(prompt),
-        };
-        let tasks = prompts.iter().map(task).collect::<Result<_>>()?;
-        let (device, place) = crate::device::resolve(args.device)?;
-        let choice = crate::compute::choose(args.compute, config.parameter_count(), &device, &place)?;
-        let policy =
-            Policy::with_compute(config, checkpoint.weights(&Device::Cpu)?, &device, choice.compute)?;
+        let reader = opened.reader(args.enable_thinking, thinking)?;
+        let tasks = opened.tasks(prompts, &reader, args.empty_trace)?;
         let slots = Slots {
-            rows: args.rows.map_or(64, usize::from),
+            rows,
             memory: (args.kv_memory * (1u64 << 30) as f64) as usize,
             speculate: args.speculate.then(Speculate::default),
             ..Slots::default()
         };
-        Ok(Self::Policy(Box::new(Local { policy, tokenizer, stop_tokens, slots, tasks })))
+        Ok(Self::Policy(Box::new(opened.load(slots)?), tasks))
     }
 
     fn sample(
@@ -159,16 +143,8 @@ impl Speaker {
         let seed = Seed(args.seed).at(0);
         match self {
             Self::Server(server) => server.sample(prompts, args.number, sampling, seed, have, progress),
-            Self::Policy(local) => {
-                let sampler = Sampler {
-                    policy: &local.policy,
-                    version: PolicyVersion(0),
-                    tokenizer: &local.tokenizer,
-                    sampling,
-                    stop_tokens: &local.stop_tokens,
-                    slots: local.slots,
-                };
-                sampler.sample_missing(&local.tasks, args.number, seed, have, progress)
+            Self::Policy(local, tasks) => {
+                local.sampler(sampling).sample_missing(tasks, args.number, seed, have, progress)
             }
         }
     }
@@ -181,7 +157,7 @@ fn to_screen(
     out: &mut dyn Write,
 ) -> Result<()> {
     let speaker = Speaker::new(args, sampling, prompts)?;
-    if let Speaker::Policy(local) = &speaker
+    if let Speaker::Policy(local, _) = &speaker
         && prompts.len() * args.number == 1
         && !args.json
         && std::io::stdout().is_terminal()
@@ -212,7 +188,7 @@ fn stream(
     prompts: &[Arc<Prompt>],
     out: &mut dyn Write,
 ) -> Result<()> {
-    let mut text = TextStream::new(&local.tokenizer);
+    let mut text = TextStream::new(&local.opened.tokenizer);
     let (mut shown, mut bytes, mut failure) = (0, 0, None);
     // what may turn out to be the beginning of a stop text is held back
     let hold = sampling.stop.iter().map(String::len).max().unwrap_or(0);

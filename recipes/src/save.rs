@@ -27,6 +27,7 @@ use crate::plan::Plan;
 const STATE: &str = "state.json";
 const TRAINER: &str = "trainer.safetensors";
 const LATEST: &str = "latest";
+const BEST: &str = "best.json";
 const ARRIVED: &str = "arrived.jsonl.zst";
 const AHEAD: &str = "ahead.jsonl.zst";
 
@@ -80,6 +81,7 @@ pub(crate) fn write(
     policy: &Policy,
     optimizer: &Optimizer,
     kept: &Kept,
+    best: Option<Best>,
 ) -> Result<PathBuf> {
     let prefix = match progress.stage {
         crate::folder::Stage::Sft => "sft",
@@ -112,8 +114,45 @@ pub(crate) fn write(
     write_lines(&aside.join(AHEAD), &kept.ahead)?;
     fs::rename(&aside, &place).with_context(cannot)?;
     write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
+    if let Some(best) = best {
+        let best = Best { checkpoint: name, ..best };
+        write_aside(&folder.checkpoints().join(BEST), &serde_json::to_vec_pretty(&best)?)?;
+    }
     forget(&folder.checkpoints(), plan.recipe.save.keep.get())?;
     Ok(place)
+}
+
+/// `checkpoints/best.json`: the checkpoint that was best by the metric of `[save] best`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Best {
+    /// Its folder's name.
+    pub(crate) checkpoint: String,
+    /// The metric, with a minus where smaller is better.
+    pub(crate) metric: String,
+    /// Its value there.
+    pub(crate) value: f64,
+}
+
+/// The best checkpoint of a run, if it keeps one and has one.
+pub(crate) fn best(checkpoints: &Path) -> Result<Option<Best>> {
+    let file = checkpoints.join(BEST);
+    let cannot = || format!("could not read `{}`", file.display());
+    match fs::read(&file) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(cannot)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(cannot),
+    }
+}
+
+/// Whether the step of this line of metrics is better than all that were measured before, if the recipe asks for that. Among
+/// equals the first stays.
+pub(crate) fn better(plan: &Plan, folder: &RunFolder, line: &serde_json::Value) -> Result<Option<Best>> {
+    let Some(metric) = &plan.recipe.save.best else { return Ok(None) };
+    let (path, sign) = metric.strip_prefix('-').map_or((metric.as_str(), 1.0), |path| (path, -1.0));
+    let Some(value) = path.split('.').fold(line, |value, key| &value[key]).as_f64() else { return Ok(None) };
+    let before = best(&folder.checkpoints())?.filter(|before| before.metric == *metric);
+    let better = before.is_none_or(|before| sign * value > sign * before.value);
+    Ok(better.then(|| Best { checkpoint: String::new(), metric: metric.clone(), value }))
 }
 
 /// The newest complete checkpoint of a run, if it has one.
@@ -271,6 +310,8 @@ fn forget(checkpoints: &Path, keep: usize) -> Result<()> {
             done.push((serde_json::from_slice(&text)?, path));
         }
     }
+    let best = best(checkpoints)?.map(|best| checkpoints.join(best.checkpoint));
+    done.retain(|(_, path)| Some(path) != best.as_ref());
     done.sort_by_key(|(state, _)| state.progress);
     let old = done.len().saturating_sub(keep);
     for (_, path) in done.into_iter().take(old) {

@@ -3,6 +3,7 @@
 //! Before: TOML. After: [`crate::Plan`] resolves it. Unknown keys are refused with line, column and the nearest known
 //! key; ranges are types, so that a bad value is refused where it stands. Defaults are the published settings.
 
+mod benchmark;
 mod numbers;
 mod rewards;
 mod rollout;
@@ -17,12 +18,13 @@ use engine::mixture::Alpha;
 use engine::objective::{Aggregate, Correction};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::benchmark::{BenchmarkRecipe, generated};
 pub(crate) use self::numbers::{Count, GroupSize};
 pub(crate) use self::rewards::RewardsRecipe;
 pub(crate) use self::rollout::RolloutRecipe;
 pub(crate) use self::stages::{PairsFile, PairsRecipe, PreferenceRecipe, RlRecipe, SamplePairs, SftRecipe};
 pub(crate) use self::tables::{
-    ComputeRecipe, DataRecipe, EvalRecipe, PolicyRecipe, SaveRecipe, ThinkingRecipe,
+    ComputeRecipe, DataRecipe, EvalRecipe, FileRecipe, PolicyRecipe, SaveRecipe, ThinkingRecipe,
 };
 
 /// A whole recipe.
@@ -307,10 +309,23 @@ impl Recipe {
                 ));
             }
         }
-        if let Some(eval) = &self.eval
-            && !(eval.temperature.is_finite() && eval.temperature >= 0.0)
-        {
-            return refuse(format!("[eval] temperature is {}; wanted at least 0", eval.temperature));
+        if let Some(eval) = &self.eval {
+            let temperature = eval.temperature.unwrap_or(1.0);
+            if !(temperature.is_finite() && temperature >= 0.0) {
+                return refuse(format!("[eval] temperature is {temperature}; wanted at least 0"));
+            }
+            if let Some(samples) = eval.samples.filter(|samples| samples.get() > 1 && temperature == 0.0) {
+                return refuse(format!(
+                    "[eval] samples is {} at temperature 0, where all of them would be the same",
+                    samples.get()
+                ));
+            }
+            if eval.bench.is_some() && (eval.data.is_some() || eval.reward.is_some()) {
+                return refuse("[eval] bench brings its own data and reward; wanted it without them".into());
+            }
+        }
+        if self.eval.is_none() && self.save.best.as_ref().is_some_and(|metric| metric.contains("eval")) {
+            return refuse("[save] best is a metric of [eval], which the recipe does not have".into());
         }
         for (stage, schedule) in self
             .sft

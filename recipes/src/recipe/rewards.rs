@@ -6,8 +6,8 @@
 use anyhow::Result;
 use indexmap::IndexMap;
 use rewards::{
-    Code, Command, CosineLength, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math, OnNone,
-    Python, Repetition, Reward, RewardError, Rewards, SumSettings,
+    Code, Command, CosineLength, Countdown, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math,
+    OnNone, Python, Repetition, Reward, RewardError, Rewards, SumSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub struct RewardsRecipe {
     /// 1 if the answer says the same as the reference answer, as mathematics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub math: Option<Weighted<Math>>,
+    /// 1 if the answer is an expression of the prompt's `numbers` that has the value `target`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub countdown: Option<Weighted<Countdown>>,
     /// Whether the code in the completion passes the prompt's tests, in a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Weighted<Code>>,
@@ -92,6 +95,7 @@ impl Default for RewardsRecipe {
             max_failures,
             exact_match: None,
             math: None,
+            countdown: None,
             code: None,
             python: IndexMap::new(),
             command: IndexMap::new(),
@@ -111,6 +115,18 @@ impl Default for RewardsRecipe {
 }
 
 impl RewardsRecipe {
+    /// Whether all of them judge by text alone, in next to no time.
+    pub(crate) fn quick(&self) -> bool {
+        self.code.is_none()
+            && self.python.is_empty()
+            && self.command.is_empty()
+            && self.http.is_empty()
+            && self.judge.is_empty()
+            && self.reward_model.is_empty()
+            && self.local_judge.is_empty()
+            && self.custom.is_empty()
+    }
+
     /// The rewards, ready to judge.
     ///
     /// # Errors
@@ -122,6 +138,7 @@ impl RewardsRecipe {
         let mut sum = Sum(sum);
         sum.add("exact_match", &self.exact_match, |reward| Ok(Box::new(reward)))?;
         sum.add("math", &self.math, |reward: Math| Ok(Box::new(reward.build()?)))?;
+        sum.add("countdown", &self.countdown, |reward| Ok(Box::new(reward)))?;
         sum.add("code", &self.code, |reward: Code| Ok(Box::new(reward.build("code")?)))?;
         for (name, table) in &self.python {
             // in TRL a function says None of tasks that are not its own

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use data::{Arithmetic, Columns, Layout};
+use data::{Arithmetic, Columns, Countdown, Layout};
 use engine::model::{NewModel, Recompute, WeightDtype};
 use serde::{Deserialize, Serialize};
 
@@ -69,20 +69,24 @@ impl Default for ThinkingRecipe {
     }
 }
 
-/// `[data.arithmetic]` or `[data.jsonl]`
+/// `[data.arithmetic]`, `[data.countdown]`, `[data.jsonl]` or `[data.parquet]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataRecipe {
     /// Generated problems such as `12+7=`.
     Arithmetic(Arithmetic),
+    /// Generated problems: reach a target with given numbers.
+    Countdown(Countdown),
     /// A file with one JSON object a line.
-    Jsonl(JsonlRecipe),
+    Jsonl(FileRecipe),
+    /// A Parquet file, as datasets of the hub are.
+    Parquet(FileRecipe),
 }
 
-/// `[data.jsonl]`
+/// `[data.jsonl]` and `[data.parquet]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct JsonlRecipe {
+pub struct FileRecipe {
     /// The file, seen from where the program was started.
     pub path: PathBuf,
     /// `gsm8k` takes the number after `####` as the answer.
@@ -96,7 +100,8 @@ pub struct JsonlRecipe {
     pub take: Option<usize>,
 }
 
-/// `[eval]`: accuracy on held-out prompts, one rollout each.
+/// `[eval]`: accuracy on held-out prompts while training. The draws are the same at every step and in every run of one seed, so
+/// that curves can be compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalRecipe {
@@ -104,25 +109,27 @@ pub struct EvalRecipe {
     pub every: Count,
     /// Prompts to take.
     pub prompts: Count,
-    /// Where they come from; may be left out for `[data.arithmetic]`, which holds problems back.
+    /// Where they come from; may be left out for `[data.arithmetic]` and `[data.countdown]`, which hold problems back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataRecipe>,
-    /// Longest completion in tokens; by default that of `[rl.sampling]`, or 256 without one.
+    /// A benchmark instead, by name or a file that ends in .toml: with its own prompts, judge, sampling and token budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bench: Option<String>,
+    /// Rollouts of each prompt; by default one, or the benchmark's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Count>,
+    /// Longest completion in tokens; by default that of `[rl.sampling]`, or 256 without one, or the benchmark's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<Count>,
-    /// Temperature of the draws; 0 takes the likeliest token.
-    #[serde(default = "one_f64")]
-    pub temperature: f64,
+    /// Temperature of the draws, 0 for the likeliest token; by default 1, or the benchmark's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// The reward function that decides; by default the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<String>,
     /// Accuracy that the run is meant to reach, in 0..1: the last line says whether it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
-}
-
-fn one_f64() -> f64 {
-    1.0
 }
 
 /// `[save]`
@@ -135,12 +142,16 @@ pub struct SaveRecipe {
     pub keep: Count,
     /// Number format of the weights in a checkpoint. Resuming is exact whatever it is.
     pub dtype: WeightDtype,
+    /// Keep the checkpoint with the largest value of this metric as well, such as `"eval_accuracy"`; with a minus in front
+    /// smaller is better, as in `"-eval.tokens_mean"`. Of many noisy figures the best is better than it will be again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<String>,
     /// Whether every step's rollouts are written.
     pub rollouts: bool,
 }
 
 impl Default for SaveRecipe {
     fn default() -> Self {
-        Self { every: Count(50), keep: Count(2), dtype: WeightDtype::Bf16, rollouts: true }
+        Self { every: Count(50), keep: Count(2), dtype: WeightDtype::Bf16, best: None, rollouts: true }
     }
 }

@@ -26,6 +26,11 @@ pub struct Weighted<T> {
 }
 
 impl<T> Weighted<T> {
+    /// A reward with a weight, and nothing else said.
+    pub(crate) fn of(reward: T, weight: f32) -> Self {
+        Self { weight, none: None, gate: None, reward }
+    }
+
     /// Its part in the sum, where `usual` is what its silence means by default.
     pub(crate) fn part(&self, usual: OnNone) -> PartSettings {
         PartSettings { weight: self.weight, none: self.none.unwrap_or(usual), gate: self.gate }

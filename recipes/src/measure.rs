@@ -1,0 +1,103 @@
+//! Held-out questions, asked while a run trains.
+//!
+//! Before: [`Plan`], and the weights after some step. After: [`Accuracy`] for the metrics, and in the run's folder
+//! `evaluations/STAGE-000020.json` with every question and `.jsonl.zst` with every sample, so that runs can be compared question by
+//! question. The draws are the same at every step and in every run of one seed.
+
+use anyhow::Result;
+use data::{Rollout, ScoredRollout, StepSeed};
+use eval::{Accuracy, Benchmark, Evaluation, Model, Running, Speaker, Summary, Watch};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Task};
+
+use crate::folder::RunFolder;
+use crate::generate::{Generation, Weights};
+
+/// The held-out questions of a run.
+pub(crate) struct HeldOut {
+    pub(crate) benchmark: Benchmark,
+    /// The questions as the policy reads them.
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// What held-out questions came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) accuracy: Accuracy,
+    evaluation: Evaluation,
+    samples: Vec<ScoredRollout>,
+    /// Of the file's name.
+    place: String,
+}
+
+impl Measured {
+    /// Asks the run's held-out questions, if it has any.
+    pub(crate) fn of(generation: &Generation<'_>, weights: Weights<'_>) -> Result<Option<Self>> {
+        let plan = generation.plan;
+        let Some(HeldOut { benchmark, tasks }) = &plan.held_out else { return Ok(None) };
+        let asked = Asked { generation, weights, tasks };
+        let judged = benchmark.evaluate(&asked, plan.seed().0, Vec::new(), &mut Unwatched)?;
+        let questions = benchmark.questions(&asked, &judged);
+        let place = format!("{}-{:06}", weights.stage.name(), weights.version);
+        let evaluation = Evaluation {
+            model: Model {
+                name: format!("{}/{place}", plan.recipe.name()),
+                source: plan.checkpoint.source().to_owned(),
+                computed: plan.choice.numerics_by(),
+                sha256: None,
+            },
+            protocol: benchmark.protocol.clone(),
+            protocol_hash: benchmark.protocol.hash(),
+            seed: plan.seed().0,
+            cost: judged.cost,
+            summary: Summary::of(&questions, &benchmark.protocol)?,
+            problems: benchmark.problems(),
+            questions,
+        };
+        let accuracy = Accuracy::of(&evaluation.questions)?;
+        Ok(Some(Self { accuracy, evaluation, samples: judged.samples, place }))
+    }
+
+    /// Writes every question, and every sample if the run keeps rollouts.
+    pub(crate) fn keep(&self, folder: &RunFolder, samples: bool) -> Result<()> {
+        let samples = if samples { &self.samples[..] } else { &[] };
+        folder.write_evaluation(&self.place, &self.evaluation, samples)
+    }
+}
+
+/// The policy of a step with the held-out questions.
+struct Asked<'a> {
+    generation: &'a Generation<'a>,
+    weights: Weights<'a>,
+    tasks: &'a [Task],
+}
+
+impl Speaker for Asked<'_> {
+    fn sample(
+        &self,
+        questions: &[usize],
+        group_size: usize,
+        sampling: &Sampling,
+        seed: StepSeed,
+        have: &[Rollout],
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) -> Result<Sampled, RolloutError> {
+        let tasks: Vec<Task> = questions.iter().map(|question| self.tasks[*question].clone()).collect();
+        self.generation.sample(self.weights, sampling, &tasks, group_size, seed, have, progress)
+    }
+
+    fn obstacle(&self, _: usize) -> Option<String> {
+        // a run refuses prompts that do not fit before it begins
+        None
+    }
+}
+
+/// What is measured anew at every step need not be kept half done.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn keep(&mut self, _: &[ScoredRollout]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn running(&mut self, _: Running) {}
+}

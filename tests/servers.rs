@@ -248,3 +248,32 @@ fn prompts_of_a_file_are_sampled_and_a_killed_call_goes_on_to_the_same_file() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("tok/s · slots busy 9") || told.contains("slots busy 100"), "{told}");
 }
+
+#[test]
+fn a_model_behind_a_server_is_evaluated_and_an_evaluation_that_the_server_left_goes_on() {
+    let folder = tempfile::tempdir().expect("folder");
+    let questions = ["-b", "arithmetic", "--limit", "40"];
+    let fake = server(Fault::DieAfter(20), 0);
+    let (url, port) = (fake.url.clone(), fake.port());
+    let there = ["--server", url.as_str(), "--request-seconds", "20", "--rows", "4"];
+    let call = [&["eval", "tiny", "--out", "served"][..], &questions, &there].concat();
+    let error = fail(folder.path(), &call, 1);
+    assert!(error.contains("evenkeel eval --resume served"), "{error}");
+    let samples = folder.path().join("served/samples/tiny/arithmetic.jsonl");
+    let kept = std::fs::read_to_string(&samples).expect("samples").lines().count();
+    assert!((10..=20).contains(&kept), "{kept} samples were kept");
+    drop(fake);
+    let fake = server(Fault::None, port);
+    succeed(folder.path(), &["eval", "--resume", "served"]);
+    assert_eq!(fake.completions(), 40 - kept, "only what is missing is asked for");
+    // greedy answers are those of the same model in this process
+    succeed(folder.path(), &[&["eval", "tiny", "--out", "local"][..], &questions].concat());
+    let shown = succeed(folder.path(), &["compare", "served", "local", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(found[0]["paired"]["equal"], 40, "{found}");
+    let error = fail(folder.path(), &[&["eval", "other"][..], &questions, &there].concat(), 1);
+    assert!(error.contains("`other`") && error.contains("`tiny`"), "{error}");
+    let error =
+        fail(folder.path(), &[&call[..2], &["--set", "sampling.top_k=3"], &questions, &there].concat(), 2);
+    assert!(error.contains("no top_k"), "{error}");
+}

@@ -317,9 +317,13 @@ impl<'a> Run<'a> {
             let sampled = match result {
                 Ok(sampled) => sampled,
                 Err(error) => {
-                    // those that nobody was told of yet
+                    // those that nobody was told of yet, without the places that only seemed to be there
+                    let wanted: BTreeMap<usize, usize> =
+                        asked.iter().copied().zip(wanted.iter().copied()).collect();
                     let late = |r: &&Rollout| {
-                        !self.samples.contains_key(&(self.places[r.prompt.id.as_str()], r.place))
+                        let question = self.places[r.prompt.id.as_str()];
+                        wanted.get(&question).is_some_and(|wanted| r.place < *wanted)
+                            && !self.samples.contains_key(&(question, r.place))
                     };
                     let late: Vec<Rollout> = error.arrived().iter().filter(late).cloned().collect();
                     self.arrived(late, 0, all);

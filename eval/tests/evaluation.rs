@@ -11,6 +11,7 @@ use eval::{
     Watch,
 };
 use rewards::{ExactMatch, PartSettings, Rewards, SumSettings};
+use rollout::backend::ServerError;
 use rollout::{RolloutError, SampleProgress, SampleStats, Sampled, Sampling};
 
 /// Answers question i rightly with probability `difficulty[i]`, by the draws of (seed, question, place).
@@ -21,6 +22,8 @@ struct Coin {
     too_long: Option<usize>,
     drawn: AtomicUsize,
     backwards: bool,
+    /// After so many draws it is gone, as a server that dies.
+    dies_after: Option<usize>,
 }
 
 impl Coin {
@@ -41,6 +44,7 @@ impl Coin {
             too_long: None,
             drawn: AtomicUsize::new(0),
             backwards: false,
+            dies_after: None,
         }
     }
 
@@ -88,6 +92,15 @@ impl Speaker for Coin {
             if let Some(rollout) = have.get(&(self.prompts[question].id.as_str(), place)) {
                 rollouts.push((*rollout).clone());
                 continue;
+            }
+            if self.dies_after.is_some_and(|draws| self.drawn.load(Ordering::Relaxed) >= draws) {
+                let cause = Box::new(ServerError::Unreachable {
+                    url: "http://nowhere".into(),
+                    seconds: 1.0,
+                    attempts: 1,
+                    reason: "gone".into(),
+                });
+                return Err(ServerError::Partial { arrived: rollouts, wanted: 0, cause }.into());
             }
             let rollout = self.answer(question, place, seed);
             progress(SampleProgress {
@@ -259,6 +272,26 @@ fn an_interrupted_evaluation_draws_no_sample_twice_and_ends_the_same() {
             (wanted.1.clone(), wanted.0.clone())
         );
     }
+}
+
+#[test]
+fn what_a_server_that_dies_hands_over_holds_no_samples_that_were_never_drawn() {
+    let samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64 });
+    let whole = Coin::new(&mixed(40));
+    let wanted = evaluate(&whole, &benchmark(&whole, samples));
+    let all = whole.drawn.load(Ordering::Relaxed);
+    // in a later round, when questions want different numbers of samples
+    let mut coin = Coin { dies_after: Some(all - 30), ..Coin::new(&mixed(40)) };
+    let asked = benchmark(&coin, samples);
+    let mut keep = Keep::default();
+    let error = asked.evaluate(&coin, 3, Vec::new(), &mut keep).err();
+    assert!(matches!(error, Some(EvalError::Rollout(_))), "{error:?}");
+    assert_eq!(keep.kept.len(), all - 30);
+    assert!(keep.kept.values().all(|scored| !scored.rollout.text.is_empty()));
+    coin.dies_after = None;
+    let judged = asked.evaluate(&coin, 3, keep.kept.into_values().collect(), &mut Keep::default()).unwrap();
+    assert_eq!(coin.drawn.load(Ordering::Relaxed), all, "no sample is drawn twice");
+    assert_eq!(asked.questions(&coin, &judged), wanted.0);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::asm;
-use std::arch::x86_64::__cpuid_count;
+use std::arch::x86_64::{__cpuid_count, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use super::pack::PANEL;
 use super::product::Tile;
@@ -89,6 +89,8 @@ pub(super) trait Tiles {
     /// # Safety
     /// The unit is configured.
     unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>();
+    /// Asks for the cache line there to come near: into the first level, or with `FAR` into the second. No address is wrong.
+    fn fetch<const FAR: bool>(place: *const u32);
 }
 
 /// The processor's.
@@ -122,10 +124,24 @@ impl Tiles for Hardware {
             asm!("tdpbf16ps tmm{}, tmm{}, tmm{}", const SUM, const LEFT, const RIGHT, options(nostack));
         }
     }
+    #[inline(always)]
+    fn fetch<const FAR: bool>(place: *const u32) {
+        // SAFETY: a hint, which never faults and changes nothing that a program sees.
+        unsafe {
+            match FAR {
+                true => _mm_prefetch::<_MM_HINT_T1>(place.cast()),
+                false => _mm_prefetch::<_MM_HINT_T0>(place.cast()),
+            }
+        }
+    }
 }
 
 /// Words of one tile of the left operand, and of 16 rows in all.
 const TILE_WORDS: usize = 16 * 16;
+/// Words of a cache line.
+const LINE: usize = 16;
+/// Steps of the loop that the left operand's tiles are asked for before they are loaded.
+const AHEAD: usize = 2;
 
 /// # Safety
 /// The unit is configured; for the pointers see [`super::product`]. Strips hold 32 rows, missing ones as zeros.
@@ -159,7 +175,7 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
             T::load::<2>(from.add(16 * from_stride), 4 * from_stride);
             T::load::<3>(from.add(16 * from_stride + 16), 4 * from_stride);
         }
-        let (mut left, mut right) = (t.left, t.right);
+        let (mut left, mut right, mut next) = (t.left, t.right, t.next);
         for _ in 0..t.groups / 16 {
             T::load::<4>(right, 4 * PANEL);
             T::load::<6>(left, 64);
@@ -171,8 +187,15 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
                 T::dot::<2, 7, 4>();
                 T::dot::<3, 7, 5>();
             }
+            for line in 0..2 * TILE_WORDS / LINE {
+                T::fetch::<false>(left.wrapping_add(AHEAD * 2 * TILE_WORDS + line * LINE));
+            }
+            for line in 0..t.next_lines {
+                T::fetch::<true>(next.wrapping_add(line * LINE));
+            }
             left = left.add(2 * TILE_WORDS);
             right = right.add(16 * PANEL);
+            next = next.wrapping_add(t.next_lines * LINE);
         }
         T::store::<0>(sums, 4 * stride);
         T::store::<1>(sums.add(16), 4 * stride);
@@ -243,6 +266,7 @@ mod tests {
                 }
             });
         }
+        fn fetch<const FAR: bool>(_: *const u32) {}
         unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
             let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
             REGISTERS.with_borrow_mut(|r| {
@@ -304,6 +328,8 @@ mod tests {
                         stride,
                         rows,
                         columns,
+                        next: std::ptr::null(),
+                        next_lines: 0,
                     };
                     // SAFETY: the vectors have the sizes that the tile claims, with 32 rows in the strip.
                     unsafe { tile::<Model>(&tile_of) };

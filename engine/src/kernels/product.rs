@@ -284,11 +284,19 @@ impl Block<'_> {
             Path::Portable | Path::Avx2 => INNER / 2,
             _ => INNER,
         };
+        let last = panels.end;
         for panel in panels {
             let columns = PANEL.min(self.width - panel * PANEL);
             for group in (0..self.groups).step_by(inner) {
                 let groups = inner.min(self.groups - group);
-                for strip in strips.clone() {
+                // what is read next comes from memory while this is computed: decoding is bound by that
+                let following = match group + groups < self.groups {
+                    true => Some(panel * self.right.distance + (group + groups) * PANEL),
+                    false => (panel + 1 < last).then(|| (panel + 1) * self.right.distance),
+                };
+                // every strip asks for its share
+                let next_lines = following.map_or(0, |_| PANEL.div_ceil(strips.len()));
+                for (share, strip) in strips.clone().enumerate() {
                     let rows = width.min(self.rows - strip * width);
                     // in words: a whole strip before it has `width` lanes a group
                     let lanes = if self.kernel.path() == Path::Amx { width } else { rows };
@@ -316,6 +324,11 @@ impl Block<'_> {
                             stride: self.stride,
                             rows,
                             columns,
+                            next: following.map_or(std::ptr::null(), |next| {
+                                let words = self.right.words.as_ptr();
+                                words.wrapping_add(next + share * groups * next_lines)
+                            }),
+                            next_lines,
                         };
                         self.kernel.tile(&tile);
                     }
@@ -337,6 +350,10 @@ pub(super) struct Tile {
     pub(super) stride: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// A part of the right operand that will be read after this one, which AMX asks for on the way: so many cache lines with
+    /// every 16 groups. Null with 0 lines for none.
+    pub(super) next: *const u32,
+    pub(super) next_lines: usize,
 }
 
 impl Kernel {

@@ -119,6 +119,28 @@ fn an_adapted_number_of_samples_reaches_the_interval_that_was_asked_for() {
 }
 
 #[test]
+fn questions_can_be_labelled_by_how_hard_they_are_each_as_surely_as_was_asked_for() {
+    let folder = tempfile::tempdir().expect("folder");
+    let more = ["--limit", "40", "--adaptive-each", "0.15", "--temperature", "1", "--out", "e"];
+    succeed(folder.path(), &with(&ARITHMETIC, &more));
+    let evaluation = &json(&folder.path().join("e/evaluation.json"))["evaluations"][0];
+    let mut counts = Vec::new();
+    for question in evaluation["questions"].as_array().expect("questions") {
+        let samples = question["samples"].as_array().expect("samples");
+        let right = samples.iter().filter(|sample| sample["right"] == true).count() as f64;
+        let (low, high) = (&question["interval"]["low"], &question["interval"]["high"]);
+        let (low, high) = (low.as_f64().expect("low"), high.as_f64().expect("high"));
+        let share = right / samples.len() as f64;
+        assert!(low <= share && share <= high, "{share} is not in [{low}, {high}]");
+        assert!(high - low <= 2.0 * 0.151, "[{low}, {high}] by {} samples", samples.len());
+        counts.push(samples.len());
+    }
+    assert!(counts.iter().min() < counts.iter().max(), "{counts:?}");
+    let error = fail(folder.path(), &with(&ARITHMETIC, &["--adaptive", "0.1", "--adaptive-each", "0.1"]), 2);
+    assert!(error.contains("--adaptive-each"), "{error}");
+}
+
+#[test]
 fn two_models_are_compared_on_the_same_questions_and_a_model_with_itself_shows_no_difference() {
     let folder = tempfile::tempdir().expect("folder");
     let train = [

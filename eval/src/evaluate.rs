@@ -16,8 +16,11 @@ use rollout::{RolloutError, SampleProgress, Sampled, Sampling};
 use crate::protocol::{Adaptive, Protocol, Samples};
 use crate::record::{Parts, Question};
 use crate::result::{Cost, Problems};
-use crate::stats::{AdaptiveSettings, Estimate, StatsError, plan};
+use crate::stats::{AdaptiveSettings, Budget, BudgetSettings, Estimate, StatsError, clopper_pearson, plan};
 use crate::summary::{CONFIDENCE, share};
+
+/// Samples of a question in a round, at least: one alone shows no variance.
+const LEAST: usize = 2;
 
 /// Questions with a way to judge answers, ready to be asked.
 pub struct Benchmark {
@@ -174,6 +177,7 @@ impl Benchmark {
         let mut run = Run::new(self, &asked, have, watch);
         match self.protocol.samples {
             Samples::Each(count) => run.sample(speaker, seed, &vec![count; asked.len()])?,
+            Samples::Adaptive(adaptive) if adaptive.each => run.adapt_each(speaker, seed, adaptive)?,
             Samples::Adaptive(adaptive) => run.adapt(speaker, seed, adaptive)?,
         }
         Ok(run.done())
@@ -200,8 +204,23 @@ impl Benchmark {
         };
         let mut questions: Vec<Question> = self.prompts.iter().enumerate().map(question).collect();
         adapted(&mut questions);
+        if let Samples::Adaptive(adaptive) = self.protocol.samples
+            && adaptive.each
+        {
+            let confidence = budget_settings(&adaptive).final_confidence();
+            for question in questions.iter_mut().filter(|question| question.judged() > 0) {
+                let found = clopper_pearson(question.right(), question.judged(), confidence);
+                question.interval = Some(found.expect("no more are right than judged, and α was checked"));
+            }
+        }
         questions
     }
+}
+
+/// How the draws of a single question are bounded.
+fn budget_settings(adaptive: &Adaptive) -> BudgetSettings {
+    let alpha = 1.0 - CONFIDENCE;
+    BudgetSettings { alpha, pilot: adaptive.pilot, most: adaptive.most, ..BudgetSettings::default() }
 }
 
 /// Shares of questions whose numbers of samples were adapted: a round weighs as much as it drew of its most drawn question.
@@ -431,6 +450,27 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             wanted = next;
+        }
+    }
+
+    /// Rounds of samples until the share of each question is as sure as was asked for. Every question gets some of every round,
+    /// so that the mean of all stays unbiased: see [`crate::stats::adaptive_mean`].
+    fn adapt_each(&mut self, speaker: &dyn Speaker, seed: u64, adaptive: Adaptive) -> Result<(), EvalError> {
+        let budget = Budget::new(adaptive.half_width, budget_settings(&adaptive))?;
+        let mut wanted = vec![adaptive.pilot; self.asked.len()];
+        loop {
+            self.sample(speaker, seed, &wanted)?;
+            self.rounds.push(wanted.clone());
+            let more = |(question, wanted): (&usize, &usize)| -> Result<usize, StatsError> {
+                let (right, judged) = self.count(*question, 0..*wanted);
+                // a question that a judge was silent on says nothing of how hard it is
+                Ok(if judged > 0 { budget.next(right, judged)? - judged } else { 0 })
+            };
+            let more = self.asked.iter().zip(&wanted).map(more).collect::<Result<Vec<usize>, _>>()?;
+            if more.iter().all(|more| *more == 0) {
+                return Ok(());
+            }
+            wanted.iter_mut().zip(more).for_each(|(wanted, more)| *wanted += more.max(LEAST));
         }
     }
 

@@ -64,15 +64,18 @@ pub enum Samples {
     Adaptive(Adaptive),
 }
 
-/// Samples until the interval over draws is tight enough.
+/// Samples until the interval over draws is tight enough, or that of every question.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Adaptive {
-    /// Half-width of the 95 % interval over draws that is wanted, as a share.
+    /// Half-width of the 95 % interval that is wanted, as a share.
     pub half_width: f64,
     /// Samples that every question gets first.
     pub pilot: usize,
     /// Most samples of one question.
     pub most: usize,
+    /// Whether it is the share of each single question that is to be so sure, rather than the mean of all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each: bool,
 }
 
 impl Samples {
@@ -169,7 +172,7 @@ mod tests {
         let mut other = protocol();
         other.sampling.max_tokens = 99;
         other.rewards["math"]["tolerance"] = serde_json::json!(0.01);
-        other.samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64 });
+        other.samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64, each: false });
         assert_ne!(base.hash(), other.hash());
         let named = base.differences(&other);
         assert!(named.contains(&"rewards.math.tolerance: 0.0 and 0.01".to_owned()), "{named:?}");

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use data::{Body, Prompt, ScoredRollout};
 use serde::{Deserialize, Serialize};
 
+use crate::stats::Interval;
+
 /// One question and its samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
@@ -28,6 +30,10 @@ pub struct Question {
     /// lucky first rounds do not count for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapted: Option<f64>,
+    /// Where its chance of being right lies, where it was drawn until this is narrow: exact, by all of its judged samples,
+    /// and 95 % sure although the first of them decided how many there are. See [`crate::stats::Budget`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
     /// Why it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -121,6 +127,7 @@ impl Question {
             samples: samples.iter().zip(votes).map(sample).collect(),
             rounds: Vec::new(),
             adapted: None,
+            interval: None,
             skipped: None,
         }
     }
@@ -134,6 +141,7 @@ impl Question {
             samples: Vec::new(),
             rounds: Vec::new(),
             adapted: None,
+            interval: None,
             skipped: Some(why),
         }
     }

@@ -345,6 +345,7 @@ mod tests {
             samples: [4, 5, 99].map(sample).to_vec(),
             rounds: Vec::new(),
             adapted: None,
+            interval: None,
             skipped: None,
         };
         let lengths = Lengths::of(&[question]).unwrap().unwrap();

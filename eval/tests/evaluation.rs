@@ -237,7 +237,9 @@ fn one_sample_a_question_has_wilsons_and_the_exact_interval_and_none_over_draws(
 fn the_order_in_which_samples_finish_changes_nothing() {
     let coin = Coin::new(&mixed(30));
     let backwards = Coin { backwards: true, ..Coin::new(&mixed(30)) };
-    for samples in [Samples::Each(5), Samples::Adaptive(Adaptive { half_width: 0.03, pilot: 8, most: 64 })] {
+    for samples in
+        [Samples::Each(5), Samples::Adaptive(Adaptive { half_width: 0.03, pilot: 8, most: 64, each: false })]
+    {
         assert_eq!(
             evaluate(&coin, &benchmark(&coin, samples)),
             evaluate(&backwards, &benchmark(&backwards, samples))
@@ -247,7 +249,7 @@ fn the_order_in_which_samples_finish_changes_nothing() {
 
 #[test]
 fn an_interrupted_evaluation_draws_no_sample_twice_and_ends_the_same() {
-    let samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64 });
+    let samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64, each: false });
     let coin = Coin::new(&mixed(40));
     let whole = benchmark(&coin, samples);
     let wanted = evaluate(&coin, &whole);
@@ -276,7 +278,7 @@ fn an_interrupted_evaluation_draws_no_sample_twice_and_ends_the_same() {
 
 #[test]
 fn what_a_server_that_dies_hands_over_holds_no_samples_that_were_never_drawn() {
-    let samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64 });
+    let samples = Samples::Adaptive(Adaptive { half_width: 0.02, pilot: 8, most: 64, each: false });
     let whole = Coin::new(&mixed(40));
     let wanted = evaluate(&whole, &benchmark(&whole, samples));
     let all = whole.drawn.load(Ordering::Relaxed);
@@ -300,7 +302,7 @@ fn adapting_takes_at_most_six_tenths_of_the_samples_for_the_same_interval() {
     let coin = Coin::new(&mixed(400));
     let (_, even) = evaluate(&coin, &benchmark(&coin, Samples::Each(64)));
     let half_width = even.over_draws.unwrap().interval.half_width();
-    let adaptive = Adaptive { half_width, pilot: 8, most: 256 };
+    let adaptive = Adaptive { half_width, pilot: 8, most: 256, each: false };
     let (questions, summary) = evaluate(&coin, &benchmark(&coin, Samples::Adaptive(adaptive)));
     let draws = summary.over_draws.unwrap();
     assert_eq!(draws.method, Method::Adaptive);

@@ -150,6 +150,10 @@ pub(crate) struct EvalArgs {
     /// 0.02; at most 256.
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with_all = ["samples", "resume"])]
     pub(crate) adaptive: Option<f64>,
+    /// Draw as many completions of each question as it takes for its own chance of being right to be known to ± this, such as
+    /// 0.1, to label questions by how hard they are; about 256 at most.
+    #[arg(long, value_name = "HALF-WIDTH", conflicts_with_all = ["samples", "adaptive", "resume"])]
+    pub(crate) adaptive_each: Option<f64>,
     /// Only the first so many questions of each benchmark.
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     pub(crate) limit: Option<usize>,

@@ -5,7 +5,7 @@
 
 Each file holds the scored rollouts of one benchmark; settings and time are taken from RUN/parts/MODEL/BENCHMARK.json if it is
 there. Prompts are rendered again from their messages and compared token by token. Greedy texts are written again by transformers
-in f32: `--way follow` takes our completion as a draft and goes on from the first token that transformers would not have written,
+in f32, or in bf16 with `--dtype bf16`: `--way follow` takes our completion as a draft and goes on from the first token that transformers would not have written,
 `--way generate` calls generate() as its users do and is timed. Texts that were drawn are not written again but judged again.
 math-verify judges, and both verdicts are compared.
 
@@ -127,9 +127,9 @@ def budget(made, arguments):
 
 
 class Peer:
-    """The checkpoint in transformers: greedy, in f32, with no other setting of generation_config.json."""
+    """The checkpoint in transformers: greedy, with no other setting of generation_config.json."""
 
-    def __init__(self, folder, writes):
+    def __init__(self, folder, writes, dtype):
         import torch
         import transformers
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -137,12 +137,14 @@ class Peer:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         self.torch, begun = torch, time.time()
-        self.versions = {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads()}
+        self.versions = {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
+                         "dtype": dtype}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
             if not writes:
                 return
-            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+            numbers = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=numbers, attn_implementation="sdpa").eval()
         except (OSError, ValueError) as error:
             raise Bad(f"transformers cannot load {folder}: {error}") from error
         named = [self.model.config.eos_token_id, self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id]
@@ -469,7 +471,8 @@ def run(arguments):
     mades = [load(file, arguments) for file in arguments.files]
     if not arguments.checkpoint.is_dir():
         raise Bad(f"{arguments.checkpoint} is no folder")
-    peer, texts = Peer(arguments.checkpoint, any(made["greedy"] for made in mades)), Texts(arguments.texts)
+    writes = any(made["greedy"] for made in mades)
+    peer, texts = Peer(arguments.checkpoint, writes, arguments.dtype), Texts(arguments.texts)
     judge = Judge()
     figures = {"checkpoint": str(arguments.checkpoint), "versions": peer.versions, "files": {}}
     for made in mades:
@@ -477,7 +480,8 @@ def run(arguments):
         for row in made["rows"]:
             row["theirs_prompt"] = peer.render(row, thinking)
         if made["greedy"]:  # what was drawn is only judged again
-            write(peer, made, arguments, texts, [str(arguments.checkpoint.resolve()), stamp(arguments.checkpoint)])
+            model = [str(arguments.checkpoint.resolve()), stamp(arguments.checkpoint), arguments.dtype]
+            write(peer, made, arguments, texts, model)
         found = figures["files"][str(made["file"])] = {"greedy": made["greedy"], "unanswered": made["unanswered"],
                                                      "computed": made["computed"], **compare(made["rows"], judge)}
         show(made["file"], found)
@@ -488,7 +492,7 @@ def run(arguments):
     if t["seconds"]:
         v = peer.versions
         print(f"\n{t['way']}: {t['texts']} texts, {t['tokens']} tokens in {t['seconds']:.1f} s, {t['tokens_per_second']:.1f} "
-              f"tokens/s (batch {t['batch']}, {v['threads']} threads; without loading, {v['load_seconds']:.1f} s)")
+              f"tokens/s ({v['dtype']}, batch {t['batch']}, {v['threads']} threads; without loading, {v['load_seconds']:.1f} s)")
     if "ours" in t:
         o = t["ours"]
         print(f"ours: {o['texts']} texts, {o['tokens']} tokens in {o['seconds']:.1f} s, {o['tokens_per_second']:.1f} tokens/s"
@@ -506,6 +510,7 @@ if __name__ == "__main__":
     parser.add_argument("checkpoint", type=Path, help="a folder in Hugging Face layout")
     parser.add_argument("files", nargs="+", type=Path, help="samples of `evenkeel eval`, `.zst` or not")
     parser.add_argument("--way", choices=["follow", "generate"], default="follow", help="how transformers writes its texts")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="what transformers computes in")
     parser.add_argument("--texts", type=Path, help="keep the texts here, and take from here what is there")
     parser.add_argument("--batch", type=int, default=32, help="rows of a batch")
     parser.add_argument("--limit", type=int, help="questions of a file")

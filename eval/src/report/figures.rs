@@ -143,6 +143,13 @@ fn numbers(benchmark: &str, evaluations: &[&Evaluation]) -> String {
         false => format!("Numbers of {benchmark}; intervals of accuracy {}", methods.join(" or ")),
     };
     let mut html = table(&caption, &head, &rows);
+    let part = |e: &&Evaluation| {
+        Some(format!("<li><b>{}</b>: {}</li>\n", escaped(&e.model.name), words::draws_part(e)?))
+    };
+    let parts: String = evaluations.iter().filter_map(part).collect();
+    if !parts.is_empty() {
+        html += &format!("<ul class=\"note\">\n{parts}</ul>\n");
+    }
     let flaw = |e: &&Evaluation| {
         let flaws = words::flaws(e);
         (!flaws.is_empty())

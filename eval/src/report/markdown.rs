@@ -137,6 +137,11 @@ fn accuracy(report: &Report<'_>) -> String {
             );
         }
     }
+    let part = |e: &Evaluation| Some(flaw((e, words::draws_part(e)?)));
+    let parts: String = all.iter().filter_map(part).collect();
+    if !parts.is_empty() {
+        page += &format!("\n{parts}");
+    }
     let flaws: String =
         all.iter().flat_map(|e| words::flaws(e).into_iter().map(move |flaw| (e, flaw))).map(flaw).collect();
     if flaws.is_empty() { page } else { format!("{page}\n{flaws}") }

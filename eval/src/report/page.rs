@@ -143,6 +143,7 @@ pub(super) mod tests {
             samples: (0..samples).map(|place| sample(question, place)).collect(),
             rounds: Vec::new(),
             adapted: None,
+            interval: None,
             skipped: None,
         };
         let questions: Vec<Question> = (0..questions).map(question).collect();

@@ -70,6 +70,7 @@ fn more(evaluation: &Evaluation) -> Vec<String> {
     if let Some(draws) = &summary.over_draws {
         lines.push(format!("over draws of these questions {}", words::estimate(Some(draws))));
     }
+    lines.extend(words::draws_part(evaluation));
     lines.extend(words::flaws(evaluation));
     lines
 }

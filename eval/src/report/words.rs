@@ -242,6 +242,24 @@ pub(crate) fn flaws(evaluation: &Evaluation) -> Vec<String> {
     flaws
 }
 
+/// What more samples can do for the interval over questions, where questions have several: the draws' part of its variance
+/// shrinks with them, and the questions' part does not (Var = Var(pᵢ)/n + mean p(1 − p)/(nk) for k samples each).
+pub(crate) fn draws_part(evaluation: &Evaluation) -> Option<String> {
+    let summary = &evaluation.summary;
+    let whole = summary.accuracy.as_ref()?.interval.half_width();
+    let draws = summary.over_draws.as_ref()?.interval.half_width();
+    if !(whole > 0.0) {
+        return None;
+    }
+    let part = (draws / whole).powi(2).min(1.0);
+    let left = whole * (1.0 - part).sqrt();
+    Some(format!(
+        "about {} % of the variance of accuracy is that of the draws; with ever more samples its interval would be ± {}",
+        percent(part),
+        percent(left)
+    ))
+}
+
 /// What there is to say of the lengths of a model's completions.
 pub(crate) fn lengths(evaluation: &Evaluation) -> Vec<String> {
     let Some(tokens) = &evaluation.summary.tokens else { return Vec::new() };
@@ -301,6 +319,19 @@ mod tests {
         assert_eq!([p_value(0.0004), p_value(0.012), p_value(0.5)], ["p < 0.001", "p = 0.012", "p = 0.50"]);
         assert_eq!([duration(3.21), duration(75.0), duration(200.0)], ["3.2 s", "75 s", "3 min 20 s"]);
         assert_eq!([duration(7500.0), count(1, "question")], ["2 h 5 min", "1 question"]);
+    }
+
+    #[test]
+    fn more_samples_narrow_an_interval_to_what_the_questions_leave() {
+        let mut evaluation = super::super::page::tests::evaluation("a", "x", 6, 4);
+        let estimate =
+            |half: f64, method| Estimate { value: 0.5, interval: Interval::around(0.5, half), method };
+        evaluation.summary.accuracy = Some(estimate(0.05, Method::Clustered));
+        evaluation.summary.over_draws = Some(estimate(0.03, Method::Draws));
+        let said = draws_part(&evaluation).unwrap();
+        assert!(said.contains("36.0 % of the variance") && said.ends_with("± 4.0"), "{said}");
+        evaluation.summary.over_draws = None;
+        assert_eq!(draws_part(&evaluation), None, "a single greedy sample has no draws");
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! How many draws a single question needs.
 //!
-//! Before: some pilot draws of a question. After: how many draws it should have in all for its share to be known to
+//! Before: some draws of a question. After: how many it should have after the next round, until its share is known to
 //! ± half-width. For a benchmark's mean see [`plan`](super::plan), which needs far fewer.
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    StatsError, check_confidence, check_values, clopper_pearson, distributions::normal_two_sided,
-    interval::exact_interval, pass,
-};
+use super::{StatsError, check_confidence, check_values, clopper_pearson, interval::exact_interval};
 
 /// Steps of the table of needed draws between shares 0 and 1; even, so that 0.5 is in it.
 const STEPS: usize = 20;
@@ -17,9 +14,9 @@ const STEPS: usize = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetSettings {
-    /// α: how often the pilot's or the final interval may miss the share, together.
+    /// α: how often the final interval may miss the share.
     pub alpha: f64,
-    /// The part of α that the pilot's interval spends; the final one has the rest.
+    /// The part of α that the intervals on the way spend; the final one has the rest.
     pub pilot_part: f64,
     /// Draws of the pilot.
     pub pilot: usize,
@@ -34,7 +31,7 @@ impl Default for BudgetSettings {
 }
 
 impl BudgetSettings {
-    /// The confidence of the pilot's interval, 1 − 0.2 α.
+    /// The confidence of the intervals on the way, 1 − 0.2 α.
     pub fn pilot_confidence(&self) -> f64 {
         1.0 - self.pilot_part * self.alpha
     }
@@ -49,6 +46,7 @@ impl BudgetSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
     settings: BudgetSettings,
+    half_width: f64,
     /// For shares 0, 1/STEPS, …, 1: the least n whose exact interval around that share is narrow enough, or the most.
     needed: Vec<usize>,
 }
@@ -76,89 +74,34 @@ impl Budget {
         };
         let half: Vec<usize> = (0..=STEPS / 2).map(needed).collect();
         let needed = (0..=STEPS).map(|step| half[step.min(STEPS - step)]).collect();
-        Ok(Self { settings, needed })
+        Ok(Self { settings, half_width, needed })
     }
 
-    /// Draws that a question with `right` of `pilot` pilot draws should have in all, pilot included: the most that the table
-    /// wants for any share in the pilot's [`clopper_pearson`] interval, widened to the table's shares. More than
-    /// [`BudgetSettings::most`] only if the pilot is.
+    /// Draws that a question with `right` of `drawn` draws should have in all after the next round: what it has already, if its
+    /// final interval is narrow enough or it has [`BudgetSettings::most`]; else the most that the table wants for any share in
+    /// its [`clopper_pearson`] interval so far, widened to the table's shares, but no more than twice what it has: a question
+    /// that looks sure after 8 draws may look sure enough after 32, and is not given at once what a doubtful one needs.
+    ///
+    /// The looks in between decide how many draws there are, and the final interval is of all of them. That it still misses with
+    /// α at most is summed up exactly by a test, for half-widths 0.1 and 0.15.
     ///
     /// # Errors
     /// If more are right than drawn.
     /// # Source
     /// R. Chen et al., *Input-Specific Robustness Certification for Randomized Smoothing*, AAAI 2022 (arXiv:2112.12084),
-    /// there for certified radii.
-    pub fn samples_for(&self, right: usize, pilot: usize) -> Result<usize, StatsError> {
-        let interval = clopper_pearson(right, pilot, self.settings.pilot_confidence())?;
+    /// there for certified radii and with one look; more looks are ours.
+    pub fn next(&self, right: usize, drawn: usize) -> Result<usize, StatsError> {
+        let settings = &self.settings;
+        let found = clopper_pearson(right, drawn, settings.final_confidence())?;
+        if found.half_width() <= self.half_width || drawn >= settings.most {
+            return Ok(drawn);
+        }
+        let interval = clopper_pearson(right, drawn, settings.pilot_confidence())?;
         let low = (interval.low * STEPS as f64).floor() as usize;
         let high = (interval.high * STEPS as f64).ceil() as usize;
-        let needed = self.needed[low..=high].iter().copied().max().unwrap_or(self.settings.most);
-        Ok(needed.max(pilot))
+        let needed = self.needed[low..=high].iter().copied().max().unwrap_or(settings.most);
+        Ok(needed.min(2 * drawn).min(settings.most).max(drawn))
     }
-}
-
-/// [`Budget::samples_for`] for a single question.
-///
-/// # Errors
-/// As [`Budget::new`] and [`Budget::samples_for`].
-pub fn samples_for(
-    right: usize,
-    pilot: usize,
-    half_width: f64,
-    settings: BudgetSettings,
-) -> Result<usize, StatsError> {
-    Budget::new(half_width, settings)?.samples_for(right, pilot)
-}
-
-/// Draws for ± half-width by the adjusted normal rule: ⌈z² p̃(1 − p̃)/h²⌉ with p̃ = (right + 2)/(pilot + 4).
-///
-/// It takes the pilot's share as it is, not the worst in its interval: less than [`samples_for`] and without a promise.
-///
-/// # Errors
-/// If more are right than drawn, the half-width is not above 0, or the confidence is not between 0 and 1.
-/// # Source
-/// A. Agresti and B. Coull, *Approximate Is Better than "Exact" for Interval Estimation of Binomial Proportions*, The
-/// American Statistician 52 (1998).
-pub fn adjusted_normal_samples(
-    right: usize,
-    pilot: usize,
-    half_width: f64,
-    confidence: f64,
-) -> Result<usize, StatsError> {
-    check_confidence(confidence)?;
-    check_values("the half-width", "a number above 0", &[half_width], |half| half > 0.0)?;
-    pass::check_right(pilot, right)?;
-    let share = (right as f64 + 2.0) / (pilot as f64 + 4.0);
-    let z = normal_two_sided(confidence);
-    Ok((z * z * share * (1.0 - share) / (half_width * half_width)).ceil() as usize)
-}
-
-/// Whether the share of right draws out of `most` will reach `threshold`, if the draws so far decide that already: such a
-/// question needs no more of them.
-///
-/// Some(true) if it does with all others wrong, Some(false) if it does not with all others right, otherwise None.
-///
-/// # Errors
-/// If more are right than drawn, or more are drawn than `most`.
-pub fn cannot_change(
-    right: usize,
-    drawn: usize,
-    most: usize,
-    threshold: f64,
-) -> Result<Option<bool>, StatsError> {
-    pass::check_right(drawn, right)?;
-    if drawn > most {
-        return Err(StatsError::TooFew { what: "draws at most", found: most, wanted: drawn });
-    }
-    // rounding must not decide a share that is the threshold itself
-    let needed = (threshold * most as f64 - 1e-9).ceil();
-    Ok(if right as f64 >= needed {
-        Some(true)
-    } else if ((right + most - drawn) as f64) < needed {
-        Some(false)
-    } else {
-        None
-    })
 }
 
 #[cfg(test)]
@@ -166,87 +109,95 @@ mod tests {
     use super::super::distributions::binomial;
     use super::*;
 
-    #[test]
-    fn the_adjusted_normal_rule_gives_the_worked_numbers() {
-        for (right, wanted) in [(0, 54), (4, 97), (8, 54)] {
-            assert_eq!(adjusted_normal_samples(right, 8, 0.1, 0.95), Ok(wanted), "{right} of 8");
-        }
+    /// ⌈z² p̃(1 − p̃)/h²⌉ with p̃ = (right + 2)/(pilot + 4), after A. Agresti and B. Coull, The American Statistician 52 (1998).
+    fn adjusted_normal(right: usize, pilot: usize, half_width: f64) -> usize {
+        let share = (right as f64 + 2.0) / (pilot as f64 + 4.0);
+        let z = super::super::distributions::normal_two_sided(0.95);
+        (z * z * share * (1.0 - share) / (half_width * half_width)).ceil() as usize
     }
 
-    #[test]
-    fn half_is_the_worst_and_extremes_need_less() {
-        let settings = BudgetSettings { most: 1000, ..BudgetSettings::default() };
-        let budget = Budget::new(0.1, settings).unwrap();
-        let needed: Vec<usize> = (0..=8).map(|right| budget.samples_for(right, 8).unwrap()).collect();
-        assert!((0..=8).all(|right| needed[right] == needed[8 - right]), "{needed:?}");
-        assert_eq!(needed[3], needed[4], "0.5 lies in both intervals");
-        // of 8, none right leaves shares to 0.48 possible; of 32, to 0.15
-        let surer = budget.samples_for(0, 32).unwrap();
-        assert!(surer < needed[0] && needed[0] <= needed[4], "{surer}, {needed:?}");
-        // at half, the exact interval is a little wider than the normal ± 2.05 √(0.25/n)
-        assert!((105..125).contains(&needed[4]), "{needed:?}");
-    }
-
-    #[test]
-    fn the_draws_asked_for_make_the_interval_narrow_enough() {
-        let settings = BudgetSettings { most: 1000, ..BudgetSettings::default() };
-        let budget = Budget::new(0.1, settings).unwrap();
-        for pilot_right in 0..=8 {
-            let n = budget.samples_for(pilot_right, 8).unwrap();
-            let pilot = clopper_pearson(pilot_right, 8, settings.pilot_confidence()).unwrap();
-            for right in (0..=n).filter(|right| pilot.contains(*right as f64 / n as f64)) {
-                let found = clopper_pearson(right, n, settings.final_confidence()).unwrap();
-                assert!(found.half_width() <= 0.1005, "{pilot_right}: {right} of {n}: {found:?}");
+    /// Draws of a question of which this share is right at every look, as far as that can be.
+    fn total(budget: &Budget, share: f64) -> usize {
+        let mut drawn = 8;
+        loop {
+            let next = budget.next((share * drawn as f64).round() as usize, drawn).unwrap();
+            if next == drawn {
+                return drawn;
             }
+            drawn = next;
         }
     }
 
-    #[test]
-    fn no_more_than_the_most_and_no_less_than_the_pilot() {
-        let settings = BudgetSettings::default();
-        assert_eq!(samples_for(4, 8, 0.1, settings), Ok(64));
-        assert_eq!(samples_for(4, 8, 0.49, settings), Ok(8));
+    fn budget(half_width: f64) -> Budget {
+        Budget::new(half_width, BudgetSettings { most: 1000, ..BudgetSettings::default() }).unwrap()
     }
 
     #[test]
-    fn the_interval_misses_no_more_than_alpha_although_the_pilot_is_used_twice() {
-        // exactly, by summing over all pilots and all that may follow
-        for (half_width, most) in [(0.1, 256), (0.2, 64)] {
+    fn a_promise_costs_more_draws_than_the_adjusted_normal_rule_which_takes_the_pilot_at_its_word() {
+        // ⌈z² p̃(1 − p̃)/h²⌉ with p̃ = (right + 2)/(pilot + 4), after A. Agresti and B. Coull, The American Statistician 52 (1998)
+        let adjusted_normal = |right: usize| {
+            let (share, z) =
+                ((right as f64 + 2.0) / 12.0, super::super::distributions::normal_two_sided(0.95));
+            (z * z * share * (1.0 - share) / 0.01).ceil() as usize
+        };
+        assert_eq!([0, 4, 8].map(adjusted_normal), [54, 97, 54]);
+        assert!(total(&budget(0.1), 0.5) > 97);
+    }
+
+    #[test]
+    fn half_is_the_worst_and_what_goes_on_looking_sure_needs_a_third() {
+        let budget = budget(0.1);
+        let totals: Vec<usize> = (0..=10).map(|tenth| total(&budget, f64::from(tenth) / 10.0)).collect();
+        assert!((0..=10).all(|tenth| totals[tenth] == totals[10 - tenth]), "{totals:?}");
+        assert!(totals[0] < totals[1] && totals[1] < totals[2] && totals[2] < totals[5], "{totals:?}");
+        // at half, the exact interval is a little wider than the normal ± 2.05 √(0.25/n)
+        assert!(3 * totals[0] < totals[5] && (105..125).contains(&totals[5]), "{totals:?}");
+    }
+
+    #[test]
+    fn no_more_than_the_most_and_no_less_than_there_are() {
+        let next = |half_width: f64, right: usize, drawn: usize| {
+            Budget::new(half_width, BudgetSettings { most: 64, ..BudgetSettings::default() })
+                .unwrap()
+                .next(right, drawn)
+        };
+        assert_eq!([next(0.1, 4, 8), next(0.1, 16, 32), next(0.1, 30, 60)], [Ok(16), Ok(64), Ok(64)]);
+        assert_eq!([next(0.1, 32, 64), next(0.49, 4, 8), next(0.1, 40, 80)], [Ok(64), Ok(8), Ok(80)]);
+        assert_eq!(next(0.1, 9, 8), Err(StatsError::Right { found: 9, total: 8 }));
+    }
+
+    #[test]
+    fn the_interval_misses_no_more_than_alpha_and_is_narrow_although_it_is_looked_at_on_the_way() {
+        // exactly, by summing over all that may come out at every look
+        for (half_width, most) in [(0.1, 256), (0.15, 256), (0.2, 64)] {
             let settings = BudgetSettings { most, ..BudgetSettings::default() };
             let budget = Budget::new(half_width, settings).unwrap();
-            for p in (1..40).map(|step| f64::from(step) / 40.0) {
+            for p in (1..20).map(|step| f64::from(step) / 40.0) {
+                let first = (0..=8).map(|right| binomial(8, right, p)).collect::<Vec<f64>>();
+                let mut looks = std::collections::BTreeMap::from([(8, first)]);
                 let mut covered = 0.0;
-                for pilot_right in 0..=8 {
-                    let more = budget.samples_for(pilot_right, 8).unwrap() - 8;
-                    let rest = |right: &usize| {
-                        // the interval contains p if neither tail is too improbable; that is faster than its bounds
-                        let n = 8 + more;
-                        let right = pilot_right + right;
-                        let tail = 0.5 * (1.0 - settings.final_confidence());
-                        let at_least =
-                            super::super::distributions::beta_cdf(p, right as f64, (n - right + 1) as f64);
-                        let at_most = super::super::distributions::beta_cdf(
-                            1.0 - p,
-                            (n - right) as f64,
-                            right as f64 + 1.0,
-                        );
-                        (right == 0 || at_least >= tail) && (right == n || at_most >= tail)
-                    };
-                    let inside: f64 = (0..=more).filter(rest).map(|right| binomial(more, right, p)).sum();
-                    covered += binomial(8, pilot_right, p) * inside;
+                while let Some((drawn, chances)) = looks.pop_first() {
+                    for (right, chance) in
+                        chances.into_iter().enumerate().filter(|(_, chance)| *chance > 1e-12)
+                    {
+                        let next = budget.next(right, drawn).unwrap();
+                        if next == drawn {
+                            let found = clopper_pearson(right, drawn, settings.final_confidence()).unwrap();
+                            assert!(
+                                found.half_width() <= 1.005 * half_width,
+                                "{right} of {drawn}: {found:?}"
+                            );
+                            covered += if found.contains(p) { chance } else { 0.0 };
+                            continue;
+                        }
+                        let after = looks.entry(next).or_insert_with(|| vec![0.0; next + 1]);
+                        for more in 0..=next - drawn {
+                            after[right + more] += chance * binomial(next - drawn, more, p);
+                        }
+                    }
                 }
                 assert!(covered >= 0.95, "±{half_width} at {p}: {covered}");
             }
         }
-    }
-
-    #[test]
-    fn a_verdict_is_settled_once_the_rest_cannot_turn_it() {
-        assert_eq!(cannot_change(32, 40, 64, 0.5), Ok(Some(true)));
-        assert_eq!(cannot_change(31, 40, 64, 0.5), Ok(None));
-        assert_eq!(cannot_change(0, 33, 64, 0.5), Ok(Some(false)));
-        assert_eq!(cannot_change(0, 32, 64, 0.5), Ok(None));
-        assert_eq!(cannot_change(3, 10, 10, 0.3), Ok(Some(true)));
-        assert!(cannot_change(0, 65, 64, 0.5).is_err());
     }
 }

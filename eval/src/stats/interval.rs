@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn thirty_coins_are_known_to_nine_points() {
+        // a 30-item test at 50 %, one draw each: √(0.25/30) = 0.0913, which Wilson divides by √(1 + z²/30)
+        let z = normal_two_sided(0.95);
+        let deviation = wilson(15, 30, 0.95).unwrap().half_width() / z * (1.0 + z * z / 30.0).sqrt();
+        assert!((deviation - 0.091).abs() < 5e-4, "{deviation}");
+    }
+
+    #[test]
     fn impossible_counts_are_refused() {
         assert_eq!(wilson(9, 8, 0.95), Err(StatsError::Right { found: 9, total: 8 }));
         assert_eq!(clopper_pearson(9, 8, 0.95), Err(StatsError::Right { found: 9, total: 8 }));

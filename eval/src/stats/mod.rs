@@ -28,7 +28,7 @@ mod welch;
 
 pub use adaptive::{AdaptiveSettings, adaptive_mean, plan};
 pub use bootstrap::{bootstrap, resampled};
-pub use budget::{Budget, BudgetSettings, adjusted_normal_samples, cannot_change, samples_for};
+pub use budget::{Budget, BudgetSettings};
 pub use clustered::{clustered, mean_interval};
 pub use draws::draws;
 pub use interval::{Estimate, Interval, Method, clopper_pearson, wilson};
@@ -36,7 +36,7 @@ pub use majority::majority;
 pub use mcnemar::McNemar;
 pub use paired::{Paired, Verdict};
 pub use pass::{pass_at_k, pass_hat_k};
-pub use runs::{RunVariance, SamplingVariance, sampling_variance};
+pub use runs::RunVariance;
 pub use welch::Welch;
 
 /// Why a statistic cannot be had.

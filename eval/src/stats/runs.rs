@@ -76,34 +76,6 @@ impl RunVariance {
     }
 }
 
-/// The variance of the mean of an evaluation, before it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct SamplingVariance {
-    /// Var(pᵢ)/n: from which questions were chosen. More draws do not lower it.
-    pub questions: f64,
-    /// Σ p(1 − p)/(n² k): from k draws of each question.
-    pub draws: f64,
-}
-
-/// The variance of a mean over questions with these chances of being right, `draws` draws each.
-///
-/// The variance over questions has n in its denominator, as of a known population: together they are m(1 − m)/n for one
-/// draw.
-///
-/// # Errors
-/// If there are no questions or draws, or a share lies outside \[0, 1\].
-pub fn sampling_variance(shares: &[f64], draws: usize) -> Result<SamplingVariance, StatsError> {
-    check_enough("questions", shares.len(), 1)?;
-    check_enough("draws", draws, 1)?;
-    check_values("the share", "a share from 0 to 1", shares, |share| (0.0..=1.0).contains(&share))?;
-    let n = shares.len() as f64;
-    let within: f64 = shares.iter().map(|p| p * (1.0 - p)).sum();
-    Ok(SamplingVariance {
-        questions: super::spread(shares) / (n * n),
-        draws: within / (n * n * draws as f64),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::simulate::{Stream, difficulties};
@@ -193,21 +165,5 @@ mod tests {
             RunVariance::of(&correct, 0.95).unwrap().accuracy.interval
         });
         assert!((0.93..0.97).contains(&found), "{found}");
-    }
-
-    #[test]
-    fn thirty_coins_are_known_to_nine_points() {
-        // a 30-item test at 50 %, one draw each: √(0.25/30) = 0.0913
-        let found = sampling_variance(&[0.5; 30], 1).unwrap();
-        close(found.draws.sqrt(), 0.091, 5e-4);
-        assert_eq!(found.questions, 0.0);
-    }
-
-    #[test]
-    fn with_one_draw_only_the_mean_matters() {
-        let shares = [0.1, 0.5, 0.9, 0.7];
-        let found = sampling_variance(&shares, 1).unwrap();
-        close(found.questions + found.draws, 0.55 * 0.45 / 4.0, 1e-15);
-        close(sampling_variance(&shares, 8).unwrap().draws, found.draws / 8.0, 1e-15);
     }
 }

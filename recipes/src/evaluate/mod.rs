@@ -14,8 +14,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use data::ScoredRollout;
 use eval::{
-    Benchmark, Comparison, EvalError, Evaluation, Model, Results, Running, Runs, Samples, Speaker, Summary,
-    Watch,
+    Adaptive, Benchmark, Comparison, EvalError, Evaluation, Model, Question, Results, Running, Runs, Samples,
+    Speaker, Summary, Watch,
 };
 
 use self::folder::Folder;
@@ -131,16 +131,10 @@ fn one(
         ));
     }
     let summary = Summary::of(&questions, &benchmark.protocol)?;
-    if let (Samples::Adaptive(adaptive), Some(draws)) = (benchmark.protocol.samples, &summary.over_draws)
-        && draws.interval.half_width() > adaptive.half_width
+    if let Samples::Adaptive(adaptive) = benchmark.protocol.samples
+        && let Some(wide) = too_wide(&adaptive, &questions, &summary)
     {
-        line(&format!(
-            "{} on {name}: the interval over draws is ± {:.4} and not ± {}: the hardest questions to tell have all {} samples",
-            model.name,
-            draws.interval.half_width(),
-            adaptive.half_width,
-            adaptive.most
-        ));
+        line(&format!("{} on {name}: {wide}", model.name));
     }
     Ok(Evaluation {
         model: Model {
@@ -156,6 +150,24 @@ fn one(
         summary,
         problems: benchmark.problems(),
         questions,
+    })
+}
+
+/// What the adapted number of samples did not reach, if anything.
+fn too_wide(adaptive: &Adaptive, questions: &[Question], summary: &Summary) -> Option<String> {
+    let (wanted, most) = (adaptive.half_width, adaptive.most);
+    if adaptive.each {
+        let widths = questions.iter().filter_map(|question| Some(question.interval?.half_width()));
+        let (wide, widest) = widths
+            .filter(|width| *width > wanted)
+            .fold((0, 0.0), |(count, widest), width| (count + 1, f64::max(widest, width)));
+        return (wide > 0).then(|| {
+            format!("{wide} questions are not known to ± {wanted}, the worst to ± {widest:.4}; a question gets {most} samples at most")
+        });
+    }
+    let width = summary.over_draws.as_ref()?.interval.half_width();
+    (width > wanted).then(|| {
+        format!("the interval over draws is ± {width:.4} and not ± {wanted}: the hardest questions to tell have all {most} samples")
     })
 }
 

@@ -63,7 +63,9 @@ impl Settings {
         // a number without a point would be an integer to TOML
         set("sampling.temperature", args.temperature.map(|t| format!("{t:?}")));
         set("sampling.max_tokens", args.max_tokens.map(|n| n.to_string()));
-        set("adaptive.half_width", args.adaptive.map(|width| format!("{width:?}")));
+        let half_width = args.adaptive.or(args.adaptive_each);
+        set("adaptive.half_width", half_width.map(|width| format!("{width:?}")));
+        set("adaptive.each", args.adaptive_each.map(|_| "true".into()));
         let changes = Changes { sets: &sets, few_shot: args.few_shot };
         let benchmarks =
             args.bench.iter().map(|name| benchmark::recipe(name, args.data.as_deref(), &changes));

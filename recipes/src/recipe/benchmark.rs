@@ -27,7 +27,7 @@ pub(crate) struct BenchmarkRecipe {
     /// Completions of each question.
     #[serde(default = "one")]
     pub(crate) samples: Count,
-    /// As many completions as it takes to be so sure of the mean.
+    /// As many completions as it takes to be so sure of the mean, or of each question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) adaptive: Option<AdaptiveRecipe>,
     /// The reward that says what is right: a value of at least 1. By default the first.
@@ -61,7 +61,7 @@ pub(crate) struct BenchmarkRecipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdaptiveRecipe {
-    /// Half-width of the 95 % interval over draws, in 0..1.
+    /// Half-width of the 95 % interval, in 0..1: over draws, or with `each` of each question.
     pub(crate) half_width: f64,
     /// Completions that each question gets first.
     #[serde(default = "pilot")]
@@ -69,6 +69,9 @@ pub(crate) struct AdaptiveRecipe {
     /// Most completions of a question.
     #[serde(default = "most")]
     pub(crate) most: Count,
+    /// Be so sure of every question's own share, to label how hard it is, rather than of the mean.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) each: bool,
 }
 
 fn one() -> Count {
@@ -98,7 +101,12 @@ fn greedy() -> Sampling {
 impl AdaptiveRecipe {
     /// As the engine reads it.
     pub(crate) fn settings(&self) -> Adaptive {
-        Adaptive { half_width: self.half_width, pilot: self.pilot.get(), most: self.most.get() }
+        Adaptive {
+            half_width: self.half_width,
+            pilot: self.pilot.get(),
+            most: self.most.get(),
+            each: self.each,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use std::mem::MaybeUninit;
 
 use super::pack::PANEL;
 use super::product::Tile;
@@ -146,10 +147,11 @@ const AHEAD: usize = 2;
 /// # Safety
 /// The unit is configured; for the pointers see [`super::product`]. Strips hold 32 rows, missing ones as zeros.
 pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
-    let mut scratch = [0f32; 32 * PANEL];
+    let mut scratch = MaybeUninit::<[f32; 32 * PANEL]>::uninit();
+    let scratch: *mut f32 = scratch.as_mut_ptr().cast();
     let whole = t.rows == 32 && t.columns == PANEL;
     // A tile at the edge goes through the scratch, where all of its rows and columns exist.
-    let (sums, stride) = if whole { (t.out, t.stride) } else { (scratch.as_mut_ptr(), PANEL) };
+    let (sums, stride) = if whole { (t.out, t.stride) } else { (scratch, PANEL) };
     let two = t.rows > 16;
     // SAFETY: the caller vouches for all places of the tile; at the edge the tile registers see only the scratch, and
     // rows and columns that are copied lie inside the result.
@@ -163,11 +165,13 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
             let (from, from_stride) = if whole && t.from_stride > 0 {
                 (t.from, t.from_stride)
             } else {
+                // zeros only where they are needed: most tiles are whole, and filling it took a fifteenth of the time
+                std::ptr::write_bytes(scratch, 0, 32 * PANEL);
                 for row in 0..t.rows {
                     let from = t.from.add(row * t.from_stride);
-                    std::ptr::copy_nonoverlapping(from, scratch.as_mut_ptr().add(row * PANEL), t.columns);
+                    std::ptr::copy_nonoverlapping(from, scratch.add(row * PANEL), t.columns);
                 }
-                (scratch.as_ptr(), PANEL)
+                (scratch.cast_const(), PANEL)
             };
             let from = from.cast::<u32>();
             T::load::<0>(from, 4 * from_stride);
@@ -204,7 +208,7 @@ pub(super) unsafe fn tile<T: Tiles>(t: &Tile) {
         if !whole {
             for row in 0..t.rows {
                 let to = t.out.add(row * t.stride);
-                std::ptr::copy_nonoverlapping(scratch.as_ptr().add(row * PANEL), to, t.columns);
+                std::ptr::copy_nonoverlapping(scratch.add(row * PANEL), to, t.columns);
             }
         }
     }

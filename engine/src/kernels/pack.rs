@@ -292,13 +292,17 @@ fn pack_amx(rows: View<'_>, count: usize, k: usize, words: &mut [u32]) {
     };
     wide(|| {
         for (block, words) in words.chunks_mut(32 * 16).enumerate() {
-            for (row, words) in words.chunks_mut(16).enumerate() {
+            for (row, words) in words.chunks_exact_mut(16).enumerate() {
                 if row >= count {
                     words.fill(0);
                 } else if rows.column == 1 && (block + 1) * 32 <= k {
                     let from = &rows.data[row * rows.row + block * 32..][..32];
-                    for (word, pair) in words.iter_mut().zip(from.chunks_exact(2)) {
-                        *word = round(pair[0]) | (round(pair[1]) << 16);
+                    // a word's low half lies first on the machines that have AMX: halves in order are what vectors can write
+                    // SAFETY: 16 words are 32 halves, of which every pattern of bits is valid.
+                    let halves =
+                        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast::<u16>(), 32) };
+                    for (half, number) in halves.iter_mut().zip(from) {
+                        *half = round(*number) as u16;
                     }
                 } else {
                     for (group, word) in words.iter_mut().enumerate() {

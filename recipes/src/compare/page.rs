@@ -18,7 +18,7 @@ const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ccc; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ddd; --paper: #161616; --line: #444; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 20rem; max-width: 34rem; } figcaption { font-weight: 600; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1rem; } figure { margin: 0; } figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; } .grid { stroke: var(--line); } .key { display: inline-block; width: 1.5em; height: 3px; vertical-align: middle; margin-right: .4em; }
 ul { padding-left: 1.2em; }";
 

@@ -248,7 +248,7 @@ pub(crate) fn draws_part(evaluation: &Evaluation) -> Option<String> {
     let summary = &evaluation.summary;
     let whole = summary.accuracy.as_ref()?.interval.half_width();
     let draws = summary.over_draws.as_ref()?.interval.half_width();
-    if !(whole > 0.0) {
+    if whole <= 0.0 {
         return None;
     }
     let part = (draws / whole).powi(2).min(1.0);

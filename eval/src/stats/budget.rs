@@ -109,13 +109,6 @@ mod tests {
     use super::super::distributions::binomial;
     use super::*;
 
-    /// ⌈z² p̃(1 − p̃)/h²⌉ with p̃ = (right + 2)/(pilot + 4), after A. Agresti and B. Coull, The American Statistician 52 (1998).
-    fn adjusted_normal(right: usize, pilot: usize, half_width: f64) -> usize {
-        let share = (right as f64 + 2.0) / (pilot as f64 + 4.0);
-        let z = super::super::distributions::normal_two_sided(0.95);
-        (z * z * share * (1.0 - share) / (half_width * half_width)).ceil() as usize
-    }
-
     /// Draws of a question of which this share is right at every look, as far as that can be.
     fn total(budget: &Budget, share: f64) -> usize {
         let mut drawn = 8;

@@ -220,7 +220,7 @@ impl Benchmark {
 /// How the draws of a single question are bounded.
 fn budget_settings(adaptive: &Adaptive) -> BudgetSettings {
     let alpha = 1.0 - CONFIDENCE;
-    BudgetSettings { alpha, pilot: adaptive.pilot, most: adaptive.most, ..BudgetSettings::default() }
+    BudgetSettings { alpha, most: adaptive.most, ..BudgetSettings::default() }
 }
 
 /// Shares of questions whose numbers of samples were adapted: a round weighs as much as it drew of its most drawn question.

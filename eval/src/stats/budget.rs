@@ -3,42 +3,37 @@
 //! Before: some draws of a question. After: how many it should have after the next round, until its share is known to
 //! ± half-width. For a benchmark's mean see [`plan`](super::plan), which needs far fewer.
 
-use serde::{Deserialize, Serialize};
-
 use super::{StatsError, check_confidence, check_values, clopper_pearson, interval::exact_interval};
 
 /// Steps of the table of needed draws between shares 0 and 1; even, so that 0.5 is in it.
 const STEPS: usize = 20;
 
 /// How the draws of a single question are bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BudgetSettings {
     /// α: how often the final interval may miss the share.
     pub alpha: f64,
     /// The part of α that the intervals on the way spend; the final one has the rest.
-    pub pilot_part: f64,
-    /// Draws of the pilot.
-    pub pilot: usize,
+    pub look_part: f64,
     /// The most draws of a question in all.
     pub most: usize,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        Self { alpha: 0.05, pilot_part: 0.2, pilot: 8, most: 64 }
+        Self { alpha: 0.05, look_part: 0.2, most: 64 }
     }
 }
 
 impl BudgetSettings {
     /// The confidence of the intervals on the way, 1 − 0.2 α.
-    pub fn pilot_confidence(&self) -> f64 {
-        1.0 - self.pilot_part * self.alpha
+    pub fn look_confidence(&self) -> f64 {
+        1.0 - self.look_part * self.alpha
     }
 
-    /// The confidence of the final interval, 1 − 0.8 α: [`clopper_pearson`] with it, of all draws, pilot included.
+    /// The confidence of the final interval, 1 − 0.8 α: [`clopper_pearson`] with it, of all draws.
     pub fn final_confidence(&self) -> f64 {
-        1.0 - (1.0 - self.pilot_part) * self.alpha
+        1.0 - (1.0 - self.look_part) * self.alpha
     }
 }
 
@@ -58,7 +53,7 @@ impl Budget {
     /// If the half-width is not above 0, or α or its part is not between 0 and 1.
     pub fn new(half_width: f64, settings: BudgetSettings) -> Result<Self, StatsError> {
         check_values("the half-width", "a number above 0", &[half_width], |half| half > 0.0)?;
-        check_confidence(settings.pilot_confidence())?;
+        check_confidence(settings.look_confidence())?;
         check_confidence(settings.final_confidence())?;
         let narrow = |n: usize, p: f64| {
             exact_interval(n as f64 * p, n as f64, settings.final_confidence()).half_width() <= half_width
@@ -83,7 +78,7 @@ impl Budget {
     /// that looks sure after 8 draws may look sure enough after 32, and is not given at once what a doubtful one needs.
     ///
     /// The looks in between decide how many draws there are, and the final interval is of all of them. That it still misses with
-    /// α at most is summed up exactly by a test, for half-widths 0.1 and 0.15.
+    /// α at most is summed up exactly by a test, from 8 draws on, for half-widths 0.1, 0.15 and 0.2.
     ///
     /// # Errors
     /// If more are right than drawn.
@@ -96,11 +91,12 @@ impl Budget {
         if found.half_width() <= self.half_width || drawn >= settings.most {
             return Ok(drawn);
         }
-        let interval = clopper_pearson(right, drawn, settings.pilot_confidence())?;
+        let interval = clopper_pearson(right, drawn, settings.look_confidence())?;
         let low = (interval.low * STEPS as f64).floor() as usize;
         let high = (interval.high * STEPS as f64).ceil() as usize;
         let needed = self.needed[low..=high].iter().copied().max().unwrap_or(settings.most);
-        Ok(needed.min(2 * drawn).min(settings.most).max(drawn))
+        // the table is for whole steps of the share: in between it may be a draw or two short
+        Ok(needed.min(2 * drawn).max(drawn + 1).min(settings.most))
     }
 }
 
@@ -176,10 +172,8 @@ mod tests {
                         let next = budget.next(right, drawn).unwrap();
                         if next == drawn {
                             let found = clopper_pearson(right, drawn, settings.final_confidence()).unwrap();
-                            assert!(
-                                found.half_width() <= 1.005 * half_width,
-                                "{right} of {drawn}: {found:?}"
-                            );
+                            let narrow = found.half_width() <= half_width || drawn == most;
+                            assert!(narrow, "{right} of {drawn}: {found:?}");
                             covered += if found.contains(p) { chance } else { 0.0 };
                             continue;
                         }

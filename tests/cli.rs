@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::{evenkeel, fail, run, succeed};
 
 /// A recipe on a JSONL file `data.jsonl` in `folder`.
@@ -248,4 +250,47 @@ fn bench_measures_a_small_model_and_prints_json() {
     let error = fail(folder.path(), &["bench", "decode", "--shape", "huge", "--seconds", "0.01"], 2);
     assert!(error.contains("--shape `huge`: wanted one of qwen2.5-0.5b"), "{error}");
     assert!(fail(folder.path(), &["bench", "--batch", "0"], 2).contains("--batch is 0; wanted at least 1"));
+}
+
+#[test]
+fn files_of_other_libraries_are_read_as_they_are_and_rewards_find_all_columns() {
+    let folder = tempfile::tempdir().expect("folder");
+    let place = folder.path();
+    let reward = "def mine(completions, task, gold, question, answer, ground_truth, level, **others):\n\
+                  \x20   assert task == question and ground_truth == answer and level == ['hard'] * len(gold)\n\
+                  \x20   assert all(str(g) == a for g, a in zip(gold, answer)), (gold, answer)\n\
+                  \x20   return [float(c == a) for c, a in zip(completions, answer)]\n";
+    std::fs::write(place.join("mine.py"), reward).expect("written");
+    recipe_on(place, "{\"task\": \"1+1=\", \"gold\": 2, \"level\": \"hard\"}\n");
+    let mapped = [
+        "check",
+        "recipe.toml",
+        "--set",
+        "data.jsonl.columns.question=\"task\"",
+        "--set",
+        "data.jsonl.columns.answer=\"gold\"",
+        "--set",
+        "rewards={ python = { mine = { file = \"mine.py\" } } }",
+    ];
+    let plan = succeed(place, &mapped);
+    assert!(plan.contains("layout plain: the question is `task`; the answer is `gold`"), "{plan}");
+    assert!(plan.contains("\"2\"  earns 1  (mine 1)") && !plan.contains("not judged"), "{plan}");
+    // verl's rows, in JSON with a byte order mark: the answer is found within an object
+    let verl = "\u{feff}{\"data_source\": \"x\", \"prompt\": \"1+1=\", \"reward_model\": {\"ground_truth\": [\"2\", \"two\"]}}\n";
+    std::fs::write(place.join("data.jsonl"), verl).expect("written");
+    let plan = succeed(place, &["check", "recipe.toml"]);
+    assert!(
+        plan.contains(
+            "data      layout verl: the question is `prompt`; the answer is `reward_model.ground_truth`"
+        ),
+        "{plan}"
+    );
+    let json: Value =
+        serde_json::from_str(&succeed(place, &["check", "recipe.toml", "--json"])).expect("JSON");
+    assert!(json["data"].as_str().expect("text").starts_with("layout verl: "), "{json}");
+    // as a conversation it goes through the chat template
+    let turn = r#"[{"role": "user", "content": "1+1="}]"#;
+    std::fs::write(place.join("data.jsonl"), verl.replace("\"1+1=\"", turn)).expect("written");
+    let plan = succeed(place, &["check", "recipe.toml"]);
+    assert!(plan.contains("the question is `prompt`, a conversation; "), "{plan}");
 }

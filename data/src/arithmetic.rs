@@ -352,7 +352,7 @@ impl Problem {
 
     fn prompt(self, template: &Template<'_>, trace: bool) -> Result<Prompt, DataError> {
         let answer = self.answer().to_string();
-        let body = template.fill(|column| match column {
+        let text = template.fill(|column| match column {
             "question" => Ok(format!("{self}=")),
             "answer" => Ok(answer.clone()),
             "a" => Ok(self.a.to_string()),
@@ -372,7 +372,8 @@ impl Problem {
         let trace = trace.then(|| ("trace", Value::from(self.working())));
         let fields = fields.into_iter().chain(trace);
         let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
-        Ok(Prompt { id: format!("arithmetic:{self}"), body, answer: Some(answer), fields })
+        let body = template.body(text);
+        Ok(Prompt { id: format!("arithmetic:{self}"), body, answer: Some(answer.into()), fields })
     }
 }
 

@@ -209,7 +209,7 @@ impl Problem {
     fn prompt(self, template: &Template<'_>) -> Result<Prompt, DataError> {
         let (target, level, numbers) =
             (self.target, self.numbers.len(), format!("[{}]", list(&self.numbers, ", ")));
-        let body = template.fill(|column| match column {
+        let text = template.fill(|column| match column {
             "question" => Ok(format!(
                 "Using the numbers {numbers}, write an arithmetic expression that equals {target}. Use each number \
                  exactly once. You may use +, -, *, / and parentheses."
@@ -227,7 +227,8 @@ impl Problem {
         let id = self.key();
         let fields = [("level", level.into()), ("numbers", self.numbers.into()), ("target", target.into())];
         let fields = fields.map(|(name, value): (&str, Value)| (name.to_owned(), value));
-        Ok(Prompt { id, body, answer: Some(self.solution), fields: Map::from_iter(fields) })
+        let (body, answer) = (template.body(text), Some(self.solution.into()));
+        Ok(Prompt { id, body, answer, fields: Map::from_iter(fields) })
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{DataError, Prompt};
+use crate::{DataError, Prompt, Reading};
 
 /// Prompts in a fixed order, with unique ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
     prompts: Vec<Arc<Prompt>>,
+    reading: Option<Reading>,
 }
 
 impl Dataset {
@@ -29,12 +30,17 @@ impl Dataset {
             let id = prompts[second].id.clone();
             return Err(DataError::DuplicatePrompt { dataset: name, id, first, second });
         }
-        Ok(Self { name, prompts })
+        Ok(Self { name, prompts, reading: None })
     }
 
     /// The same, where the caller has looked for empty sets and repeated ids and can say more about where they are.
-    pub(crate) fn of_checked(name: String, prompts: Vec<Arc<Prompt>>) -> Self {
-        Self { name, prompts }
+    pub(crate) fn of_checked(name: String, prompts: Vec<Arc<Prompt>>, reading: Reading) -> Self {
+        Self { name, prompts, reading: Some(reading) }
+    }
+
+    /// Which columns of the file were taken for what; none if the prompts come from no file.
+    pub fn reading(&self) -> Option<&Reading> {
+        self.reading.as_ref()
     }
 
     /// What to call it in logs and reports: the file's stem, or the generator's name.

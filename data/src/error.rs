@@ -68,13 +68,19 @@ pub enum DataError {
         /// What the JSON parser said.
         message: String,
     },
-    /// A line is JSON, but not an object.
-    #[error("`{}`, line {line}: a row must be a JSON object, but this is {found}", path.display())]
+    /// The file begins with the mark of UTF-16.
+    #[error("`{}` is in UTF-16, wanted UTF-8: save it again in that encoding", path.display())]
+    Utf16 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A row is JSON, but not an object.
+    #[error("`{}`, {at}: a row must be a JSON object, but this is {found}", path.display())]
     NotAnObject {
         /// The file.
         path: PathBuf,
-        /// The line.
-        line: usize,
+        /// The line or row.
+        at: At,
         /// The kind of value that stands there.
         found: &'static str,
     },
@@ -220,22 +226,48 @@ pub enum DataError {
         /// The index where it comes again.
         second: usize,
     },
-    /// Some answers of a GSM8K file end in `#### 42`, this one does not.
+    /// A column of worked solutions has one without the mark that stands before its answer.
     #[error(
-        "`{}`, {at}: the answer has no `####`, though that of {marked} has one; in the gsm8k layout either \
-         all answers end in `#### 42` or none does",
-        path.display()
+        "`{}`, {at}: column `{column}` has no `{mark}`, {}",
+        path.display(),
+        match first {
+            Some(first) => format!("though that of {first} has one: either all rows have it or none has"),
+            None => "by which the layout finds the answer of a worked solution; if the column holds bare answers, set \
+                     `layout = \"plain\"`".into(),
+        }
     )]
     UnmarkedAnswer {
         /// The file.
         path: PathBuf,
-        /// The line or row whose answer lacks the mark.
+        /// The line or row.
         at: At,
-        /// One whose answer has it.
-        marked: At,
+        /// The answer's column.
+        column: String,
+        /// The mark.
+        mark: &'static str,
+        /// The row whose mark decided the layout, if the recipe did not.
+        first: Option<At>,
     },
-    /// The answer of a GSM8K row is blank.
-    #[error("`{}`, {at}: column `{column}` has no final answer, wanted one such as `#### 42` or `42`", path.display())]
+    /// A column of bare answers has a worked solution.
+    #[error(
+        "`{}`, {at}: column `{column}` has a worked solution with `{mark}`, though that of {first} has none: either all \
+         rows have it or none has",
+        path.display()
+    )]
+    MarkedAnswer {
+        /// The file.
+        path: PathBuf,
+        /// The line or row.
+        at: At,
+        /// The answer's column.
+        column: String,
+        /// The mark.
+        mark: &'static str,
+        /// The first row, which has none.
+        first: At,
+    },
+    /// The answer of a worked solution is blank.
+    #[error("`{}`, {at}: column `{column}` has nothing after or in its last `{mark}`, wanted an answer there", path.display())]
     EmptyAnswer {
         /// The file.
         path: PathBuf,
@@ -243,10 +275,49 @@ pub enum DataError {
         at: At,
         /// The answer's column.
         column: String,
+        /// The mark.
+        mark: &'static str,
     },
-    /// GSM8K rows without an answer column.
-    #[error("the gsm8k layout needs an answer column, but `answer` is empty, which means that there is none")]
-    LayoutNeedsAnswer,
+    /// Worked solutions without a column that holds them.
+    #[error(
+        "the {layout} layout needs an answer column, but `answer` is empty, which means that there is none"
+    )]
+    LayoutNeedsAnswer {
+        /// The layout.
+        layout: &'static str,
+    },
+    /// A column holds no conversation, or one that cannot be a prompt.
+    #[error("`{}`, {at}: column `{column}` {problem}", path.display())]
+    Conversation {
+        /// The file.
+        path: PathBuf,
+        /// The line or row.
+        at: At,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// LaTeX in a row was read as an escape.
+    #[error("`{}`, {at}: column `{column}` has {problem}", path.display())]
+    MisreadLatex {
+        /// The file.
+        path: PathBuf,
+        /// The line or row.
+        at: At,
+        /// The column.
+        column: String,
+        /// What stands there and what was meant.
+        problem: String,
+    },
+    /// LaTeX in a recipe was read as an escape.
+    #[error("the prompt's `{name}` has {problem}")]
+    MisreadTemplate {
+        /// `template` or `system`.
+        name: &'static str,
+        /// What stands there and what was meant.
+        problem: String,
+    },
     /// An empty range of digits.
     #[error("`min_digits` is {min_digits}, wanted at most `digits`, which is {digits}")]
     Digits {

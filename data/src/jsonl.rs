@@ -1,15 +1,15 @@
-//! Datasets in JSONL: one JSON object a line.
+//! Datasets in JSON: one object a line, or one list of objects.
 //!
 //! Before: the recipe names a file and its columns. After: [`crate::row`] makes prompts of the rows.
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::Path,
     str,
 };
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     At, Columns, DataError, Dataset, Layout, PromptTemplate,
@@ -17,12 +17,12 @@ use crate::{
 };
 
 impl Dataset {
-    /// The rows of a JSONL file, in its order. Blank lines are skipped, a byte order mark is allowed. Columns that are
-    /// not mapped become [`crate::Prompt::fields`].
+    /// The rows of a JSONL file, in its order; or of a file that is one JSON list. Blank lines are skipped, a byte order
+    /// mark is allowed. All columns become [`crate::Prompt::fields`].
     /// # Errors
     /// If the file cannot be read or has no rows; if a line is not a JSON object in UTF-8, lacks a column that
-    /// `columns` or `template` names or holds something else there than text (or a number, for answers and ids); if
-    /// two rows have one id; if answers do not suit the layout; if the template itself is malformed.
+    /// `columns`, `layout` or `template` names or holds something else there than these want; if two rows have one id;
+    /// if answers do not suit the layout; if LaTeX lost its backslashes to escapes; if the template is malformed.
     pub fn read_jsonl(
         path: impl AsRef<Path>,
         columns: &Columns,
@@ -40,36 +40,68 @@ impl Dataset {
 fn each_row(path: &Path, mut act: impl FnMut(Row<'_>) -> Result<(), DataError>) -> Result<(), DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut bytes = Vec::new();
+    let (mut bytes, mut begun) = (Vec::new(), false);
     for line in 1.. {
         bytes.clear();
         if file.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
             break;
         }
+        if line == 1 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")) {
+            return Err(DataError::Utf16 { path: path.to_owned() });
+        }
         let start = if line == 1 && bytes.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
-        let text = str::from_utf8(&bytes[start..]).map_err(|error| {
-            let byte = start + error.valid_up_to() + 1;
-            DataError::Utf8 { path: path.to_owned(), line, byte }
-        })?;
+        if !begun && bytes[start..].trim_ascii_start().starts_with(b"[") {
+            file.read_to_end(&mut bytes).map_err(unreadable)?;
+            return each_of_list(path, line, utf8(path, line, start, &bytes)?, act);
+        }
+        let text = utf8(path, line, start, &bytes)?;
         if !text.trim().is_empty() {
-            act(parse(path, line, text.trim_end())?)?;
+            begun = true;
+            act(parse(path, At::Line(line), text.trim_end())?)?;
         }
     }
     Ok(())
 }
 
-fn parse<'a>(path: &'a Path, line: usize, text: &'a str) -> Result<Row<'a>, DataError> {
+/// The rows of a file that is one JSON list, which begins in this line.
+fn each_of_list(
+    path: &Path,
+    line: usize,
+    text: &str,
+    mut act: impl FnMut(Row<'_>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let rows: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| malformed(path, line + error.line() - 1, &error))?;
+    rows.iter().enumerate().try_for_each(|(place, row)| act(parse(path, At::Row(place + 1), row.get())?))
+}
+
+/// Bytes as text, without the byte order mark before `start`.
+fn utf8<'a>(path: &Path, line: usize, start: usize, bytes: &'a [u8]) -> Result<&'a str, DataError> {
+    str::from_utf8(&bytes[start..]).map_err(|error| {
+        let good = &bytes[..start + error.valid_up_to()];
+        let before = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let line = line + good.iter().filter(|byte| **byte == b'\n').count();
+        DataError::Utf8 { path: path.to_owned(), line, byte: good.len() - before + 1 }
+    })
+}
+
+fn parse<'a>(path: &'a Path, at: At, text: &'a str) -> Result<Row<'a>, DataError> {
     match serde_json::from_str(text) {
-        Ok(Value::Object(columns)) => Ok(Row { path, at: At::Line(line), text: Some(text), columns }),
-        Ok(other) => Err(DataError::NotAnObject { path: path.to_owned(), line, found: kind(&other) }),
-        Err(error) => {
-            // The parser saw a single line, so its own "line 1" would only confuse.
-            let place = format!(" at line {} column {}", error.line(), error.column());
-            let message = error.to_string();
-            let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
-            Err(DataError::Json { path: path.to_owned(), line, column: error.column(), message })
-        }
+        Ok(Value::Object(columns)) => Ok(Row { path, at, text: Some(text), columns }),
+        Ok(other) => Err(DataError::NotAnObject { path: path.to_owned(), at, found: kind(&other) }),
+        Err(error) => Err(malformed(path, at.number(), &error)),
     }
+}
+
+fn malformed(path: &Path, line: usize, error: &serde_json::Error) -> DataError {
+    // The parser saw a single line, so its own "line 1" would only confuse.
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let message = error.to_string();
+    let mut message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+    if message == "invalid escape" {
+        message.push_str("; a backslash is written twice in JSON, as in `\\\\sqrt`");
+    }
+    DataError::Json { path: path.to_owned(), line, column: error.column(), message }
 }
 
 #[cfg(test)]
@@ -101,10 +133,6 @@ mod tests {
         read_bytes(text.as_bytes(), columns, Layout::Plain, &PromptTemplate::default())
     }
 
-    fn read_gsm8k(text: &str) -> Result<Dataset, String> {
-        read_bytes(text.as_bytes(), &Columns::default(), Layout::Gsm8k, &PromptTemplate::default())
-    }
-
     fn read_template(text: &str, template: &str) -> Result<Dataset, String> {
         let template = PromptTemplate { template: template.into(), ..PromptTemplate::default() };
         read_bytes(text.as_bytes(), &Columns::default(), Layout::Plain, &template)
@@ -125,25 +153,34 @@ mod tests {
     }
 
     #[test]
-    fn a_row_becomes_a_prompt_and_what_is_not_mapped_its_fields() {
+    fn a_row_becomes_a_prompt_and_its_columns_the_fields() {
         let dataset =
             read(r#"{"z": [1, 2], "question": "q", "answer": "a", "level": 3, "id": "x-1"}"#).unwrap();
-        let fields = json!({"z": [1, 2], "level": 3}).as_object().unwrap().clone();
+        let fields =
+            json!({"z": [1, 2], "question": "q", "level": 3, "id": "x-1"}).as_object().unwrap().clone();
         let wanted =
             Prompt { id: "x-1".into(), body: Body::Text("q".into()), answer: Some("a".into()), fields };
         assert_eq!(**dataset.get(0).unwrap(), wanted);
         assert_eq!(dataset.name(), "rows");
-        assert_eq!(dataset.get(0).unwrap().fields.keys().collect::<Vec<_>>(), ["z", "level"]);
+        let order = dataset.get(0).unwrap().fields.keys().collect::<Vec<_>>();
+        assert_eq!(order, ["z", "question", "level", "id"]);
     }
 
     #[test]
-    fn columns_can_have_other_names_and_the_template_still_knows_the_question() {
+    fn columns_can_have_other_names_and_are_fields_under_theirs_and_ours() {
         let columns = Columns { question: "p".into(), answer: Some("s".into()), id: Some("n".into()) };
-        let dataset = read_columns(r#"{"p": "q", "s": "a", "n": 7, "id": "other"}"#, &columns).unwrap();
+        let dataset = read_columns(r#"{"p": "q", "s": 1.50, "n": 7, "id": "other"}"#, &columns).unwrap();
         let prompt = dataset.get(0).unwrap();
-        assert_eq!((prompt.id.as_str(), prompt.answer.as_deref()), ("7", Some("a")));
+        assert_eq!((prompt.id.as_str(), prompt.answer.as_deref()), ("7", Some("1.50")));
         assert_eq!(prompt.body, Body::Text("q".into()));
-        assert_eq!(prompt.fields, *json!({"id": "other"}).as_object().unwrap());
+        let fields = json!({"p": "q", "s": 1.5, "n": 7, "id": "other", "question": "q"});
+        assert_eq!(prompt.fields, *fields.as_object().unwrap());
+        // a column that is called as ours is stays what the file has
+        let columns = Columns { question: "p".into(), answer: Some("s".into()), id: None };
+        let row = r#"{"p": "q", "s": "a", "question": "other", "answer": "worked"}"#;
+        let dataset = read_columns(row, &columns).unwrap();
+        let fields = &dataset.get(0).unwrap().fields;
+        assert_eq!((&fields["question"], &fields["answer"]), (&json!("other"), &json!("worked")));
     }
 
     #[test]
@@ -171,7 +208,8 @@ mod tests {
         let columns = Columns { answer: None, ..Columns::default() };
         let dataset = read_columns(r#"{"question": "q", "answer": null}"#, &columns).unwrap();
         assert_eq!(answers(&dataset), [None]);
-        assert_eq!(dataset.get(0).unwrap().fields, *json!({"answer": null}).as_object().unwrap());
+        let fields = json!({"question": "q", "answer": null});
+        assert_eq!(dataset.get(0).unwrap().fields, *fields.as_object().unwrap());
     }
 
     #[test]
@@ -183,49 +221,26 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_gsm8k_come_to_the_same_prompt() {
-        let full = read_gsm8k(r##"{"question": "q", "answer": "1 #### 2\n3\n#### 1,234 "}"##).unwrap();
-        let bare =
-            read_gsm8k(r##"{"question": "q", "answer": "1,234", "solution": "1 #### 2\n3"}"##).unwrap();
-        assert_eq!(answers(&full), [Some("1234")]);
-        assert_eq!(full, bare);
-        let numeric = read_gsm8k(r#"{"question": "q", "answer": 1234}"#).unwrap();
-        assert_eq!(answers(&numeric), [Some("1234")]);
-        let own = read_gsm8k(r##"{"question": "q", "answer": "x #### 5", "solution": "mine"}"##).unwrap();
-        assert_eq!(own.get(0).unwrap().fields["solution"], "mine");
-    }
-
-    #[test]
-    fn a_plain_answer_is_left_alone() {
-        let dataset = read(r##"{"question": "q", "answer": " 1 #### 1,234 "}"##).unwrap();
-        assert_eq!(answers(&dataset), [Some(" 1 #### 1,234 ")]);
-    }
-
-    #[test]
-    fn gsm8k_answers_are_all_marked_or_none_is() {
-        let (marked, bare) =
-            (r##"{"question": "q", "answer": "so #### 1"}"##, r#"{"question": "q", "answer": "1"}"#);
-        let message = "the answer has no `####`, though that of line";
-        let rest = "has one; in the gsm8k layout either all answers end in `#### 42` or none does";
-        let error = read_gsm8k(&[marked, marked, bare].join("\n")).unwrap_err();
-        assert_eq!(error, format!("`rows.jsonl`, line 3: {message} 1 {rest}"));
-        let error = read_gsm8k(&[bare, bare, marked].join("\n")).unwrap_err();
-        assert_eq!(error, format!("`rows.jsonl`, line 1: {message} 3 {rest}"));
-    }
-
-    #[test]
-    fn gsm8k_needs_answers() {
-        let error = read_gsm8k(r##"{"question": "q", "answer": "so #### , "}"##).unwrap_err();
-        assert_eq!(
-            error,
-            "`rows.jsonl`, line 1: column `answer` has no final answer, wanted one such as `#### 42` or `42`"
-        );
-        let columns = Columns { answer: None, ..Columns::default() };
-        let error = read_bytes(b"{}", &columns, Layout::Gsm8k, &PromptTemplate::default()).unwrap_err();
-        assert_eq!(
-            error,
-            "the gsm8k layout needs an answer column, but `answer` is empty, which means that there is none"
-        );
+    fn a_byte_order_mark_or_a_list_around_the_rows_changes_nothing() {
+        let rows =
+            [r#"{"question": "q", "answer": 1.50, "id": 1}"#, r#"{"question": "é", "answer": "b", "id": 2}"#];
+        let wanted = read(&rows.join("\n")).unwrap();
+        let list = format!("\n[\n  {}\n]\n", rows.join(",\n  "));
+        for text in [format!("\u{feff}{}", rows.join("\r\n")), format!("\u{feff}{list}"), list.clone()] {
+            assert_eq!(read(&text).unwrap().prompts(), wanted.prompts(), "{text}");
+        }
+        assert_eq!(read("[]").unwrap_err(), "the dataset `rows.jsonl` is empty, wanted at least one row");
+        let error = read("[{\"question\": \"q\", \"answer\": \"a\"},\n 5]").unwrap_err();
+        assert_eq!(error, "`rows.jsonl`, row 2: a row must be a JSON object, but this is a number");
+        let error = read("[{\"question\": \"q\",\n\"answer\": a}]").unwrap_err();
+        assert!(error.starts_with("`rows.jsonl`, line 2, column 11: "), "{error}");
+        for bytes in [&b"\xff\xfe{\0}\0"[..], b"\xfe\xff\0{\0}"] {
+            let error = read_bytes(bytes, &Columns::default(), Layout::Auto, &PromptTemplate::default());
+            assert_eq!(
+                error.unwrap_err(),
+                "`rows.jsonl` is in UTF-16, wanted UTF-8: save it again in that encoding"
+            );
+        }
     }
 
     #[test]
@@ -246,6 +261,11 @@ mod tests {
         assert_eq!(
             error,
             "`rows.jsonl`, line 3, column 14: wanted one JSON object on the line: expected value"
+        );
+        let error = read(r#"{"question": "\sqrt{2}"}"#).unwrap_err();
+        assert!(
+            error.ends_with(r"invalid escape; a backslash is written twice in JSON, as in `\\sqrt`"),
+            "{error}"
         );
         let error = read("{\"question\":\n").unwrap_err();
         let end = "EOF while parsing a value";
@@ -303,11 +323,14 @@ mod tests {
 
     #[test]
     fn a_column_of_the_wrong_kind_is_named_with_what_it_holds() {
+        const ANSWERS: &str = "text, a number, a boolean or a list of these";
         for (row, column, found, wanted) in [
-            (r#"{"question": 5, "answer": "a"}"#, "question", "a number", "text"),
-            (r#"{"question": [], "answer": "a"}"#, "question", "a list", "text"),
-            (r#"{"question": "q", "answer": null}"#, "answer", "null", "text or a number"),
-            (r#"{"question": "q", "answer": {}}"#, "answer", "an object", "text or a number"),
+            (r#"{"question": 5, "answer": "a"}"#, "question", "a number", "text or a list of messages"),
+            (r#"{"question": {}, "answer": "a"}"#, "question", "an object", "text or a list of messages"),
+            (r#"{"question": "q", "answer": null}"#, "answer", "null", ANSWERS),
+            (r#"{"question": "q", "answer": {}}"#, "answer", "an object", ANSWERS),
+            (r#"{"question": "q", "answer": []}"#, "answer", "a list", ANSWERS),
+            (r#"{"question": "q", "answer": [[1]]}"#, "answer", "a list", ANSWERS),
             (r#"{"question": "q", "answer": "a", "id": true}"#, "id", "a boolean", "text or a number"),
         ] {
             let wanted = format!("`rows.jsonl`, line 1: column `{column}` holds {found}, wanted {wanted}");

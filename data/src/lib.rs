@@ -4,12 +4,16 @@
 //! changed after. This crate knows neither tensors nor tokenizers, so that a program which only writes a reward
 //! stays small.
 
+mod answer;
 mod arithmetic;
+mod conversation;
 mod countdown;
 mod dataset;
 mod duplicates;
 mod error;
 mod jsonl;
+mod latex;
+mod layout;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod prompt;
@@ -18,16 +22,21 @@ mod rollout;
 mod row;
 mod score;
 mod seed;
+mod solution;
 mod template;
 
+pub use answer::Answer;
 pub use arithmetic::{Arithmetic, Digits, Operator, Share, Split};
+pub use conversation::conversation;
 pub use countdown::Countdown;
 pub use dataset::Dataset;
 pub use duplicates::same_questions;
 pub use error::{At, DataError};
+pub use latex::misread_latex;
+pub use layout::{Columns, Layout, Reading};
 pub use prompt::{Body, Message, Prompt};
 pub use rollout::{Alternative, PolicyVersion, Rollout, ScoredRollout, StopReason};
-pub use row::{Columns, Layout};
+pub use row::find_column;
 pub use score::{Part, Score, Verdict};
 pub use seed::{PromptSeed, Seed, StepSeed, TokenSeed};
 pub use template::PromptTemplate;

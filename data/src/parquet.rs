@@ -232,7 +232,7 @@ mod tests {
             let found = read_file(&fixture(&format!("rows_{codec}.parquet")), Layout::Plain, "{question}");
             let found = found.unwrap();
             assert_eq!(found.prompts(), wanted.prompts(), "{codec}");
-            assert_eq!(found.get(0).unwrap().fields.keys().next().unwrap(), "numbers");
+            assert_eq!(found.get(0).unwrap().fields.keys().next().unwrap(), "question");
         }
     }
 
@@ -242,10 +242,10 @@ mod tests {
         let (first, second) = (set.get(0).unwrap(), set.get(1).unwrap());
         assert_eq!((first.id.as_str(), first.answer.as_deref()), ("kinds:1", Some("18.0")));
         assert_eq!(first.body, crate::Body::Text("q 18446744073709551615 0.5".into()));
-        let wanted = json!({"single": 0.1, "half": 0.5, "small": -1, "large": u64::MAX, "boolean": true, "date": "2020-01-02",
+        let wanted = json!({"question": "q", "single": 0.1, "half": 0.5, "small": -1, "large": u64::MAX, "boolean": true, "date": "2020-01-02",
             "decimal": "12.50", "bytes": "ff00", "category": "x", "nothing": null});
         assert_eq!(Value::Object(first.fields.clone()), wanted);
-        let wanted = json!({"single": null, "half": 1.5, "small": 1, "large": 0, "boolean": null, "date": null,
+        let wanted = json!({"question": "r", "single": null, "half": 1.5, "small": 1, "large": 0, "boolean": null, "date": null,
             "decimal": null, "bytes": "text", "category": "y", "nothing": null});
         assert_eq!(Value::Object(second.fields.clone()), wanted);
     }
@@ -260,7 +260,7 @@ mod tests {
         let unmarked =
             read(&[("question", &["q", "r"]), ("answer", &["#### 1", "2"])], Layout::Gsm8k).unwrap_err();
         assert!(
-            unmarked.starts_with("`rows.parquet`, row 2: the answer has no `####`, though that of row 1"),
+            unmarked.starts_with("`rows.parquet`, row 2: column `answer` has no `####`, by which the layout"),
             "{unmarked}"
         );
         let twice =
@@ -291,7 +291,10 @@ mod tests {
         }
         group.close().unwrap();
         let error = read_bytes(&writer.into_inner().unwrap()).unwrap_err();
-        assert_eq!(error, "`rows.parquet`, row 1: column `question` holds a number, wanted text");
+        assert_eq!(
+            error,
+            "`rows.parquet`, row 1: column `question` holds a number, wanted text or a list of messages"
+        );
     }
 
     #[test]

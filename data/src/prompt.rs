@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::Answer;
+
 /// One turn of a conversation, as chat templates read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -44,15 +46,21 @@ pub struct Prompt {
     /// What the policy reads.
     pub body: Body,
     /// The reference solution, if the dataset has one; never what the policy said.
-    pub answer: Option<String>,
-    /// The other columns of the dataset row, for rewards that want them.
+    pub answer: Option<Answer>,
+    /// The columns of the dataset row under their own names, for rewards that want them, and `question`. Only the
+    /// answer's column is left out if its name is `answer`, and what stands above is what rewards find under it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
 }
 
 impl Prompt {
-    /// The reference solution without blanks around it, if there is one and it is not blank.
+    /// The reference solution without blanks around it, if there is one and it is not blank; of several the first.
     pub fn reference(&self) -> Option<&str> {
-        self.answer.as_deref().map(str::trim).filter(|answer| !answer.is_empty())
+        self.references().next()
+    }
+
+    /// All reference solutions that are not blank, without blanks around them. Any is as right as another.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        self.answer.iter().flat_map(Answer::all).map(str::trim).filter(|answer| !answer.is_empty())
     }
 }

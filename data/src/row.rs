@@ -4,52 +4,16 @@
 
 use std::{borrow::Cow, collections::HashMap, path::Path, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{At, DataError, Dataset, Prompt, PromptTemplate, dataset::repeated, template::Template};
-
-/// What the columns of a file are called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Columns {
-    /// The question, a text.
-    pub question: String,
-    /// The reference solution, a text or a number. `""` in a recipe means that the file has none.
-    #[serde(deserialize_with = "read_name", serialize_with = "write_name")]
-    pub answer: Option<String>,
-    /// The id, a text or a number. By default the column `id` of rows that have one, and `<file stem>:<line>` for
-    /// those that do not; in Parquet, the number of the row.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-}
-
-impl Default for Columns {
-    fn default() -> Self {
-        Self { question: "question".into(), answer: Some("answer".into()), id: None }
-    }
-}
-
-// TOML has no null, and a key that is left out means the default: so "no answer" must be a text, both ways.
-fn read_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.filter(|name| !name.is_empty()))
-}
-
-fn write_name<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name.as_deref().unwrap_or_default())
-}
-
-/// What the answer column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
-    /// The answer, as it stands.
-    #[default]
-    Plain,
-    /// As in GSM8K: a worked solution that ends in `#### 42`, or in every row the bare answer. Commas and blanks are
-    /// removed from the answer; the solution becomes the field `solution`, unless the row has such a column.
-    Gsm8k,
-}
+use crate::{
+    Answer, At, Body, Columns, DataError, Dataset, Layout, Prompt, PromptTemplate, Reading,
+    conversation::{conversation, is_empty},
+    dataset::repeated,
+    latex::misread_latex,
+    solution::Mark,
+    template::Template,
+};
 
 /// Rows on their way to a dataset: what has been read so far, and how to read the next.
 pub(crate) struct Rows<'a> {
@@ -58,7 +22,7 @@ pub(crate) struct Rows<'a> {
     columns: &'a Columns,
     layout: Layout,
     template: Template<'a>,
-    marks: Marks,
+    reading: Option<Reading>,
     prompts: Vec<Arc<Prompt>>,
     places: Vec<At>,
 }
@@ -70,18 +34,29 @@ impl<'a> Rows<'a> {
         layout: Layout,
         template: &'a PromptTemplate,
     ) -> Result<Self, DataError> {
-        if layout == Layout::Gsm8k && columns.answer.is_none() {
-            return Err(DataError::LayoutNeedsAnswer);
+        if matches!(layout, Layout::Gsm8k | Layout::Math) && columns.answer.is_none() {
+            return Err(DataError::LayoutNeedsAnswer { layout: layout.name() });
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let (template, marks) = (Template::new(template)?, Marks::default());
-        Ok(Self { path, stem, columns, layout, template, marks, prompts: Vec::new(), places: Vec::new() })
+        let template = Template::new(template)?;
+        Ok(Self {
+            path,
+            stem,
+            columns,
+            layout,
+            template,
+            reading: None,
+            prompts: Vec::new(),
+            places: Vec::new(),
+        })
     }
 
     /// The next row becomes the next prompt.
     pub(crate) fn push(&mut self, row: Row<'_>) -> Result<(), DataError> {
+        let (columns, layout) = (self.columns, self.layout);
+        let reading = self.reading.get_or_insert_with(|| Reading::of(&row, columns, layout));
         self.places.push(row.at);
-        let prompt = self.prompt(row)?;
+        let prompt = prompt(row, reading, columns.id.as_deref(), &self.template, &self.stem)?;
         self.prompts.push(Arc::new(prompt));
         Ok(())
     }
@@ -89,89 +64,138 @@ impl<'a> Rows<'a> {
     /// All rows, if there are some and their ids differ.
     pub(crate) fn finish(self) -> Result<Dataset, DataError> {
         let (path, prompts) = (self.path, self.prompts);
-        if prompts.is_empty() {
+        let Some(reading) = self.reading else {
             return Err(DataError::Empty { dataset: path.display().to_string() });
-        }
+        };
         if let Some((first, second)) = repeated(prompts.iter().map(|prompt| prompt.id.as_str())) {
             let (first, id) = (self.places[first], prompts[second].id.clone());
             let (path, second) = (path.to_owned(), self.places[second]);
             return Err(DataError::DuplicateId { path, id, first, second });
         }
-        Ok(Dataset::of_checked(self.stem.into_owned(), prompts))
-    }
-
-    fn prompt(&mut self, row: Row<'_>) -> Result<Prompt, DataError> {
-        let columns = self.columns;
-        let question = match row.get(&columns.question)? {
-            Value::String(question) => question.clone(),
-            _ => return Err(row.wrong_type(&columns.question, "text")),
-        };
-        let id_column = columns.id.as_deref().or(row.columns.contains_key("id").then_some("id"));
-        let id = match id_column {
-            Some(column) => row.text_or_number(column)?,
-            None => format!("{}:{}", self.stem, row.at.number()),
-        };
-        let (answer, solution) = match &columns.answer {
-            Some(column) => self.answer(&row, column)?,
-            None => (None, None),
-        };
-        let body = self.template.fill(|column| match (column, &answer) {
-            ("question", _) => Ok(question.clone()),
-            ("id", _) => Ok(id.clone()),
-            ("answer", Some(answer)) => Ok(answer.clone()),
-            _ => row.for_template(column),
-        })?;
-        let mapped = [Some(columns.question.as_str()), columns.answer.as_deref(), id_column];
-        let is_mapped = |name: &str| mapped.contains(&Some(name));
-        let mut fields: Map<_, _> = row.columns.into_iter().filter(|(name, _)| !is_mapped(name)).collect();
-        if let Some(solution) = solution {
-            fields.entry("solution").or_insert(Value::String(solution));
-        }
-        Ok(Prompt { id, body, answer, fields })
-    }
-
-    /// The answer, and the solution that stood before it.
-    fn answer(&mut self, row: &Row<'_>, column: &str) -> Result<(Option<String>, Option<String>), DataError> {
-        let text = row.text_or_number(column)?;
-        if self.layout == Layout::Plain {
-            return Ok((Some(text), None));
-        }
-        let (before, answer) = gsm8k(&text);
-        self.marks.check(row, before.is_some())?;
-        if answer.is_empty() {
-            let (path, at) = (row.path.to_owned(), row.at);
-            return Err(DataError::EmptyAnswer { path, at, column: column.to_owned() });
-        }
-        Ok((Some(answer), before.map(str::to_owned)))
+        Ok(Dataset::of_checked(self.stem.into_owned(), prompts, reading))
     }
 }
 
-/// What stands before the last `####`, if there is one, and the answer without commas and blanks.
-fn gsm8k(text: &str) -> (Option<&str>, String) {
-    let (solution, answer) = match text.rsplit_once("####") {
-        Some((solution, answer)) => (Some(solution.trim_end()), answer),
-        None => (None, text),
+/// A row as a prompt.
+fn prompt(
+    row: Row<'_>,
+    reading: &Reading,
+    id_column: Option<&str>,
+    template: &Template<'_>,
+    stem: &str,
+) -> Result<Prompt, DataError> {
+    let (question, last) = question(&row, reading)?;
+    let id = match id_column.or(row.columns.contains_key("id").then_some("id")) {
+        Some(column) => row.text_or_number(column)?,
+        None => format!("{stem}:{}", row.at.number()),
     };
-    (solution, answer.chars().filter(|c| *c != ',' && !c.is_whitespace()).collect())
-}
-
-/// The first rows whose answers have a `####` and have none: a file must not have both.
-#[derive(Default)]
-struct Marks {
-    marked: Option<At>,
-    bare: Option<At>,
-}
-
-impl Marks {
-    fn check(&mut self, row: &Row<'_>, is_marked: bool) -> Result<(), DataError> {
-        (if is_marked { &mut self.marked } else { &mut self.bare }).get_or_insert(row.at);
-        match (self.bare, self.marked) {
-            (Some(at), Some(marked)) => {
-                Err(DataError::UnmarkedAnswer { path: row.path.to_owned(), at, marked })
-            }
-            _ => Ok(()),
-        }
+    let (answer, solution) = match &reading.answer {
+        Some(column) => answer(&row, reading, column)?,
+        None => (last.filter(|_| reading.last_is_answer).map(Answer::from), None),
+    };
+    let asked = match &question {
+        Body::Text(text) => text,
+        Body::Chat(messages) => match messages.iter().rfind(|message| message.role == "user") {
+            Some(message) => &message.content,
+            None => return Err(row.not_a_conversation(&reading.question, "has no turn of the user")),
+        },
+    };
+    let asked = asked.clone();
+    let text = template.fill(|column| match (column, &answer) {
+        ("question", _) => Ok(asked.clone()),
+        ("id", _) => Ok(id.clone()),
+        ("answer", Some(answer)) => Ok(answer.to_string()),
+        _ => row.for_template(column),
+    })?;
+    let body = match question {
+        Body::Text(_) => template.body(text),
+        Body::Chat(messages) => template
+            .conversation(messages, text)
+            .map_err(|problem| row.not_a_conversation(&reading.question, problem))?,
+    };
+    // rewards find every column under its own name; the answer's too, unless our name is the same
+    let mut fields = row.columns;
+    if reading.answer.as_deref() == Some("answer") {
+        fields.shift_remove("answer");
     }
+    fields.entry("question").or_insert(Value::String(asked));
+    if let Some(solution) = solution {
+        fields.entry("solution").or_insert(Value::String(solution));
+    }
+    Ok(Prompt { id, body, answer, fields })
+}
+
+/// The question, and the last turn of its conversation if that is not part of it.
+fn question(row: &Row<'_>, reading: &Reading) -> Result<(Body, Option<String>), DataError> {
+    let column = reading.question.as_str();
+    let mut messages = match row.get(column)? {
+        Value::String(question) => {
+            row.undamaged(column, question)?;
+            return Ok((Body::Text(question.clone()), None));
+        }
+        list @ Value::Array(_) => {
+            conversation(list).map_err(|problem| row.not_a_conversation(column, problem))?
+        }
+        _ => return Err(row.wrong_type(column, "text or a list of messages")),
+    };
+    messages.iter().try_for_each(|message| row.undamaged(column, &message.content))?;
+    if row.find("tools").is_some_and(|tools| !is_empty(tools)) {
+        return Err(row.not_a_conversation(
+            "tools",
+            "holds tools, which no chat template is given: take the column out",
+        ));
+    }
+    let ends_in_assistant = messages.last().is_some_and(|message| message.role == "assistant");
+    let last = match reading.drops_last && ends_in_assistant {
+        true => messages.pop().map(|message| message.content),
+        false => None,
+    };
+    if reading.last_is_answer && last.is_none() {
+        let problem = "does not end in a turn of the assistant, which would be the answer: name the answer's column, or say \
+                       that there is none by `answer = \"\"`";
+        return Err(row.not_a_conversation(column, problem));
+    }
+    match messages.last() {
+        None => Err(row.not_a_conversation(column, "has nothing before the assistant's turn")),
+        Some(message) if message.role == "assistant" => Err(row.not_a_conversation(
+            column,
+            "ends in a turn of the assistant, which the policy is to write, wanted one of the user (in a column called \
+             `messages` the last turn may be the assistant's: it is the reference)",
+        )),
+        Some(_) => Ok((Body::Chat(messages), last)),
+    }
+}
+
+/// The answer, and the solution that stood before it if it stood behind `####`.
+fn answer(
+    row: &Row<'_>,
+    reading: &Reading,
+    column: &str,
+) -> Result<(Option<Answer>, Option<String>), DataError> {
+    let references = row.references(column, reading.layout == Layout::Verl)?;
+    references.iter().try_for_each(|reference| row.undamaged(column, reference))?;
+    let (path, at, column) = (row.path.to_owned(), row.at, column.to_owned());
+    let Some(mark) = reading.mark else {
+        if let Some((mark, first)) = reading.deciding
+            && references.iter().any(|reference| mark.tells(reference))
+        {
+            return Err(DataError::MarkedAnswer { path, at, column, mark: mark.written(), first });
+        }
+        return Ok((Answer::any_of(references), None));
+    };
+    let (mut answers, mut solution) = (Vec::new(), None);
+    for reference in &references {
+        let Some((before, answer)) = mark.answer(reference) else {
+            let first = reading.deciding.map(|(_, first)| first);
+            return Err(DataError::UnmarkedAnswer { path, at, column, mark: mark.written(), first });
+        };
+        if answer.is_empty() {
+            return Err(DataError::EmptyAnswer { path, at, column, mark: mark.written() });
+        }
+        solution.get_or_insert_with(|| before.to_owned());
+        answers.push(answer);
+    }
+    Ok((Answer::any_of(answers), solution.filter(|_| mark == Mark::Hashes)))
 }
 
 /// One row, as its file has it.
@@ -184,13 +208,28 @@ pub(crate) struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn get(&self, column: &str) -> Result<&Value, DataError> {
-        self.columns.get(column).ok_or_else(|| DataError::MissingColumn {
+    /// What a column holds, or an entry of an object in a column: `reward_model.ground_truth`.
+    pub(crate) fn find(&self, column: &str) -> Option<&Value> {
+        find_column(&self.columns, column)
+    }
+
+    pub(crate) fn get(&self, column: &str) -> Result<&Value, DataError> {
+        self.find(column).ok_or_else(|| DataError::MissingColumn {
             path: self.path.to_owned(),
             at: self.at,
             column: column.to_owned(),
-            found: self.columns.keys().cloned().collect(),
+            found: self.names(column),
         })
+    }
+
+    /// The columns there are; with those of the object into which a name leads.
+    fn names(&self, column: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.columns.keys().cloned().collect();
+        let outer = column.split('.').next().unwrap_or_default();
+        if let Some(Value::Object(entries)) = self.columns.get(outer).filter(|_| outer != column) {
+            names.extend(entries.keys().map(|inner| format!("{outer}.{inner}")));
+        }
+        names
     }
 
     fn text_or_number(&self, column: &str) -> Result<String, DataError> {
@@ -201,37 +240,120 @@ impl Row<'_> {
         }
     }
 
+    /// The references of an answer's column, at least one. verl's rows may hold objects for reward functions of their own.
+    fn references(&self, column: &str, verl: bool) -> Result<Vec<String>, DataError> {
+        const WANTED: &str = "text, a number, a boolean or a list of these";
+        let value = self.get(column)?;
+        match value {
+            Value::Array(list) if list.iter().any(Value::is_object) => {
+                // TRL's `completion`: a conversation of the assistant's turn
+                let mut messages =
+                    conversation(value).map_err(|problem| self.not_a_conversation(column, problem))?;
+                match messages.pop() {
+                    Some(last) if last.role == "assistant" => Ok(vec![last.content]),
+                    _ => Err(self.not_a_conversation(column, "does not end in a turn of the assistant")),
+                }
+            }
+            Value::Array(list) if !list.is_empty() => {
+                let raw = self.text.and_then(|text| raw_entry(text, column));
+                let raw = raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+                let one = |(place, value): (usize, &Value)| match (value, &raw) {
+                    (Value::Number(_), Some(raw)) => Ok(raw[place].get().to_owned()),
+                    (value, _) => scalar(value).ok_or_else(|| self.wrong_type(column, WANTED)),
+                };
+                list.iter().enumerate().map(one).collect()
+            }
+            Value::String(text) if verl && text.trim_start().starts_with("[\"") => {
+                // several references as JSON within the text
+                Ok(serde_json::from_str(text)
+                    .ok()
+                    .filter(|list: &Vec<String>| !list.is_empty())
+                    .unwrap_or_else(|| vec![text.clone()]))
+            }
+            Value::Object(entries) if verl => match entries.get("target").filter(|_| entries.len() == 1) {
+                Some(_) => self.references(&format!("{column}.target"), verl),
+                None => Ok(vec![value.to_string()]),
+            },
+            number @ Value::Number(_) => Ok(vec![self.raw(column, number)]),
+            value => scalar(value).map(|text| vec![text]).ok_or_else(|| self.wrong_type(column, WANTED)),
+        }
+    }
+
     /// Text as it is, anything else but null as JSON.
     fn for_template(&self, column: &str) -> Result<String, DataError> {
-        match self.columns.get(column) {
+        match self.find(column) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Null) => Err(self.wrong_type(column, "something to put into the template")),
             Some(other) => Ok(self.raw(column, other)),
             None => Err(DataError::TemplateColumn {
                 place: format!("`{}`, {}", self.path.display(), self.at),
                 column: column.to_owned(),
-                found: self.columns.keys().cloned().collect(),
+                found: self.names(column),
             }),
         }
     }
 
     /// A column's JSON as the file has it: `1.50` stays `1.50`, and a long integer keeps its digits.
     fn raw(&self, column: &str, value: &Value) -> String {
-        let row = self.text.and_then(|text| serde_json::from_str::<HashMap<String, &RawValue>>(text).ok());
-        match row.as_ref().and_then(|row| row.get(column)) {
+        match self.text.and_then(|text| raw_entry(text, column)) {
             Some(raw) => raw.get().to_owned(),
             None => value.to_string(),
         }
     }
 
-    fn wrong_type(&self, column: &str, wanted: &'static str) -> DataError {
+    /// That no LaTeX in the text lost its backslash.
+    fn undamaged(&self, column: &str, text: &str) -> Result<(), DataError> {
+        match misread_latex(text) {
+            None => Ok(()),
+            Some(problem) => Err(DataError::MisreadLatex {
+                path: self.path.to_owned(),
+                at: self.at,
+                column: column.to_owned(),
+                problem,
+            }),
+        }
+    }
+
+    pub(crate) fn not_a_conversation(&self, column: &str, problem: impl Into<String>) -> DataError {
+        DataError::Conversation {
+            path: self.path.to_owned(),
+            at: self.at,
+            column: column.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn wrong_type(&self, column: &str, wanted: &'static str) -> DataError {
         DataError::WrongType {
             path: self.path.to_owned(),
             at: self.at,
             column: column.into(),
-            found: kind(&self.columns[column]),
+            found: self.find(column).map_or("nothing", kind),
             wanted,
         }
+    }
+}
+
+/// What a row holds under a name, which may lead into objects by dots: `reward_model.ground_truth`.
+pub fn find_column<'a>(entries: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let inner =
+        |(dot, _): (usize, &str)| find_column(entries.get(&name[..dot])?.as_object()?, &name[dot + 1..]);
+    entries.get(name).or_else(|| name.match_indices('.').find_map(inner))
+}
+
+/// The same within JSON, as it is written there.
+fn raw_entry<'a>(text: &'a str, name: &str) -> Option<&'a RawValue> {
+    let entries: HashMap<String, &'a RawValue> = serde_json::from_str(text).ok()?;
+    let inner = |(dot, _): (usize, &str)| raw_entry(entries.get(&name[..dot])?.get(), &name[dot + 1..]);
+    entries.get(name).copied().or_else(|| name.match_indices('.').find_map(inner))
+}
+
+/// A text, number or boolean as text.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -248,21 +370,4 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_come_through_a_recipe_unchanged() {
-        let none = Columns { answer: None, ..Columns::default() };
-        let named = Columns { id: Some("key".into()), ..Columns::default() };
-        for columns in [Columns::default(), none.clone(), named] {
-            let text = serde_json::to_string(&columns).unwrap();
-            assert!(!text.contains("null"), "TOML has none: {text}");
-            assert_eq!(serde_json::from_str::<Columns>(&text).unwrap(), columns);
-        }
-        assert_eq!(serde_json::from_str::<Columns>(r#"{"answer": ""}"#).unwrap(), none);
-        assert_eq!(serde_json::from_str::<Columns>("{}").unwrap(), Columns::default());
-        let error = serde_json::from_str::<Columns>(r#"{"prompt": "q"}"#).unwrap_err();
-        assert!(error.to_string().starts_with("unknown field `prompt`"), "{error}");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, DataError, Message};
+use crate::{Body, DataError, Message, latex::misread_latex};
 
 /// How a row's columns become the text that the policy reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,10 +14,11 @@ pub struct PromptTemplate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The text, with `{column}` wherever a column of the row goes. `{question}`, `{answer}` and `{id}` are the mapped
-    /// columns, whatever the file calls them. `{{` and `}}` are literal braces.
+    /// columns, whatever the file calls them. `{{` and `}}` are literal braces. Where a row holds a conversation,
+    /// `{question}` is its last turn of the user, and the text takes the place of that turn.
     pub template: String,
     /// Whether the text is the user's turn of a conversation, rendered by the checkpoint's chat template, or plain
-    /// text that the policy continues.
+    /// text that the policy continues. A row that holds a conversation is one in either case.
     pub chat: bool,
 }
 
@@ -34,10 +35,11 @@ impl PromptTemplate {
     /// If the template is malformed, or names a column other than `question`.
     pub fn of_question(&self, question: &str) -> Result<Body, DataError> {
         let template = Template::new(self)?;
-        template.fill(|column| match column {
+        let text = template.fill(|column| match column {
             "question" => Ok(question.to_owned()),
             column => Err(DataError::NotAQuestion { column: column.to_owned() }),
-        })
+        })?;
+        Ok(template.body(text))
     }
 }
 
@@ -58,11 +60,16 @@ impl<'a> Template<'a> {
         if settings.system.is_some() && !settings.chat {
             return Err(DataError::SystemWithoutChat);
         }
+        for (name, text) in [("template", Some(&settings.template)), ("system", settings.system.as_ref())] {
+            if let Some(problem) = text.and_then(|text| misread_latex(text)) {
+                return Err(DataError::MisreadTemplate { name, problem });
+            }
+        }
         Ok(Self { settings, pieces: parse(&settings.template)? })
     }
 
-    /// The template with each column's text from `column`, whose error is passed on.
-    pub(crate) fn fill<E>(&self, column: impl Fn(&str) -> Result<String, E>) -> Result<Body, E> {
+    /// The text with each column's from `column`, whose error is passed on.
+    pub(crate) fn fill<E>(&self, column: impl Fn(&str) -> Result<String, E>) -> Result<String, E> {
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
@@ -70,11 +77,33 @@ impl<'a> Template<'a> {
                 Piece::Column(name) => text.push_str(&column(name)?),
             }
         }
+        Ok(text)
+    }
+
+    /// What the policy reads, of a filled template.
+    pub(crate) fn body(&self, text: String) -> Body {
         if !self.settings.chat {
-            return Ok(Body::Text(text));
+            return Body::Text(text);
         }
         let system = self.settings.system.iter().map(Message::system);
-        Ok(Body::Chat(system.chain([Message::user(text)]).collect()))
+        Body::Chat(system.chain([Message::user(text)]).collect())
+    }
+
+    /// The same of a row's own conversation, whose last turn of the user the text replaces; or what is in the way.
+    pub(crate) fn conversation(
+        &self,
+        mut messages: Vec<Message>,
+        text: String,
+    ) -> Result<Body, &'static str> {
+        let own =
+            messages.first().is_some_and(|message| matches!(message.role.as_str(), "system" | "developer"));
+        if own && self.settings.system.is_some() {
+            return Err("has a system message, and the recipe's `system` is another: keep one of them");
+        }
+        if let Some(last) = messages.iter_mut().rfind(|message| message.role == "user") {
+            last.content = text;
+        }
+        Ok(Body::Chat(self.settings.system.iter().map(Message::system).chain(messages).collect()))
     }
 }
 
@@ -118,14 +147,9 @@ mod tests {
 
     fn text(template: &str) -> String {
         let settings = PromptTemplate { template: template.into(), ..PromptTemplate::default() };
-        let body = Template::new(&settings)
+        Template::new(&settings)
             .and_then(|template| template.fill(|column| Ok::<_, DataError>(format!("<{column}>"))))
-            .map_err(|error| error.to_string());
-        match body {
-            Ok(Body::Text(text)) => text,
-            Ok(Body::Chat(_)) => unreachable!("chat is off"),
-            Err(error) => error,
-        }
+            .unwrap_or_else(|error| error.to_string())
     }
 
     #[test]
@@ -141,8 +165,8 @@ mod tests {
     #[test]
     fn what_a_column_holds_is_not_read_as_a_template() {
         let template = PromptTemplate::default();
-        let body = Template::new(&template).unwrap().fill(|_| Ok::<_, ()>("{x}}".into())).unwrap();
-        assert_eq!(body, Body::Text("{x}}".into()));
+        let text = Template::new(&template).unwrap().fill(|_| Ok::<_, ()>("{x}}".into())).unwrap();
+        assert_eq!(text, "{x}}");
     }
 
     #[test]
@@ -164,12 +188,42 @@ mod tests {
     #[test]
     fn a_chat_has_the_system_message_first_and_the_text_as_the_users() {
         let settings = PromptTemplate { system: Some("{s}".into()), chat: true, ..PromptTemplate::default() };
-        let body = Template::new(&settings).unwrap().fill(|_| Ok::<_, ()>("hi".into())).unwrap();
+        let body = Template::new(&settings).unwrap().body("hi".into());
         assert_eq!(body, Body::Chat(vec![Message::system("{s}"), Message::user("hi")]));
 
         let settings = PromptTemplate { system: None, ..settings };
-        let body = Template::new(&settings).unwrap().fill(|_| Ok::<_, ()>("hi".into())).unwrap();
+        let body = Template::new(&settings).unwrap().body("hi".into());
         assert_eq!(body, Body::Chat(vec![Message::user("hi")]));
+    }
+
+    #[test]
+    fn a_rows_own_conversation_keeps_its_turns_and_takes_one_system_message() {
+        let turns = |system: &[&str], user: &str| {
+            let system = system.iter().map(|text| Message::system(*text));
+            let first = [Message::user("a"), Message { role: "assistant".into(), content: "b".into() }];
+            system.chain(first).chain([Message::user(user)]).collect::<Vec<_>>()
+        };
+        let plain = PromptTemplate::default();
+        let plain = Template::new(&plain).unwrap();
+        let given = turns(&["own"], "c");
+        assert_eq!(plain.conversation(given, "C!".into()), Ok(Body::Chat(turns(&["own"], "C!"))));
+        let chat = PromptTemplate { system: Some("s".into()), chat: true, ..PromptTemplate::default() };
+        let chat = Template::new(&chat).unwrap();
+        assert_eq!(chat.conversation(turns(&[], "c"), "c".into()), Ok(Body::Chat(turns(&["s"], "c"))));
+        let two = chat.conversation(turns(&["own"], "c"), "c".into()).unwrap_err();
+        assert_eq!(two, "has a system message, and the recipe's `system` is another: keep one of them");
+    }
+
+    #[test]
+    fn a_command_that_lost_its_backslash_in_the_recipe_is_refused() {
+        for (template, system) in [("{question} \u{8}oxed{{}}", None), ("{question}", Some("Use \u{c}rac."))]
+        {
+            let settings =
+                PromptTemplate { system: system.map(str::to_owned), template: template.into(), chat: true };
+            let error = Template::new(&settings).err().unwrap().to_string();
+            let name = if system.is_some() { "system" } else { "template" };
+            assert!(error.starts_with(&format!("the prompt's `{name}` has a ")), "{error}");
+        }
     }
 
     #[test]

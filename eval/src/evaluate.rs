@@ -136,16 +136,15 @@ impl Benchmark {
 
     /// What is wrong with the questions.
     pub fn problems(&self) -> Problems {
-        let reference = |prompt: &Arc<Prompt>| prompt.reference().map(str::to_owned);
         let unreadable = |prompt: &Arc<Prompt>| {
-            let answer = reference(prompt).filter(|answer| !rewards::math::readable(answer))?;
-            Some((prompt.id.clone(), answer))
+            let answer = prompt.references().find(|answer| !rewards::math::readable(answer))?;
+            Some((prompt.id.clone(), answer.to_owned()))
         };
         Problems {
             unanswered: self
                 .prompts
                 .iter()
-                .filter(|prompt| self.mathematics && reference(prompt).is_none())
+                .filter(|prompt| self.mathematics && prompt.reference().is_none())
                 .map(|prompt| prompt.id.clone())
                 .collect(),
             unreadable: match self.mathematics {

@@ -204,7 +204,7 @@ impl Reading {
             id: rollout.prompt.id.clone(),
             place: rollout.place,
             prompt,
-            reference: rollout.prompt.answer.clone(),
+            reference: rollout.prompt.answer.as_ref().map(ToString::to_string),
             text: rollout.text.clone(),
             answer: verdict.and_then(|verdict| verdict.answer.clone()),
             right: right(scored, deciding),

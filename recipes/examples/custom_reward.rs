@@ -7,7 +7,7 @@ use evenkeel::{App, Rollout};
 fn main() -> std::process::ExitCode {
     App::new()
         .reward("sum", |rollout: &Rollout| match rollout.text.trim().parse::<i64>() {
-            Ok(number) if Some(number.to_string()) == rollout.prompt.answer => 1.0,
+            Ok(number) if Some(number.to_string().as_str()) == rollout.prompt.answer.as_deref() => 1.0,
             Ok(_) => 0.5,
             Err(_) => 0.0,
         })

@@ -26,6 +26,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
             "compute": plan.choice.reason,
             "numerics": plan.choice.numerics(),
         },
+        "data": plan.reading.as_ref().map(ToString::to_string),
         "prompts": plan.tasks.len(),
         "held_out_prompts": plan.held_out.as_ref().map_or(0, |held_out| held_out.tasks.len()),
         "longest_prompt_tokens": plan.longest_prompt(),
@@ -94,6 +95,9 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
         "ends at   {}",
         if stops.is_empty() { "no token: only at max_tokens".into() } else { stops.join(", ") }
     )?;
+    if let Some(reading) = &plan.reading {
+        writeln!(out, "data      {reading}")?;
+    }
     writeln!(
         out,
         "prompts   {} to train on, {} held out; the longest has {} tokens",
@@ -178,7 +182,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
     for task in plan.tasks.iter().take(rows) {
         let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
         writeln!(out, "\n  prompt  {prompt_text:?} ({} tokens)", task.tokens.len())?;
-        let answer = task.prompt.answer.clone().unwrap_or_default();
+        let answer = task.prompt.answer.as_deref().unwrap_or_default().to_owned();
         for text in [answer.clone(), format!("\\boxed{{{answer}}}"), String::new()] {
             let mut scored = plan.rewards.score(vec![pretend(task, text.clone())])?;
             let score = scored.pop().expect("one for one").score;

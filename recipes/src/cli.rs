@@ -257,7 +257,7 @@ pub(crate) struct RewardArgs {
     /// The column of the completion, where rows are not a run's.
     #[arg(long, default_value = "completion")]
     pub(crate) column: String,
-    /// The column of the reference answer.
+    /// The column of the reference answer; `reward_model.ground_truth` leads into an object.
     #[arg(long, default_value = "answer")]
     pub(crate) answer_column: String,
     /// Rows to print; all are judged.
@@ -294,7 +294,7 @@ pub(crate) struct SampleArgs {
     /// What to complete.
     #[arg(long, short, required_unless_present = "prompts")]
     pub(crate) prompt: Option<String>,
-    /// A JSONL file of prompts. A row's `enable_thinking` goes before the option of that name.
+    /// A JSONL or Parquet file of prompts. A row's `enable_thinking` goes before the option of that name.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
     /// The column that the prompt stands in.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use data::{Body, Dataset, Prompt, PromptTemplate, Seed, Split};
+use data::{Body, Dataset, Prompt, PromptTemplate, Reading, Seed, Split};
 use engine::Tensors;
 use engine::mixture::Alpha;
 use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
@@ -44,6 +44,8 @@ pub struct Plan {
     /// What the policy is measured on while it trains.
     pub(crate) held_out: Option<HeldOut>,
     pub(crate) rewards: Arc<Rewards>,
+    /// Which columns of a file the prompts and answers are; none for generated data.
+    pub(crate) reading: Option<Reading>,
 }
 
 impl Plan {
@@ -102,6 +104,7 @@ impl Plan {
             empty_tasks,
             held_out,
             rewards,
+            reading: set.reading().cloned(),
         })
     }
 
@@ -328,7 +331,8 @@ impl<'a> Reader<'a> {
             Body::Chat(messages) => {
                 let template = self.template.as_ref().with_context(|| {
                     format!(
-                        "the prompt is a conversation, but checkpoint `{}` has no chat template; set chat = false under [prompt]",
+                        "the prompt is a conversation, but checkpoint `{}` has no chat template; set chat = false under [prompt] or, \
+                         if the rows of the dataset are conversations themselves, take a checkpoint that has one",
                         self.place
                     )
                 })?;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use data::{Body, Message, Prompt, Rollout, ScoredRollout};
-use serde::Deserialize;
+use data::{Answer, Body, Prompt, Rollout, ScoredRollout};
 use serde_json::{Map, Value, json};
 
 use crate::app::CustomRewards;
@@ -194,14 +193,14 @@ impl Row<'_> {
         let ScoredRollout { rollout, score } = self.scored;
         let against =
             self.other.map_or(String::new(), |other| format!(" · against {}", shown(other.score.reward)));
-        let answer = rollout.prompt.answer.as_deref().unwrap_or("none");
+        let answer = rollout.prompt.answer.as_ref().map_or_else(|| "none".into(), ToString::to_string);
         writeln!(
             out,
             "{:>5}  {}  earns {}{against} · reference {} · says {}",
             self.at + 1,
             rollout.prompt.id,
             shown(score.reward),
-            brief(answer, false),
+            brief(&answer, false),
             brief(&rollout.text, true),
         )?;
         let mut parts: Vec<_> = score.parts.iter().map(|part| (String::new(), part)).collect();
@@ -332,24 +331,38 @@ fn rollout(row: &str, at: usize, args: &RewardArgs) -> Result<Rollout> {
     };
     let completion = match completion {
         // a chat's last message
-        Value::Array(messages) => messages.last().map(|last| text(&last["content"])).unwrap_or_default(),
+        list @ Value::Array(_) => {
+            let turns = data::conversation(list)
+                .map_err(|problem| anyhow::anyhow!("column `{}` {problem}", args.column))?;
+            turns.into_iter().next_back().map(|turn| turn.content).unwrap_or_default()
+        }
         value => text(value),
     };
     let body = match columns.get("prompt").or_else(|| columns.get("question")) {
-        Some(Value::Array(messages)) => Body::Chat(
-            Vec::<Message>::deserialize(Value::Array(messages.clone())).context("column `prompt`")?,
+        Some(list @ Value::Array(_)) => Body::Chat(
+            data::conversation(list).map_err(|problem| anyhow::anyhow!("the prompt's column {problem}"))?,
         ),
         Some(value) => Body::Text(text(value)),
         None => Body::Text(String::new()),
     };
-    let known = [args.column.as_str(), args.answer_column.as_str(), "prompt", "question", "id"];
+    let answer = match data::find_column(&columns, &args.answer_column) {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(Answer::of_json(value).unwrap_or_else(|| value.to_string().into())),
+    };
+    if let Some(problem) = answer.iter().flat_map(Answer::all).find_map(data::misread_latex) {
+        bail!("column `{}` has {problem}", args.answer_column);
+    }
+    // as those of a dataset's row: every column under its own name
+    let known = [args.column.as_str(), "answer"];
     let prompt = Prompt {
         id: columns.get("id").filter(|id| !id.is_null()).map_or_else(|| format!("row {}", at + 1), text),
         body,
-        answer: columns.get(&args.answer_column).filter(|value| !value.is_null()).map(text),
+        answer,
         fields: columns
             .iter()
-            .filter(|(name, _)| !known.contains(&name.as_str()))
+            .filter(|(name, _)| {
+                !known.contains(&name.as_str()) || (*name == "answer" && args.answer_column != "answer")
+            })
             .map(|(n, v)| (n.clone(), v.clone()))
             .collect(),
     };

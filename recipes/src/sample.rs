@@ -59,7 +59,7 @@ fn prompts(args: &SampleArgs) -> Result<Vec<Arc<Prompt>>> {
         };
         let template =
             PromptTemplate { system: args.system.clone(), template: args.template.clone(), chat: args.chat };
-        let set = Dataset::read_jsonl(file, &columns, Layout::default(), &template)?;
+        let set = Dataset::read(file, &columns, Layout::default(), &template)?;
         return Ok(set.prompts().to_vec());
     }
     let text = args.prompt.clone().unwrap_or_default();

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::extract::shown;
 use crate::{Extract, Place, Reward};
 
-/// 1 if the answer is the reference answer, letter by letter but for blanks around either, else 0. Absent if the
-/// prompt has no reference answer.
+/// 1 if the answer is the reference answer, letter by letter but for blanks around either, else 0. Of several reference
+/// answers any will do. Absent if the prompt has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExactMatch {
@@ -25,9 +25,12 @@ impl Default for ExactMatch {
 
 impl Reward for ExactMatch {
     fn score(&self, rollout: &Rollout) -> Verdict {
-        let Some(answer) = rollout.prompt.reference() else { return Verdict::absent() };
+        let mut answers = rollout.prompt.references().peekable();
+        if answers.peek().is_none() {
+            return Verdict::absent();
+        }
         let found = self.extract.extract(&rollout.text);
-        Verdict::right(found.as_deref() == Some(answer)).with_answer(shown(found))
+        Verdict::right(answers.any(|answer| found.as_deref() == Some(answer))).with_answer(shown(found))
     }
 }
 
@@ -56,6 +59,16 @@ mod tests {
         }
         let boxed = ExactMatch { extract: Place::Boxed.into() };
         assert_eq!(boxed.score(&rollout(r"so \boxed{ B }", Some("B"))).value, Some(1.0));
+    }
+
+    #[test]
+    fn any_of_several_reference_answers_will_do() {
+        let mut rollout = rollout(" two", None);
+        let answers = ["2", "two"].map(str::to_owned);
+        std::sync::Arc::make_mut(&mut rollout.prompt).answer = data::Answer::any_of(answers);
+        assert_eq!(ExactMatch::default().score(&rollout).value, Some(1.0));
+        rollout.text = "2 or two".into();
+        assert_eq!(ExactMatch::default().score(&rollout).value, Some(0.0));
     }
 
     #[test]

@@ -101,7 +101,7 @@ mod testing {
         let prompt = Prompt {
             id: "p".into(),
             body: Body::Text("?".into()),
-            answer: answer.map(str::to_owned),
+            answer: answer.map(Into::into),
             fields: Default::default(),
         };
         Rollout::of_text(Arc::new(prompt), text)

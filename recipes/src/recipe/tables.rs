@@ -89,10 +89,12 @@ pub enum DataRecipe {
 pub struct FileRecipe {
     /// The file, seen from where the program was started.
     pub path: PathBuf,
-    /// `gsm8k` takes the number after `####` as the answer.
+    /// What the columns hold: by default what those of the first row tell, which `evenkeel check` prints. `"plain"` takes
+    /// `question` and `answer` as they stand, `"gsm8k"` the number after `####`, `"math"` the last `\\boxed{}` of
+    /// `solution`, `"verl"` and `"trl"` the columns of these libraries.
     #[serde(default)]
     pub layout: Layout,
-    /// What the columns are called.
+    /// What the columns are called; a name such as `reward_model.ground_truth` leads into an object.
     #[serde(default)]
     pub columns: Columns,
     /// Only the first rows.

@@ -93,7 +93,9 @@ impl Exchange for Shape {
                     rollouts.iter().map(|rollout| text(&rollout.prompt.body)).collect();
                 let whole = |(prompt, rollout): (&String, &&Rollout)| format!("{prompt}{}", rollout.text);
                 let query: Vec<String> = prompts.iter().zip(rollouts).map(whole).collect();
-                let label = |rollout: &&Rollout| rollout.prompt.answer.clone().unwrap_or_default();
+                let label = |rollout: &&Rollout| {
+                    rollout.prompt.answer.as_ref().map_or_else(String::new, ToString::to_string)
+                };
                 let labels: Vec<String> = rollouts.iter().map(label).collect();
                 json!({ "query": query, "prompts": prompts, "labels": labels })
             }

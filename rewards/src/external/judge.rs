@@ -185,7 +185,7 @@ impl Grading {
         let tag = tag(&rollout.prompt.id, completion);
         let value = |name: &str| match name {
             "prompt" => Some(text(&rollout.prompt.body)),
-            "answer" => Some(rollout.prompt.answer.clone().unwrap_or_default()),
+            "answer" => Some(rollout.prompt.answer.as_ref().map_or_else(String::new, ToString::to_string)),
             "completion" => Some(format!("<{tag}>\n{completion}\n</{tag}>")),
             "low" => Some(self.low.to_string()),
             "high" => Some(self.high.to_string()),

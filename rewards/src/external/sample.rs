@@ -2,17 +2,17 @@
 //!
 //! Before: a rollout. After: JSON for a program or a server; and from what comes back, a [`Verdict`].
 
-use data::{Body, Message, Prompt, Rollout, Verdict};
+use data::{Answer, Body, Message, Prompt, Rollout, Verdict};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What everybody is told: `{"id", "prompt", "completion", "answer", "fields"}`.
+/// What everybody is told: `{"id", "prompt", "completion", "answer", "fields"}`. Several references are a list.
 #[derive(Serialize)]
 pub(super) struct Told<'a> {
     id: &'a str,
     prompt: Words<'a>,
     completion: &'a str,
-    answer: Option<&'a str>,
+    answer: Option<&'a Answer>,
     fields: &'a Map<String, Value>,
 }
 
@@ -31,7 +31,7 @@ impl<'a> From<&'a Rollout> for Told<'a> {
             Body::Text(text) => Words::Text(text),
             Body::Chat(messages) => Words::Chat(messages),
         };
-        Self { id, prompt, completion: &rollout.text, answer: answer.as_deref(), fields }
+        Self { id, prompt, completion: &rollout.text, answer: answer.as_ref(), fields }
     }
 }
 

@@ -44,8 +44,8 @@ use poly::Budget;
 /// Answers of more bytes are compared as text.
 pub const LENGTH: usize = 2000;
 
-/// 1 if the answer says the same as the reference answer, as mathematics, else 0. Absent if the prompt has no reference
-/// answer. A prompt's field `tolerance`, if it is a number, goes before the setting.
+/// 1 if the answer says the same as the reference answer, as mathematics, else 0. Of several reference answers any will
+/// do. Absent if the prompt has none. A prompt's field `tolerance`, if it is a number, goes before the setting.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Math {
@@ -71,7 +71,9 @@ impl Math {
 
 impl Reward for Math {
     fn score(&self, rollout: &Rollout) -> Verdict {
-        let Some(answer) = rollout.prompt.reference() else { return Verdict::absent() };
+        if rollout.prompt.reference().is_none() {
+            return Verdict::absent();
+        }
         let own = rollout.prompt.fields.get("tolerance").and_then(|value| match value {
             serde_json::Value::String(text) => text.trim().parse().ok(),
             value => value.as_f64(),
@@ -81,13 +83,14 @@ impl Reward for Math {
         let Some(given) = &found else {
             return Verdict::right(false).with_answer(None).because("no answer was found");
         };
-        let right = judge(answer, given, tolerance);
+        let right = rollout.prompt.references().any(|answer| judge(answer, given, tolerance));
+        let answer = || rollout.prompt.references().collect::<Vec<_>>().join(" or ");
         let reason = if right {
             None
         } else if readable(given) {
-            Some(format!("it is not {answer}"))
+            Some(format!("it is not {}", answer()))
         } else {
-            Some(format!("it cannot be read as mathematics, and is not {answer}"))
+            Some(format!("it cannot be read as mathematics, and is not {}", answer()))
         };
         Verdict { reason, ..Verdict::right(right).with_answer(shown(found)) }
     }

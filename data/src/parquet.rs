@@ -6,7 +6,6 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
@@ -18,7 +17,7 @@ use ::parquet::{
 use serde_json::{Map, Number, Value};
 
 use crate::{
-    At, Columns, DataError, Dataset, Layout, PromptTemplate,
+    At, Columns, DataError, Dataset, Layout, PromptTemplate, guard,
     read::PARQUET,
     row::{Row, Rows},
 };
@@ -87,7 +86,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
 
 /// What the reader gives, or its complaint in words. On some damaged files it panics, which is a complaint too.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    match guard(read) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(ParquetError::General(message) | ParquetError::NYI(message) | ParquetError::EOF(message))) => {
             Err(match message.strip_prefix("Disabled feature at compile time: ") {
@@ -98,11 +97,7 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Strin
             })
         }
         Ok(Err(other)) => Err(other.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("the reader gave up: {}", text.unwrap_or("it did not say why")))
-        }
+        Err(panic) => Err(format!("the reader gave up: {panic}")),
     }
 }
 

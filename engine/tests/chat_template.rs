@@ -45,7 +45,7 @@ fn ids(case: &Value) -> Vec<u32> {
 }
 
 fn template(source: &str) -> Result<ChatTemplate, ModelError> {
-    ChatTemplate::from_files(Some(source), None).map(|template| template.expect("a file was given"))
+    ChatTemplate::from_files(Some(source), None, None).map(|template| template.expect("a file was given"))
 }
 
 fn rendered(source: &str) -> Result<String, ModelError> {
@@ -73,7 +73,7 @@ fn encoding_and_decoding_agree_with_hugging_face() {
 #[test]
 fn chat_templates_agree_with_transformers() {
     for (name, model) in all() {
-        let template = ChatTemplate::from_files(None, Some(&model.config)).unwrap().unwrap();
+        let template = ChatTemplate::from_files(None, Some(&model.config), None).unwrap().unwrap();
         let mut seen = 0;
         for case in cases(model, "chat") {
             let messages = case["messages"].as_array().unwrap();
@@ -151,7 +151,7 @@ fn the_template_file_wins_and_a_list_gives_its_default() {
     let config =
         |template: Value| json!({"chat_template": template, "eos_token": "<e>"}).to_string().into_bytes();
     let render = |jinja: Option<&str>, template: Value| {
-        let template = ChatTemplate::from_files(jinja, Some(&config(template)))?.expect("there is one");
+        let template = ChatTemplate::from_files(jinja, Some(&config(template)), None)?.expect("there is one");
         template.render(&[json!({"role": "user", "content": "x"})], false, None)
     };
     assert_eq!(render(Some("file {{ eos_token }}"), json!("config")).unwrap(), "file <e>");
@@ -161,8 +161,8 @@ fn the_template_file_wins_and_a_list_gives_its_default() {
     let text = render(None, json!([{"name": "rag", "template": "rag"}])).unwrap_err().to_string();
     assert!(text.contains("default") && text.contains("rag"), "{text}");
     assert!(render(None, json!(3)).unwrap_err().to_string().contains("list of named templates"));
-    assert!(ChatTemplate::from_files(None, Some(b"{}")).unwrap().is_none());
-    assert!(ChatTemplate::from_files(None, None).unwrap().is_none());
+    assert!(ChatTemplate::from_files(None, Some(b"{}"), None).unwrap().is_none());
+    assert!(ChatTemplate::from_files(None, None, None).unwrap().is_none());
 }
 
 #[test]
@@ -207,5 +207,194 @@ fn a_template_that_fails_says_why_and_where() {
     ] {
         let text = rendered(source).unwrap_err().to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{source}: {text}");
+    }
+}
+
+#[test]
+fn what_transformers_adds_to_jinja_is_understood() {
+    let source = "{% for m in messages %}{% generation %}\n{% set x = m.role %}{{ x }}{% endgeneration %}{% endfor %}{{ x }}.";
+    assert_eq!(rendered(source).unwrap(), "user.");
+    for (source, wanted) in [
+        ("{{ '%s' % messages[0].role }}", "user"),
+        ("{{ '%s is %d' % (messages[0].role, 3) ~ '!' }}", "user is 3!"),
+        ("{{ '%05.1f|%s|%s' % (2, none, true) }}", "002.0|None|True"),
+        ("{{ '100%%' % () }}{{ 7 % 4 }}", "100%3"),
+        ("{% set t = '%s' % messages[0].role | upper %}{{ t }}", "USER"),
+    ] {
+        assert_eq!(rendered(source).unwrap(), wanted, "{source}");
+    }
+    assert!(rendered("{{ '%d' % 'x' }}").unwrap_err().to_string().contains("chat_template.jinja"));
+}
+
+#[test]
+fn values_are_dumped_with_the_arguments_of_json_dumps() {
+    for (arguments, wanted) in [
+        ("", r#"{"b": [1, {}], "a": "é🜁"}"#),
+        ("(sort_keys=true)", r#"{"a": "é🜁", "b": [1, {}]}"#),
+        ("(separators=(',', ':'))", r#"{"b":[1,{}],"a":"é🜁"}"#),
+        ("(ensure_ascii=true)", r#"{"b": [1, {}], "a": "\u00e9\ud83d\udf01"}"#),
+        ("(indent=none)", r#"{"b": [1, {}], "a": "é🜁"}"#),
+        ("(indent=1)", "{\n \"b\": [\n  1,\n  {}\n ],\n \"a\": \"é🜁\"\n}"),
+        ("(indent=0)", "{\n\"b\": [\n1,\n{}\n],\n\"a\": \"é🜁\"\n}"),
+    ] {
+        let source = format!("{{{{ {{'b': [1, {{}}], 'a': 'é🜁'}} | tojson{arguments} }}}}");
+        assert_eq!(rendered(&source).unwrap(), wanted, "{arguments}");
+    }
+    for bad in ["indent=1000000000", "separators=','", "default=3"] {
+        assert!(rendered(&format!("{{{{ 1 | tojson({bad}) }}}}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_template_that_would_not_end_or_would_fill_memory_is_stopped() {
+    let nested = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let doubling =
+        "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}";
+    let captured = "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set y %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = y %}{% endfor %}";
+    let replaced = "{% set a = 'a' * 100000 %}{{ a.replace('a', a) }}";
+    let recursive = "{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}";
+    for source in [
+        nested,
+        doubling,
+        captured,
+        replaced,
+        recursive,
+        "{{ '%99999999999d' % 1 }}",
+        "{{ 'a' * 1000000000 }}",
+    ] {
+        let text = rendered(source).unwrap_err().to_string();
+        assert!(text.contains("chat_template.jinja") && text.len() < 600, "{source}: {text}");
+    }
+    let long =
+        rendered("{% set a = 'a' * 1000000 %}{% for i in range(40) %}{{ a }}{% endfor %}").unwrap_err();
+    assert!(long.to_string().contains("more than 16 MiB"), "{long}");
+    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+    assert!(rendered(&deep).is_err());
+}
+
+#[test]
+fn a_template_of_a_processor_is_found_last() {
+    let json = |template: Value| json!({"chat_template": template}).to_string().into_bytes();
+    let render = |config: &[u8], own: &[u8]| {
+        let template = ChatTemplate::from_files(None, Some(config), Some(own)).unwrap().unwrap();
+        template.render::<ChatMessage<'_>>(&[], false, None).unwrap()
+    };
+    assert_eq!(render(b"{}", &json(json!("own"))), "own");
+    assert_eq!(render(b"{}", &json(json!({"default": "one", "tools": "two"}))), "one");
+    assert_eq!(render(&json(json!("config")), &json(json!("own"))), "config");
+}
+
+fn with_parts(
+    normalizer: Value,
+    pre_tokenizer: Value,
+    more: &[(&str, Value)],
+) -> Result<Tokenizer, ModelError> {
+    let vocab: serde_json::Map<String, Value> =
+        ('a'..='z').enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+    let mut file = json!({"version": "1.0", "added_tokens": [], "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
+        "decoder": null, "model": {"type": "BPE", "vocab": vocab, "merges": []}});
+    for (pointer, value) in more {
+        match file.pointer_mut(pointer) {
+            Some(place) => *place = value.clone(),
+            None => drop(file["model"].as_object_mut().unwrap().insert((*pointer).to_owned(), value.clone())),
+        }
+    }
+    Tokenizer::from_bytes("here/tokenizer.json", file.to_string().as_bytes(), None)
+}
+
+#[test]
+fn a_tokenizer_file_damaged_anywhere_is_an_error_that_names_it() {
+    let split = json!({"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": false});
+    let vocab: serde_json::Map<String, Value> = [("a".to_owned(), json!(0))].into_iter().collect();
+    let whole = json!({"version": "1.0", "added_tokens": [{"id": 1, "content": "<e>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true}], "normalizer": {"type": "NFC"}, "pre_tokenizer": split,
+        "post_processor": null, "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+        "use_regex": true}, "model": {"type": "BPE", "vocab": vocab, "merges": []}})
+    .to_string();
+    assert_eq!(
+        Tokenizer::from_bytes("t", whole.as_bytes(), None).unwrap().encode("aa<e>").unwrap(),
+        [0, 0, 1]
+    );
+    for end in 0..whole.len() {
+        let text = Tokenizer::from_bytes("t.json", &whole.as_bytes()[..end], None).unwrap_err().to_string();
+        assert!(text.contains("`t.json`") && text.len() < 400, "{end}: {text}");
+    }
+    for decoder in [json!({"type": null}), json!({"type": "Nothing"}), json!(7), json!([])] {
+        let text = with_parts(Value::Null, Value::Null, &[("/decoder", decoder)]).unwrap_err().to_string();
+        assert!(text.contains("here/tokenizer.json"), "{text}");
+    }
+}
+
+#[test]
+fn a_regular_expression_that_backtracks_without_end_is_an_error() {
+    let text = format!("{}b", "a".repeat(60));
+    let regex = json!({"Regex": "(a+)+$"});
+    let split = json!({"type": "Split", "pattern": regex, "behavior": "Isolated", "invert": false});
+    let replace = json!({"type": "Replace", "pattern": regex, "content": "x"});
+    for tokenizer in [with_parts(Value::Null, split, &[]), with_parts(replace, Value::Null, &[])] {
+        let tokenizer = tokenizer.unwrap();
+        let error = tokenizer.encode(&text).unwrap_err().to_string();
+        assert!(error.contains("here/tokenizer.json") && error.contains("backtracks"), "{error}");
+        assert!(tokenizer.encode("b").is_ok());
+    }
+}
+
+#[test]
+fn a_tokenizer_that_grows_text_without_bound_or_draws_lots_is_refused() {
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    let many = |count: usize| json!({"type": "Sequence", "normalizers": vec![double.clone(); count]});
+    assert_eq!(with_parts(many(3), Value::Null, &[]).unwrap().encode("a").unwrap(), [0; 8]);
+    for error in [
+        with_parts(many(30), Value::Null, &[]),
+        with_parts(json!({"type": "Prepend", "prepend": "a".repeat(5000)}), Value::Null, &[]),
+        with_parts(
+            Value::Null,
+            Value::Null,
+            &[("/decoder", json!({"type": "Sequence", "decoders": vec![double.clone(); 40]}))],
+        ),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("here/tokenizer.json") && error.contains("times as long"), "{error}");
+    }
+    let error = with_parts(Value::Null, Value::Null, &[("dropout", json!(0.1))]).unwrap_err().to_string();
+    assert!(error.contains("model.dropout"), "{error}");
+}
+
+#[test]
+fn special_tokens_of_the_wrong_kind_are_refused() {
+    let tiny = json!({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 7}, "merges": []}});
+    let read =
+        |config: &str| Tokenizer::from_bytes("t", tiny.to_string().as_bytes(), Some(config.as_bytes()));
+    let text = read(r#"{"eos_token": 5}"#).unwrap_err().to_string();
+    assert!(text.contains("eos_token of tokenizer_config.json") && text.contains('5'), "{text}");
+    assert_eq!(read(r#"{"eos_token": null}"#).unwrap().eos(), None);
+    // ids with a hole need rows for it
+    let tokenizer = read("{}").unwrap();
+    assert_eq!((tokenizer.vocab_size(), tokenizer.rows()), (2, 8));
+}
+
+#[test]
+fn tokens_that_only_tokenizer_config_knows_are_added_as_transformers_does() {
+    let tiny = json!({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}});
+    let read = |config: Value| {
+        Tokenizer::from_bytes("t", tiny.to_string().as_bytes(), Some(config.to_string().as_bytes()))
+    };
+    let tokenizer = read(json!({
+        "added_tokens_decoder": {"3": {"content": "<y>", "special": false}, "2": {"content": "<x>", "special": true}},
+        "additional_special_tokens": ["<x>", {"content": "<z>"}], "eos_token": {"content": "<z>"},
+    }))
+    .unwrap();
+    assert_eq!(tokenizer.encode("a<x>b<y><z>").unwrap(), [0, 2, 1, 3, 4]);
+    assert_eq!(tokenizer.decode(&[0, 2, 3, 4], true).unwrap().replace(' ', ""), "a<y>");
+    assert_eq!((tokenizer.eos(), tokenizer.rows()), (Some(4), 5));
+    for (config, part) in [
+        (json!({"added_tokens_decoder": {"9": {"content": "<x>"}}}), "it would be 2"),
+        (json!({"added_tokens_decoder": {"x": {"content": "<x>"}}}), "added_tokens_decoder"),
+        (json!({"added_tokens_decoder": [1]}), "added_tokens_decoder"),
+        (json!({"additional_special_tokens": "<x>"}), "additional_special_tokens"),
+        (json!({"additional_special_tokens": [7]}), "additional_special_tokens"),
+    ] {
+        let text = read(config).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
     }
 }

@@ -132,17 +132,37 @@ fn attention_bias_of_qwen3_is_on_all_four_projections() {
 }
 
 #[test]
-fn end_tokens_are_the_union_of_both_files_in_order() {
+fn end_tokens_are_those_of_generation_config_or_else_of_config() {
     let text = std::fs::read_to_string(fixture("qwen3-tiny").join("config.json")).unwrap();
     let read =
         |generation| ModelConfig::from_json_with_generation(&text, Some(generation)).unwrap().eos_token_ids;
-    assert_eq!(read(r#"{"eos_token_id": [7, 1, 5, 7]}"#), [1, 7, 5]);
-    assert_eq!(read(r#"{"eos_token_id": 3}"#), [1, 3]);
-    assert_eq!(read("{}"), [1]);
+    assert_eq!(read(r#"{"eos_token_id": [7, 1, 5, 7]}"#), [7, 1, 5]);
+    assert_eq!(read(r#"{"eos_token_id": 3}"#), [3]);
+    for none in ["{}", r#"{"eos_token_id": null}"#, r#"{"eos_token_id": []}"#] {
+        assert_eq!(read(none), [1], "{none}");
+    }
     assert_eq!(config_setting("eos_token_id", json!([4, 2])).unwrap().eos_token_ids, [4, 2]);
-    assert_eq!(config_setting("eos_token_id", Value::Null).unwrap().eos_token_ids, [] as [u32; 0]);
+    for none in [Value::Null, json!([]), json!(-1), json!([-1])] {
+        assert_eq!(config_setting("eos_token_id", none).unwrap().eos_token_ids, [] as [u32; 0]);
+    }
+    assert_eq!(config_setting("pad_token_id", json!(-1)).unwrap().pad_token_id, None);
+    assert_eq!(config_setting("pad_token_id", json!(3.0)).unwrap().pad_token_id, Some(3));
     says(config_setting("eos_token_id", json!("</s>")), &["eos_token_id of config.json", "</s>"]);
     says(config_setting("eos_token_id", json!(128)), &["eos_token_id", "128", "vocab_size"]);
+    says(config_setting("pad_token_id", json!(-2)), &["pad_token_id", "-2"]);
+}
+
+#[test]
+fn a_tokenizers_end_token_ends_a_completion_only_where_no_file_names_one() {
+    let tokenizer = json!({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1},
+        "merges": []}});
+    let config = br#"{"eos_token": "b"}"#;
+    let tokenizer =
+        engine::model::Tokenizer::from_bytes("t", tokenizer.to_string().as_bytes(), Some(config)).unwrap();
+    let stops = |eos| config_setting("eos_token_id", eos).unwrap().stop_tokens(&tokenizer);
+    assert_eq!(stops(Value::Null), [1]);
+    assert_eq!(stops(json!([5, 1])), [5, 1]);
+    assert_eq!(stops(json!(5)), [5]);
 }
 
 #[test]
@@ -159,14 +179,6 @@ fn other_models_are_refused_and_the_supported_ones_listed() {
 
 #[test]
 fn what_would_change_the_function_is_refused_with_the_reason() {
-    says(
-        config_setting("use_sliding_window", json!(true)),
-        &["use_sliding_window", "true", "window would differ"],
-    );
-    says(
-        config_setting("layer_types", json!(["full_attention", "sliding_attention"])),
-        &["layer_types", "sliding"],
-    );
     says(config_setting("hidden_act", json!("gelu")), &["hidden_act", "gelu", "silu"]);
     says(config_setting("quantization_config", json!({"bits": 4})), &["quantization_config", "bf16"]);
     says(config_setting("partial_rotary_factor", json!(0.5)), &["partial_rotary_factor", "0.5"]);
@@ -179,6 +191,74 @@ fn what_would_change_the_function_is_refused_with_the_reason() {
         says(config_setting(field, value), &[part, "unscaled RoPE"]);
     }
     assert!(config_setting("rope_scaling", json!({"rope_type": "default"})).is_ok());
+}
+
+#[test]
+fn a_window_is_refused_just_if_a_layer_slides_within_the_context() {
+    let with = |fields: Value| {
+        config_with(|json| {
+            json.remove("layer_types");
+            json.extend(fields.as_object().unwrap().clone());
+        })
+    };
+    for fields in [
+        json!({"use_sliding_window": false, "sliding_window": 8, "max_window_layers": 0}),
+        json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 28}),
+        json!({"use_sliding_window": true, "sliding_window": 8}),
+        json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0}),
+        json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 0,
+            "layer_types": ["full_attention", "full_attention"]}),
+        json!({"use_sliding_window": true, "sliding_window": 100_000, "max_window_layers": 0}),
+    ] {
+        assert!(with(fields.clone()).is_ok(), "{fields}");
+    }
+    let slides = json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1});
+    says(with(slides), &["use_sliding_window", "true", "window would differ"]);
+    says(with(json!({"use_sliding_window": "yes"})), &["use_sliding_window", "yes"]);
+    says(with(json!({"layer_types": ["full_attention", "sliding_attention"]})), &["layer_types", "sliding"]);
+}
+
+#[test]
+fn what_is_left_out_is_what_transformers_takes() {
+    let without = |field: &str| config_with(|json| drop(json.remove(field))).unwrap();
+    assert_eq!(without("rope_parameters").rope_theta, 10000.0);
+    assert_eq!(
+        config_setting("rope_parameters", json!({"rope_type": "default"})).unwrap().rope_theta,
+        10000.0
+    );
+    assert_eq!(without("max_position_embeddings").max_position_embeddings, 32768);
+    assert_eq!(without("head_dim").head_dim, 128);
+    assert_eq!(config_setting("num_key_value_heads", Value::Null).unwrap().num_key_value_heads, 4);
+    assert_eq!(config_setting("num_hidden_layers", json!(2.0)).unwrap().num_hidden_layers, 2);
+    assert!(!without("tie_word_embeddings").tie_word_embeddings);
+}
+
+#[test]
+fn sizes_that_no_machine_has_are_refused_before_anything_is_made_of_them() {
+    for (field, value) in [
+        ("num_hidden_layers", json!(1_000_000_000)),
+        ("num_hidden_layers", json!(u32::MAX)),
+        ("num_hidden_layers", json!(1.5)),
+        ("hidden_size", json!(1u64 << 40)),
+        ("vocab_size", json!(1e18)),
+        ("num_attention_heads", json!(1 << 20)),
+        ("rms_norm_eps", json!(1e308)),
+        ("rms_norm_eps", json!(1e-320)),
+        ("rms_norm_eps", json!(-1e-6)),
+    ] {
+        says(config_setting(field, value.clone()), &[&format!("`{field}` is ")]);
+    }
+    let wide = config_with(|json| {
+        json.insert("num_attention_heads".into(), json!(16384));
+        json.insert("head_dim".into(), json!(16384));
+    });
+    says(wide, &["`num_attention_heads` is 16384"]);
+    says(
+        NewModel { num_hidden_layers: 1 << 40, ..new_model() }.config(100, vec![], None),
+        &["num_hidden_layers"],
+    );
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    says(ModelConfig::from_json(&deep), &["config.json", "recursion"]);
 }
 
 #[test]
@@ -195,20 +275,19 @@ fn sizes_that_cannot_be_are_refused_by_name_and_value() {
     ] {
         says(config_setting(field, json!(0)), &[&format!("`{field}` is 0")]);
         says(config_setting(field, json!(-3)), &[&format!("`{field}` is -3")]);
-        if field != "head_dim" {
+        if !["head_dim", "max_position_embeddings"].contains(&field) {
             says(config_with(|json| drop(json.remove(field))), &[&format!("no `{field}`"), "qwen3"]);
         }
     }
     says(config_setting("rms_norm_eps", Value::Null), &["no `rms_norm_eps`"]);
     says(config_setting("rms_norm_eps", json!(0)), &["`rms_norm_eps` is 0"]);
-    says(config_setting("rope_parameters", Value::Null), &["no `rope_theta`"]);
     says(config_setting("rope_theta", json!(5.0)), &["`rope_theta` is 5", "1000000"]);
     says(config_setting("num_key_value_heads", json!(3)), &["`num_attention_heads` is 4", "3"]);
     says(config_setting("head_dim", json!(15)), &["`head_dim` is 15", "even"]);
     says(config_setting("tie_word_embeddings", json!("yes")), &["`tie_word_embeddings`", "yes"]);
     says(
         config_with(|json| {
-            json.remove("head_dim");
+            json.insert("head_dim".into(), Value::Null);
             json.insert("num_attention_heads".into(), json!(6));
         }),
         &["`hidden_size` is 64", "6"],
@@ -600,4 +679,54 @@ fn a_name_that_is_nothing_says_what_was_tried() {
     says(Checkpoint::open("a/b", Some("../../x")), &["../../x", "revision"]);
     let empty = Checkpoint::open(dir.path().to_str().unwrap(), None).unwrap();
     says(empty.config(), &["config.json"]);
+}
+
+#[test]
+fn folders_and_files_that_are_something_else_are_named_for_what_they_are() {
+    let file = |name: &str, bytes: &[u8]| {
+        let dir = copy();
+        std::fs::remove_file(dir.path().join(SINGLE_FILE)).unwrap();
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        dir
+    };
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 988097824\n";
+    for (name, bytes, parts) in [
+        (SINGLE_FILE, &pointer[..], ["Git LFS", "git lfs pull"]),
+        (SINGLE_FILE, b"", ["0 bytes", "empty"]),
+        (SINGLE_FILE, b"<!DOCTYPE html><html>404</html>", ["claims", "web page"]),
+        ("model-00001-of-00002.safetensors", pointer, ["model-00001-of-00002.safetensors", "git lfs pull"]),
+        ("pytorch_model.bin", b"PK\x03\x04", ["pytorch_model.bin", "pickle"]),
+        ("model-q4.gguf", b"GGUF", ["model-q4.gguf", "llama.cpp"]),
+        ("weights.safetensors", b"x", ["weights.safetensors", "index"]),
+    ] {
+        says(load(&file(name, bytes)), &parts);
+    }
+    let open = |dir: &TempDir| Checkpoint::open(dir.path().to_str().unwrap(), None).unwrap();
+    let only = |name: &str, bytes: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        dir
+    };
+    let adapter = br#"{"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-0.5B"}"#;
+    let parts = ["config.json", "an adapter (LORA of `Qwen/Qwen2.5-0.5B`)", "merge_and_unload"];
+    says(open(&only("adapter_config.json", adapter)).config(), &parts);
+    says(open(&only("model-q4.gguf", b"GGUF")).config(), &["config.json", "GGUF"]);
+    says(open(&tempfile::tempdir().unwrap()).config(), &["config.json", "the folder is empty"]);
+    says(open(&only("config.json", b"<html>busy</html>")).config(), &["config.json", "web page"]);
+    says(open(&only("config.json", pointer)).config(), &["config.json", "git lfs pull"]);
+    says(open(&only("tokenizer.json", pointer)).tokenizer(), &["tokenizer.json", "git lfs pull"]);
+    says(open(&only("config.json", b"{}")).tokenizer(), &["tokenizer.json"]);
+    let file = only("model-q4.gguf", b"GGUF");
+    let path = file.path().join("model-q4.gguf");
+    says(Checkpoint::open(path.to_str().unwrap(), None), &["GGUF", "folder it is in"]);
+}
+
+#[test]
+fn a_tied_model_is_the_same_whatever_head_is_stored_beside_it() {
+    let plain = tiny().1;
+    let same = plain["model.embed_tokens.weight"].clone();
+    for head in [same.clone(), (same * 2.0).unwrap()] {
+        let dir = broken(|tensors| tensors.push(raw("lm_head.weight", &head)));
+        assert_eq!(all_bits(&load(&dir).unwrap()), all_bits(&plain));
+    }
 }

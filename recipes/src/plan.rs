@@ -60,7 +60,7 @@ impl Plan {
         let config = match &recipe.policy.new {
             Some(new) => {
                 let eos = tokenizer.eos().into_iter().collect();
-                new.config(tokenizer.vocab_size(), eos, tokenizer.pad()).context("[policy.new]")?
+                new.config(tokenizer.rows(), eos, tokenizer.pad()).context("[policy.new]")?
             }
             None => checkpoint.config()?,
         };
@@ -68,8 +68,7 @@ impl Plan {
         check_sampling(&recipe, &config, &tokenizer)?;
         let (device, place) = device::resolve(recipe.policy.device)?;
         let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &device, &place)?;
-        let mut stop_tokens = config.eos_token_ids.clone();
-        stop_tokens.extend(tokenizer.eos().filter(|eos| !config.eos_token_ids.contains(eos)));
+        let stop_tokens = config.stop_tokens(&tokenizer);
         let reader = Reader::new(&recipe, &checkpoint, &tokenizer, &config)?;
         let set = dataset(&recipe.data, &recipe.prompt, recipe.seed, None)?;
         let tasks = reader.tasks(&set)?;

@@ -43,8 +43,7 @@ impl Opened {
         let checkpoint = crate::builtin::checkpoint(name, revision)?;
         let (config, tokenizer) = (checkpoint.config()?, checkpoint.tokenizer()?);
         tokenizer.check(&config)?;
-        let mut stop_tokens = config.eos_token_ids.clone();
-        stop_tokens.extend(tokenizer.eos());
+        let stop_tokens = config.stop_tokens(&tokenizer);
         let (device, place) = crate::device::resolve(device)?;
         let choice = compute::choose(compute, config.parameter_count(), &device, &place)?;
         Ok(Self { checkpoint, tokenizer, stop_tokens, device, choice })

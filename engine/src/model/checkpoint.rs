@@ -5,6 +5,7 @@
 
 use super::config::ModelConfig;
 use super::error::{ModelError, Result};
+use super::foreign;
 use super::hub::Hub;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
@@ -15,10 +16,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Files that say how text becomes tokens; copied byte for byte. Loaders take what they know.
-const TOKENIZER_FILES: [&str; 7] = [
+const TOKENIZER_FILES: [&str; 8] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -78,7 +80,7 @@ impl Checkpoint {
             hint: similar(path).map_or_else(String::new, |name| format!("; there is a folder `{name}`")),
         };
         if path.is_file() {
-            return Err(not_found("it is a file: name the folder it is in".to_string()));
+            return Err(not_found(format!("it is a file: name the folder it is in{}", foreign::file(path))));
         }
         if !is_hub_name(name_or_path) {
             return Err(not_found(
@@ -138,6 +140,7 @@ impl Checkpoint {
                 None => Err(ModelError::NoWeights {
                     place: "the embedded checkpoint".to_string(),
                     looked_for: vec![SINGLE_FILE.to_string()],
+                    hint: String::new(),
                 }),
             },
         }
@@ -160,7 +163,11 @@ impl Checkpoint {
     pub fn template(&self) -> Result<Option<ChatTemplate>> {
         let jinja = self.file("chat_template.jinja")?;
         let jinja = jinja.as_deref().map(|bytes| text("chat_template.jinja", bytes)).transpose()?;
-        ChatTemplate::from_files(jinja, self.file("tokenizer_config.json")?.as_deref())
+        ChatTemplate::from_files(
+            jinja,
+            self.file("tokenizer_config.json")?.as_deref(),
+            self.file("chat_template.json")?.as_deref(),
+        )
     }
 
     /// Writes a complete checkpoint into the empty folder `dir`: `weights` of a model of shape `config`, this
@@ -213,7 +220,13 @@ impl Checkpoint {
     }
 
     fn require(&self, name: &str) -> Result<Cow<'static, [u8]>> {
-        let missing = || ModelError::io("read", self.place(name))(std::io::ErrorKind::NotFound.into());
+        let missing = || {
+            let (place, hint) = match &self.files {
+                Files::Folder(dir) => (format!("`{}`", dir.display()), foreign::folder(dir, name)),
+                Files::Embedded(_) => ("the embedded checkpoint".to_string(), String::new()),
+            };
+            ModelError::MissingFile { file: name.to_string(), place, hint }
+        };
         self.file(name)?.ok_or_else(missing)
     }
 }

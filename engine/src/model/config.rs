@@ -9,8 +9,9 @@ mod new;
 pub use new::NewModel;
 
 use super::error::{ModelError, Result};
+use super::tokenizer::Tokenizer;
 use super::weights::WeightDtype;
-use fields::{Fields, family, parse, refuse_unsupported, token_ids};
+use fields::{DEFAULT_HEAD, DEFAULT_POSITIONS, Fields, family, parse, refuse_unsupported, token_ids};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -70,7 +71,7 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// As in config.json; false where it is absent. See [`Self::qkv_bias`] for what the layers do.
     pub attention_bias: bool,
-    /// Tokens that end a completion: config.json's, then those generation_config.json adds.
+    /// Tokens that end a completion: those of generation_config.json, or else of config.json, as in transformers.
     pub eos_token_ids: Vec<u32>,
     /// Padding token, if one is named.
     pub pad_token_id: Option<u32>,
@@ -105,7 +106,7 @@ impl ModelConfig {
         Self::from_json_with_generation(text, None)
     }
 
-    /// [`Self::from_json`] with the text of `generation_config.json`, which may name more end tokens.
+    /// [`Self::from_json`] with the text of `generation_config.json`, whose end tokens go before those of config.json.
     ///
     /// # Errors
     /// As [`Self::from_json`], of either file.
@@ -116,11 +117,12 @@ impl ModelConfig {
         refuse_unsupported(&json)?;
 
         let fields = Fields { json: &json, family };
-        let hidden_size = fields.size("hidden_size")?;
-        let num_attention_heads = fields.size("num_attention_heads")?;
+        let hidden_size = fields.size("hidden_size", most("hidden_size"))?;
+        let num_attention_heads = fields.size("num_attention_heads", most("num_attention_heads"))?;
         let head_dim = match json.get("head_dim") {
+            None if family == Family::Qwen3 => DEFAULT_HEAD,
             None | Some(Value::Null) => {
-                if num_attention_heads == 0 || !hidden_size.is_multiple_of(num_attention_heads) {
+                if !hidden_size.is_multiple_of(num_attention_heads) {
                     let wanted = format!(
                         "without `head_dim` it must be a multiple of `num_attention_heads` {num_attention_heads}"
                     );
@@ -128,15 +130,22 @@ impl ModelConfig {
                 }
                 hidden_size / num_attention_heads
             }
-            Some(_) => fields.size("head_dim")?,
+            Some(_) => fields.size("head_dim", most("head_dim"))?,
+        };
+        let num_key_value_heads = match json.get("num_key_value_heads") {
+            Some(Value::Null) => num_attention_heads,
+            _ => fields.size("num_key_value_heads", most("num_key_value_heads"))?,
         };
 
-        let mut eos_token_ids = token_ids("config.json", &json, "eos_token_id")?;
-        let mut pad = token_ids("config.json", &json, "pad_token_id")?;
-        if let Some(generation) = &generation {
-            eos_token_ids.extend(token_ids("generation_config.json", generation, "eos_token_id")?);
-            pad.extend(token_ids("generation_config.json", generation, "pad_token_id")?);
-        }
+        let ids = |field| {
+            let own = match &generation {
+                Some(generation) => token_ids("generation_config.json", generation, field)?,
+                None => Vec::new(),
+            };
+            let other = token_ids("config.json", &json, field)?;
+            Ok::<_, ModelError>(if own.is_empty() { other } else { own })
+        };
+        let (mut eos_token_ids, pad) = (ids("eos_token_id")?, ids("pad_token_id")?);
         let mut seen = Vec::with_capacity(eos_token_ids.len());
         eos_token_ids.retain(|id| {
             !seen.contains(id) && {
@@ -147,14 +156,18 @@ impl ModelConfig {
 
         let config = Self {
             family,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size: fields.size("vocab_size", most("vocab_size"))?,
             hidden_size,
-            intermediate_size: fields.size("intermediate_size")?,
-            num_hidden_layers: fields.size("num_hidden_layers")?,
+            intermediate_size: fields.size("intermediate_size", most("intermediate_size"))?,
+            num_hidden_layers: fields.size("num_hidden_layers", most("num_hidden_layers"))?,
             num_attention_heads,
-            num_key_value_heads: fields.size("num_key_value_heads")?,
+            num_key_value_heads,
             head_dim,
-            max_position_embeddings: fields.size("max_position_embeddings")?,
+            max_position_embeddings: fields.size_or(
+                "max_position_embeddings",
+                most("max_position_embeddings"),
+                DEFAULT_POSITIONS,
+            )?,
             rope_theta: fields.rope_theta()?,
             rms_norm_eps: fields.number("rms_norm_eps")?,
             // transformers leaves these out where they are false.
@@ -166,6 +179,22 @@ impl ModelConfig {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The tokens that end a completion, as transformers decides: those that the checkpoint's configuration names, or
+    /// else the tokenizer's own end token.
+    pub fn stop_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        match (self.eos_token_ids.as_slice(), tokenizer.eos()) {
+            ([], own) => own.into_iter().collect(),
+            (named, Some(own)) if !named.contains(&own) => {
+                tracing::warn!(
+                    "the tokenizer's end token {own} is not among those that end a completion, {named:?} by \
+                     generation_config.json or config.json; as in transformers, it does not end one"
+                );
+                named.to_vec()
+            }
+            (named, _) => named.to_vec(),
+        }
     }
 
     /// Whether q, k and v projections have a bias.
@@ -306,20 +335,29 @@ impl ModelConfig {
     /// Whether the sizes fit each other.
     fn check(&self) -> Result<()> {
         for (field, size) in self.sizes() {
-            if size == 0 {
-                return Err(invalid(field, size, "it must be at least 1"));
+            let most = most(field);
+            if !(1..=most).contains(&size) {
+                return Err(invalid(field, size, format!("it must be a whole number from 1 to {most}")));
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let wanted = format!("`num_key_value_heads` {} must divide it", self.num_key_value_heads);
             return Err(invalid("num_attention_heads", self.num_attention_heads, wanted));
         }
+        if self.query_size() > most("hidden_size") {
+            let wanted =
+                format!("heads of {} would be wider than {} together", self.head_dim, most("hidden_size"));
+            return Err(invalid("num_attention_heads", self.num_attention_heads, wanted));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(invalid("head_dim", self.head_dim, "rotary embeddings need an even number"));
         }
-        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(invalid(field, value, "it must be a positive number"));
+        // Beyond these, f32 turns one into 0 or infinity, and the numbers of the model into NaN.
+        for (field, value, least, most) in
+            [("rope_theta", self.rope_theta, 1e-3, 1e15), ("rms_norm_eps", self.rms_norm_eps, 1e-30, 1.0)]
+        {
+            if !(value >= least && value <= most) {
+                return Err(invalid(field, value, format!("it must be a number from {least:e} to {most:e}")));
             }
         }
         for (field, id) in self
@@ -333,6 +371,18 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// The largest size of a field. None of the published models comes near; and with them no product of sizes, such as the
+/// bytes of all weights, exceeds 2⁶³.
+fn most(field: &str) -> usize {
+    match field {
+        "num_hidden_layers" => 1 << 12,
+        "num_attention_heads" | "num_key_value_heads" | "head_dim" => 1 << 14,
+        "max_position_embeddings" => u32::MAX as usize,
+        "vocab_size" => 1 << 24,
+        _ => 1 << 20,
     }
 }
 

@@ -21,12 +21,25 @@ pub enum ModelError {
     },
 
     /// A file is not the JSON that it should be.
-    #[error("`{file}` is not valid JSON of the expected kind: {source}")]
+    #[error("`{file}` is not valid JSON of the expected kind: {source}{hint}")]
     Json {
         /// The file, or what it is called inside a checkpoint.
         file: String,
         /// Where and why.
         source: serde_json::Error,
+        /// Empty, or what it is instead.
+        hint: String,
+    },
+
+    /// A checkpoint lacks a file that every one has.
+    #[error("there is no `{file}` in {place}{hint}")]
+    MissingFile {
+        /// The file.
+        file: String,
+        /// The folder, or a name for what is inside the binary.
+        place: String,
+        /// Empty, or what the folder holds instead.
+        hint: String,
     },
 
     /// A text file is not text.
@@ -82,8 +95,10 @@ pub enum ModelError {
     },
 
     /// No file of weights where they should be.
-    #[error("no weights in {place}: looked for {}", looked_for.join(" and "))]
+    #[error("no weights in {place}: looked for {}{hint}", looked_for.join(" and "))]
     NoWeights {
+        /// Empty, or what the folder holds instead.
+        hint: String,
         /// The folder, or a name for what is inside the binary.
         place: String,
         /// File names that would do.
@@ -109,8 +124,10 @@ pub enum ModelError {
     },
 
     /// A safetensors file ends too early, or goes on for too long.
-    #[error("`{file}` has {found} bytes, but {part} says {expected}: the file is cut off or damaged")]
+    #[error("`{file}` has {found} bytes, but {part} says {expected}: the file is cut off or damaged{hint}")]
     WrongLength {
+        /// Empty, or what it is instead.
+        hint: String,
         /// The file.
         file: String,
         /// What says how long the file should be.
@@ -122,8 +139,10 @@ pub enum ModelError {
     },
 
     /// The header of a safetensors file cannot be read.
-    #[error("`{file}` has a damaged safetensors header: {reason}")]
+    #[error("`{file}` has a damaged safetensors header: {reason}{hint}")]
     Header {
+        /// Empty, or what it is instead.
+        hint: String,
         /// The file.
         file: String,
         /// What is wrong with it.
@@ -224,10 +243,12 @@ pub enum ModelError {
     },
 
     /// Text could not be turned into tokens, or tokens into text.
-    #[error("the tokenizer failed to {action}: {reason}")]
+    #[error("the tokenizer `{file}` failed to {action}: {reason}")]
     Tokenize {
         /// `encode` or `decode`.
         action: &'static str,
+        /// The file that it was read from.
+        file: String,
         /// The library's reason.
         reason: String,
     },

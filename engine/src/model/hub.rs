@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Without these, and the weights, a folder is no model.
 const REQUIRED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
 /// Taken where the repository has them.
-const OPTIONAL: [&str; 2] = ["generation_config.json", "chat_template.jinja"];
+const OPTIONAL: [&str; 3] = ["generation_config.json", "chat_template.jinja", "chat_template.json"];
 
 /// Where models come from when they are not a folder.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ mod composed;
 mod config;
 mod error;
 mod flat;
+mod foreign;
 mod fused;
 mod grads;
 mod head;

@@ -3,13 +3,18 @@
 //! Before: the messages of a prompt, and the Jinja template of a checkpoint. After: [`super::tokenizer`] encodes the
 //! text. The environment is set up as in transformers (`apply_chat_template`), so that the bytes are the same.
 
+mod dialect;
+mod json;
+
 use super::error::{ModelError, Result};
 use super::tokenizer::TokenizerConfig;
+use data::guard;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value, ValueKind};
+use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,27 +38,43 @@ pub struct ChatTemplate {
 const NAME: &str = "chat_template";
 const SPECIAL_TOKENS: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
 
+/// What a rendering may cost, in instructions or in 64 bytes of data: a second of time and 256 MiB, far more than any
+/// conversation needs.
+const FUEL: u64 = 4 << 20;
+/// Longest text that a rendering may give, in bytes.
+const MAX_TEXT: usize = 16 << 20;
+
 impl ChatTemplate {
-    /// The template of a checkpoint, if it has one: the text of `chat_template.jinja`, which wins, or `chat_template`
-    /// in `tokenizer_config.json`, a string or a list of named templates of which `default` is taken.
+    /// The template of a checkpoint, if it has one: the text of `chat_template.jinja`, which wins; or `chat_template` in
+    /// `tokenizer_config.json`; or that in `chat_template.json`, where processors of transformers keep it. In JSON it is
+    /// a text, or several by name (a list or an object) of which `default` is taken.
     ///
     /// # Errors
-    /// If tokenizer_config.json is not JSON, its `chat_template` is of another kind, or the template does not parse.
-    pub fn from_files(jinja: Option<&str>, tokenizer_config: Option<&[u8]>) -> Result<Option<Self>> {
+    /// If a file is not JSON, its `chat_template` is of another kind, or the template does not parse.
+    pub fn from_files(
+        jinja: Option<&str>,
+        tokenizer_config: Option<&[u8]>,
+        json: Option<&[u8]>,
+    ) -> Result<Option<Self>> {
         const CONFIG: &str = "tokenizer_config.json";
-        let config = match tokenizer_config {
-            Some(bytes) => TokenizerConfig::parse(CONFIG, bytes)?,
-            None => TokenizerConfig::default(),
+        const JSON: &str = "chat_template.json";
+        let read = |file, bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => TokenizerConfig::parse(file, bytes),
+            None => Ok(TokenizerConfig::default()),
         };
-        let (place, source) = match (jinja, config.chat_template()) {
-            (Some(text), _) => ("chat_template.jinja", text),
-            (None, Some(value)) => (CONFIG, default_template(CONFIG, value)?),
-            (None, None) => return Ok(None),
+        let (config, own) = (read(CONFIG, tokenizer_config)?, read(JSON, json)?);
+        let (place, source) = match (jinja, config.chat_template(), own.chat_template()) {
+            (Some(text), _, _) => ("chat_template.jinja", text),
+            (None, Some(value), _) => (CONFIG, default_template(CONFIG, value)?),
+            (None, None, Some(value)) => (JSON, default_template(JSON, value)?),
+            (None, None, None) => return Ok(None),
         };
-        let special_tokens = SPECIAL_TOKENS
-            .iter()
-            .filter_map(|field| Some((*field, config.token(field)?.to_string())))
-            .collect();
+        let mut special_tokens = BTreeMap::new();
+        for field in SPECIAL_TOKENS {
+            if let Some(token) = config.token(field)? {
+                special_tokens.insert(field, token.to_string());
+            }
+        }
         Self::parse(place, source, special_tokens).map(Some)
     }
 
@@ -66,10 +87,13 @@ impl ChatTemplate {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(format_as_python);
-        environment.add_filter("tojson", to_json);
+        environment.set_fuel(Some(FUEL));
+        environment.add_filter("tojson", json::to_json);
+        environment.add_filter(dialect::PERCENT, percent);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned(NAME, source.to_string()).map_err(refused)?;
+        let source = dialect::translate(source);
+        guard(|| environment.add_template_owned(NAME, source)).unwrap_or_else(gave_up).map_err(refused)?;
         Ok(Self { environment, place: place.to_string(), special_tokens })
     }
 
@@ -79,7 +103,8 @@ impl ChatTemplate {
     /// only if given; templates that do not know it ignore it.
     ///
     /// # Errors
-    /// If the template raises one, or uses what is not there (tools, documents and the date are not given).
+    /// If the template raises one, uses what is not there (tools, documents and the date are not given), or does not end
+    /// within bounds of work and of text.
     pub fn render<M: Serialize>(
         &self,
         messages: &[M],
@@ -95,11 +120,33 @@ impl ChatTemplate {
         if let Some(enabled) = enable_thinking {
             variables.insert("enable_thinking", Value::from(enabled));
         }
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(variables))
-            .map_err(|error| ModelError::Template { place: self.place.clone(), source: Box::new(error) })
+        let mut out = Bounded(Vec::new());
+        let render =
+            || self.environment.get_template(NAME)?.render_captured_to(variables, &mut out).map(drop);
+        guard(render).unwrap_or_else(gave_up).map_err(|error| self.failed(error))?;
+        Ok(String::from_utf8(out.0).expect("templates write UTF-8"))
     }
+
+    fn failed(&self, error: Error) -> ModelError {
+        let error = match error.kind() {
+            ErrorKind::OutOfFuel => Error::new(
+                ErrorKind::OutOfFuel,
+                "it does more work, or makes more text, than any conversation needs; does it loop?",
+            ),
+            // what the writer refused stands behind
+            ErrorKind::WriteFailure => match std::error::Error::source(&error) {
+                Some(source) => Error::new(ErrorKind::WriteFailure, source.to_string()),
+                None => error,
+            },
+            _ => error,
+        };
+        ModelError::Template { place: self.place.clone(), source: Box::new(error) }
+    }
+}
+
+/// A panic of the template engine, as its error.
+fn gave_up(panic: String) -> Result<(), Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, format!("the template engine gave up: {panic}")))
 }
 
 fn default_template<'a>(place: &str, value: &'a serde_json::Value) -> Result<&'a str> {
@@ -114,6 +161,13 @@ fn default_template<'a>(place: &str, value: &'a serde_json::Value) -> Result<&'a
                 wrong(format!("is a list without a template named `default`; it has {names:?}"))
             })
         }
+        serde_json::Value::Object(named) => match named.get("default") {
+            Some(serde_json::Value::String(text)) => Ok(text),
+            _ => {
+                let names: Vec<&String> = named.keys().collect();
+                Err(wrong(format!("is an object without a template named `default`; it has {names:?}")))
+            }
+        },
         _ => Err(wrong("must be a template or a list of named templates".to_string())),
     }
 }
@@ -139,53 +193,30 @@ fn strftime_now(format: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// `json.dumps(value, ensure_ascii=False)`: Python's spacing, nothing escaped for HTML.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    // Consumed so that templates which state transformers' own default still render.
-    if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
-        return Err(Error::new(ErrorKind::InvalidOperation, "tojson(ensure_ascii=true) is not supported"));
+/// `format % operand` of Python: a tuple has the values, anything else is the one value.
+fn percent(state: &mut State<'_, '_>, format: &Value, operand: &Value) -> Result<Value, Error> {
+    let python = |value: Value| if value.is_none() { Value::from("None") } else { value };
+    let mut arguments = vec![format.clone()];
+    match operand.is_tuple() {
+        true => arguments.extend(operand.try_iter()?.map(python)),
+        false => arguments.push(python(operand.clone())),
     }
-    options.assert_all_used()?;
-    let mut bytes = Vec::new();
-    match indent {
-        None => {
-            let mut out = serde_json::Serializer::with_formatter(&mut bytes, PythonSpacing);
-            value.serialize(&mut out).map_err(failed)?;
-        }
-        Some(width) => {
-            let indent = vec![b' '; width];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&indent);
-            let mut out = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-            value.serialize(&mut out).map_err(failed)?;
-        }
-    }
-    let text = String::from_utf8(bytes).expect("serde_json writes UTF-8");
-    Ok(Value::from_safe_string(text))
+    state.apply_filter("format", &arguments)
 }
 
-/// `", "` between items and `": "` after keys, on one line.
-struct PythonSpacing;
+/// A text that may not grow beyond [`MAX_TEXT`].
+struct Bounded(Vec<u8>);
 
-impl serde_json::ser::Formatter for PythonSpacing {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_TEXT {
+            return Err(io::Error::other(format!("it writes more than {} MiB", MAX_TEXT >> 20)));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
-        out.write_all(b": ")
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

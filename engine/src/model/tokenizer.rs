@@ -3,15 +3,35 @@
 //! Before: a checkpoint's `tokenizer.json` and `tokenizer_config.json`. After: the sampler encodes prompts and decodes
 //! what was drawn. A rollout is never encoded again: tokens are the truth, text is derived from them.
 
+mod outline;
+mod special;
+
 use super::config::ModelConfig;
 use super::error::{ModelError, Result};
+use super::foreign;
+use data::guard;
+use outline::Outline;
 use serde_json::{Map, Value};
 use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// How long a text may take in a tokenizer with regular expressions of its own.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A byte-level tokenizer with the special tokens that a policy needs.
+///
+/// The tokenizer library panics on some damaged files and texts: such a panic becomes an error. Its regular expressions
+/// backtrack; a single search ends after ten million steps, which is an error too. What many searches may add up to
+/// has no bound in the library, so that a tokenizer with an expression of its own works in a thread that is given up
+/// after ten seconds. The expressions of published tokenizers are known to be linear and need none.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
+    /// Its name in messages.
+    file: Arc<str>,
+    /// How long a text may take, if there is reason to ask.
+    deadline: Option<Duration>,
     eos: Option<u32>,
     pad: Option<u32>,
 }
@@ -24,19 +44,28 @@ pub(crate) struct TokenizerConfig {
 
 impl TokenizerConfig {
     pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Self> {
-        let json = serde_json::from_slice(bytes)
-            .map_err(|source| ModelError::Json { file: file.to_string(), source })?;
-        Ok(Self { json })
+        Ok(Self { json: foreign::json(file, bytes)? })
     }
 
     /// A special token's text; it is written as a string or as an object with `content`.
-    pub(crate) fn token(&self, field: &str) -> Option<&str> {
-        let value = self.json.get(field)?;
-        value.as_str().or_else(|| value.get("content")?.as_str())
+    pub(crate) fn token(&self, field: &str) -> Result<Option<&str>> {
+        let Some(value) = self.json.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
+        match value.as_str().or_else(|| value.get("content")?.as_str()) {
+            Some(token) => Ok(Some(token)),
+            None => Err(ModelError::InvalidField {
+                field: format!("{field} of tokenizer_config.json"),
+                value: value.to_string(),
+                wanted: "it must be a text, or an object with `content`".to_string(),
+            }),
+        }
     }
 
     pub(crate) fn chat_template(&self) -> Option<&Value> {
-        self.json.get("chat_template").filter(|template| !template.is_null())
+        self.field("chat_template")
+    }
+
+    fn field(&self, field: &str) -> Option<&Value> {
+        self.json.get(field).filter(|value| !value.is_null())
     }
 }
 
@@ -63,18 +92,50 @@ impl Tokenizer {
     /// # Errors
     /// If the bytes are not a tokenizer, or its end or padding token is not in its vocabulary.
     pub fn from_bytes(file: &str, tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self> {
-        let refused = |error: tokenizers::Error| ModelError::Tokenizer {
-            file: file.to_string(),
-            reason: error.to_string(),
+        let refused = |reason: String| ModelError::Tokenizer { file: file.to_string(), reason };
+        let tokenizer = tokenizer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(tokenizer);
+        let outline = Outline::read(tokenizer)
+            .map_err(|reason| refused(format!("{reason}{}", foreign::hint(tokenizer))))?;
+        let read = || {
+            let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer)?;
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            Ok(inner)
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(refused)?;
-        inner.with_truncation(None).map_err(refused)?;
-        inner.with_padding(None);
+        let mut inner = guard(read)
+            .map_err(|panic| refused(format!("the tokenizer library gave up: {panic}")))?
+            .map_err(|error: tokenizers::Error| refused(error.to_string()))?;
+        for token in outline.added_tokens() {
+            // As in transformers, where tokens beside the vocabulary are numbered on from its size.
+            if let Some(found) = inner.token_to_id(&token.content).filter(|found| *found != token.id) {
+                tracing::warn!(
+                    "`{file}` gives the added token {:?} the id {}, but by its place in the vocabulary it is {found}, \
+                     which is used",
+                    token.content,
+                    token.id
+                );
+            }
+        }
         let config = match config {
             Some(bytes) => TokenizerConfig::parse("tokenizer_config.json", bytes)?,
             None => TokenizerConfig::default(),
         };
-        let id = |field: &'static str| match config.token(field) {
+        let known = inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        for (id, token) in special::missing(&config, &known)? {
+            let content = token.content.clone();
+            guard(|| inner.add_tokens([token]).map(drop))
+                .map_err(|panic| refused(format!("the tokenizer library gave up: {panic}")))?
+                .map_err(|error| refused(error.to_string()))?;
+            let found = inner.token_to_id(&content);
+            if id.is_some() && found != id {
+                return Err(ModelError::InvalidField {
+                    field: format!("added_tokens_decoder of tokenizer_config.json, token {content:?},"),
+                    value: id.unwrap_or_default().to_string(),
+                    wanted: format!("after the tokens of `{file}` it would be {}", found.unwrap_or_default()),
+                });
+            }
+        }
+        let id = |field: &'static str| match config.token(field)? {
             None => Ok(None),
             Some(token) => inner
                 .token_to_id(token)
@@ -82,19 +143,18 @@ impl Tokenizer {
                 .ok_or_else(|| ModelError::SpecialToken { field, token: token.to_string() }),
         };
         let (eos, pad) = (id("eos_token")?, id("pad_token")?);
-        Ok(Self { inner, eos, pad })
+        let deadline = outline.may_backtrack().then_some(DEADLINE);
+        Ok(Self { inner: Arc::new(inner), file: file.into(), deadline, eos, pad })
     }
 
     /// The tokens of `text`. Special tokens written out in the text become themselves; none are added.
     ///
     /// # Errors
-    /// If the tokenizer library fails, which it does for no text in a byte-level vocabulary.
+    /// If the tokenizer library fails, which it does for no text in a byte-level vocabulary; or, with a regular
+    /// expression that is not known, takes too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| ModelError::Tokenize { action: "encode", reason: error.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+        let text = text.to_owned();
+        self.call("encode", move |inner| Ok(inner.encode_fast(text, false)?.get_ids().to_vec()))
     }
 
     /// The text of `tokens`, with or without special tokens. Bytes that are not whole UTF-8 give U+FFFD, ids
@@ -102,11 +162,45 @@ impl Tokenizer {
     /// Hugging Face does with `clean_up_tokenization_spaces` off.
     ///
     /// # Errors
-    /// If the tokenizer library fails.
+    /// As [`Self::encode`].
     pub fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(tokens, skip_special)
-            .map_err(|error| ModelError::Tokenize { action: "decode", reason: error.to_string() })
+        let tokens = tokens.to_vec();
+        self.call("decode", move |inner| inner.decode(&tokens, skip_special))
+    }
+
+    /// Lets the library work, in a thread of its own where it might not end.
+    fn call<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let failed = |reason: String| ModelError::Tokenize { action, file: self.file.to_string(), reason };
+        let outcome = match self.deadline {
+            None => guard(|| work(&self.inner)),
+            Some(deadline) => {
+                let (sender, receiver) = mpsc::channel();
+                let inner = self.inner.clone();
+                std::thread::Builder::new()
+                    .name("tokenizer".to_string())
+                    // nobody listens after the deadline
+                    .spawn(move || drop(sender.send(guard(|| work(&inner)))))
+                    .map_err(|error| failed(format!("no thread for it: {error}")))?;
+                receiver.recv_timeout(deadline).map_err(|_| {
+                    failed(format!(
+                        "it was not done after {} s; one of its regular expressions backtracks too much on this text",
+                        deadline.as_secs_f64()
+                    ))
+                })?
+            }
+        };
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(panic) if panic.contains("retry-limit") => Err(failed(format!(
+                "one of its regular expressions backtracks too much on this text ({panic})"
+            ))),
+            Err(panic) => Err(failed(format!("the tokenizer library gave up: {panic}"))),
+        }
     }
 
     /// The id of a token, special or not, by its text in the vocabulary.
@@ -124,6 +218,16 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// One more than the largest id: the rows that an embedding needs. Where ids have holes this is more than
+    /// [`Self::vocab_size`].
+    pub fn rows(&self) -> usize {
+        self.largest().map_or(0, |(_, id)| id as usize + 1)
+    }
+
+    fn largest(&self) -> Option<(String, u32)> {
+        self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
+    }
+
     /// `eos_token` of tokenizer_config.json. Qwen's chat models end a turn with it; config.json may name more.
     pub fn eos(&self) -> Option<u32> {
         self.eos
@@ -139,8 +243,7 @@ impl Tokenizer {
     /// # Errors
     /// If the largest id is not below `vocab_size`; names both.
     pub fn check(&self, config: &ModelConfig) -> Result<()> {
-        let largest = self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
-        match largest {
+        match self.largest() {
             Some((token, largest)) if largest as usize >= config.vocab_size => {
                 Err(ModelError::VocabTooSmall { largest, token, vocab_size: config.vocab_size })
             }

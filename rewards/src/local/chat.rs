@@ -12,9 +12,11 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, escape
 use serde_json::Map;
 
 use super::folder::Folder;
-use data::Message;
+use data::{Message, guard};
 
 const NAME: &str = "chat_template";
+/// What a rendering may cost, in instructions or in 64 bytes of data; far more than a question to a judge needs.
+const FUEL: u64 = 1 << 20;
 const SPECIAL: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
 
 /// A checkpoint's chat template, parsed.
@@ -75,8 +77,9 @@ impl Chat {
         if let Some(thinking) = thinking {
             variables.insert("enable_thinking", Value::from(thinking));
         }
-        let rendered = self.environment.get_template(NAME).and_then(|template| template.render(variables));
-        rendered.map_err(|error| format!("the chat template refuses: {error:#}"))
+        guard(|| self.environment.get_template(NAME)?.render(variables))
+            .map_err(|panic| format!("the chat template broke its engine: {panic}"))?
+            .map_err(|error| format!("the chat template refuses: {error:#}"))
     }
 }
 
@@ -86,6 +89,7 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(as_python);
+    environment.set_fuel(Some(FUEL));
     environment.remove_filter("tojson");
     environment.add_function("raise_exception", |message: String| {
         Err::<Value, Error>(Error::new(ErrorKind::InvalidOperation, message))

@@ -7,7 +7,7 @@ use tokenizers::Tokenizer;
 use super::chat::{Chat, special};
 use super::folder::Folder;
 use super::shape::{Shape, ids};
-use data::Message;
+use data::{Message, guard};
 
 /// What turns text into tokens.
 pub(super) struct Text {
@@ -24,7 +24,9 @@ impl Text {
         let bytes = folder.require("tokenizer.json")?;
         let place = folder.place("tokenizer.json");
         let wrong = |error: tokenizers::Error| format!("{place} is no tokenizer: {error}");
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
+        let mut tokenizer = guard(|| Tokenizer::from_bytes(bytes))
+            .map_err(|panic| format!("{place} is no tokenizer: its library gave up: {panic}"))?
+            .map_err(wrong)?;
         tokenizer.with_truncation(None).map_err(wrong)?;
         tokenizer.with_padding(None);
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
@@ -34,13 +36,18 @@ impl Text {
                 "{place} has the token {largest}, but config.json a vocab_size of {vocab} only"
             ));
         }
+        // as transformers decides: generation_config.json first, then config.json, then the tokenizer
         let mut ends = vec![];
-        for file in ["config.json", "generation_config.json"] {
-            let json = folder.json(file)?.unwrap_or_default();
-            ends.extend(ids(&json, "eos_token_id").map_err(|why| format!("{}: {why}", folder.place(file)))?);
+        for file in ["generation_config.json", "config.json"] {
+            if ends.is_empty() {
+                let json = folder.json(file)?.unwrap_or_default();
+                ends = ids(&json, "eos_token_id").map_err(|why| format!("{}: {why}", folder.place(file)))?;
+            }
         }
         let config = folder.json("tokenizer_config.json")?.unwrap_or_default();
-        ends.extend(special(&config, "eos_token").and_then(|token| tokenizer.token_to_id(token)));
+        if ends.is_empty() {
+            ends.extend(special(&config, "eos_token").and_then(|token| tokenizer.token_to_id(token)));
+        }
         let added = tokenizer.get_added_tokens_decoder().into_values();
         let special = added.filter(|token| token.special).map(|token| token.content).collect();
         Ok(Self { tokenizer, chat: Chat::open(folder)?, special, ends })
@@ -68,13 +75,16 @@ impl Text {
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
-        let encoding = self.tokenizer.encode_fast(text, special);
+        let encoding = guard(|| self.tokenizer.encode_fast(text, special))
+            .map_err(|panic| format!("cannot tokenise: the tokenizer's library gave up: {panic}"))?;
         Ok(encoding.map_err(|error| format!("cannot tokenise: {error}"))?.get_ids().to_vec())
     }
 
     /// The text of tokens, without special ones.
     pub(super) fn decode(&self, tokens: &[u32]) -> Result<String, String> {
-        self.tokenizer.decode(tokens, true).map_err(|error| format!("cannot decode: {error}"))
+        guard(|| self.tokenizer.decode(tokens, true))
+            .map_err(|panic| format!("cannot decode: the tokenizer's library gave up: {panic}"))?
+            .map_err(|error| format!("cannot decode: {error}"))
     }
 
     /// The text with a space inside of whatever spells a special token, so that it cannot end its turn and speak as

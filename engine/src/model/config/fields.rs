@@ -4,10 +4,11 @@
 //! Before: JSON as other programs wrote it. After: [`ModelConfig`](super::ModelConfig) holds the values.
 
 use super::{Family, ModelError, Result, invalid};
+use crate::model::foreign;
 use serde_json::{Map, Value};
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|source| ModelError::Json { file: file.to_string(), source })
+    foreign::json(file, text.as_bytes())
 }
 
 pub(super) fn family(json: &Map<String, Value>) -> Result<Family> {
@@ -42,14 +43,8 @@ pub(super) fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
     };
     let window =
         "attention beyond the window would differ from the model's own; only full attention is there";
-    match json.get("use_sliding_window") {
-        None | Some(Value::Null | Value::Bool(false)) => {}
-        Some(value) => return unsupported("use_sliding_window", value, window),
-    }
-    if let Some(Value::Array(layers)) = json.get("layer_types")
-        && let Some(other) = layers.iter().find(|kind| *kind != "full_attention")
-    {
-        return unsupported("layer_types", other, window);
+    if let Some((field, value)) = sliding(json) {
+        return unsupported(field, &value, window);
     }
     match json.get("hidden_act") {
         None | Some(Value::Null) => {}
@@ -89,6 +84,39 @@ pub(super) fn refuse_unsupported(json: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
+/// The field that makes a layer attend to a window only, if one does within the model's context.
+///
+/// As in transformers: `layer_types` decides where it is there; else the layers from `max_window_layers` on slide if
+/// `use_sliding_window` is true and `sliding_window` is not null, with 28 and 4096 where these are left out.
+fn sliding(json: &Map<String, Value>) -> Option<(&'static str, Value)> {
+    if let Some(Value::Array(layers)) = json.get("layer_types") {
+        let other = layers.iter().find(|kind| *kind != "full_attention");
+        return other.map(|kind| ("layer_types", kind.clone()));
+    }
+    let used = match json.get("use_sliding_window") {
+        None | Some(Value::Null | Value::Bool(false)) => return None,
+        Some(value) => value,
+    };
+    let number = |field: &str, absent: f64| match json.get(field) {
+        None => absent,
+        Some(Value::Null) => f64::INFINITY,
+        Some(value) => value.as_f64().unwrap_or(0.0),
+    };
+    let first = number("max_window_layers", 28.0);
+    let window = number("sliding_window", 4096.0);
+    let layers = number("num_hidden_layers", f64::INFINITY);
+    // a window as wide as the context hides nothing
+    let slides = first < layers && window < number("max_position_embeddings", DEFAULT_POSITIONS as f64);
+    (*used != Value::Bool(true) || slides).then(|| ("use_sliding_window", used.clone()))
+}
+
+/// The number of positions that transformers takes where a config.json names none.
+pub(super) const DEFAULT_POSITIONS: usize = 32768;
+/// The base of the rotary frequencies likewise.
+const DEFAULT_THETA: f64 = 10000.0;
+/// The width of a head of Qwen3 likewise.
+pub(super) const DEFAULT_HEAD: usize = 128;
+
 /// Reads typed fields of a config.json and names the one that is missing or wrong.
 pub(super) struct Fields<'a> {
     pub(super) json: &'a Map<String, Value>,
@@ -105,13 +133,21 @@ impl Fields<'_> {
         }
     }
 
-    pub(super) fn size(&self, field: &'static str) -> Result<usize> {
+    /// A count from 1 to `most`; some programs write it with a decimal point.
+    pub(super) fn size(&self, field: &'static str, most: usize) -> Result<usize> {
         let value = self.get(field)?;
-        value
-            .as_u64()
-            .filter(|size| *size <= u64::from(u32::MAX))
-            .map(|size| size as usize)
-            .ok_or_else(|| invalid(field, value, format!("it must be a whole number from 1 to {}", u32::MAX)))
+        whole(value)
+            .and_then(|size| usize::try_from(size).ok())
+            .filter(|size| (1..=most).contains(size))
+            .ok_or_else(|| invalid(field, value, format!("it must be a whole number from 1 to {most}")))
+    }
+
+    /// The same, with what transformers takes where the field is left out.
+    pub(super) fn size_or(&self, field: &'static str, most: usize, absent: usize) -> Result<usize> {
+        match self.json.get(field) {
+            None => Ok(absent),
+            Some(_) => self.size(field, most),
+        }
     }
 
     pub(super) fn number(&self, field: &'static str) -> Result<f64> {
@@ -126,11 +162,15 @@ impl Fields<'_> {
         }
     }
 
-    /// `rope_theta` at the top or inside `rope_parameters`; where both are there, they must agree.
+    /// `rope_theta` at the top or inside `rope_parameters`; where both are there, they must agree, and where neither is,
+    /// it is what transformers takes.
     pub(super) fn rope_theta(&self) -> Result<f64> {
         let inner = self.json.get("rope_parameters").and_then(|rope| rope.get("rope_theta"));
         let Some(inner) = inner.filter(|value| !value.is_null()) else {
-            return self.number("rope_theta");
+            return match self.json.get("rope_theta") {
+                None | Some(Value::Null) => Ok(DEFAULT_THETA),
+                Some(_) => self.number("rope_theta"),
+            };
         };
         let theta = inner
             .as_f64()
@@ -144,15 +184,22 @@ impl Fields<'_> {
     }
 }
 
-/// Token ids under `field`: none, one or a list.
+/// A number without a fraction.
+fn whole(value: &Value) -> Option<u64> {
+    let exact = |number: &f64| number.fract() == 0.0 && (0.0..9e15).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(exact).map(|number| number as u64))
+}
+
+/// Token ids under `field`: none, one or a list. Some programs write -1 for none.
 pub(super) fn token_ids(file: &str, json: &Map<String, Value>, field: &str) -> Result<Vec<u32>> {
     let found = json.get(field).unwrap_or(&Value::Null);
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    let ids = match found {
-        Value::Null => Some(Vec::new()),
-        Value::Array(list) => list.iter().map(id).collect(),
-        value => id(value).map(|id| vec![id]),
+    let all = match found {
+        Value::Null => &[][..],
+        Value::Array(list) => list.as_slice(),
+        value => std::slice::from_ref(value),
     };
+    let named = all.iter().filter(|value| value.as_f64() != Some(-1.0));
+    let ids: Option<Vec<u32>> = named.map(|value| u32::try_from(whole(value)?).ok()).collect();
     ids.ok_or_else(|| {
         invalid(&format!("{field} of {file}"), found, "it must be a token id or a list of them")
     })

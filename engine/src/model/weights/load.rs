@@ -5,9 +5,13 @@
 use super::{BLOCK, INDEX_FILE, SINGLE_FILE, TASK, WeightDtype, first_where};
 use crate::model::config::ModelConfig;
 use crate::model::error::{ModelError, Result};
+use crate::model::foreign;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
-use safetensors::{Dtype, tensor::Metadata};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -16,11 +20,16 @@ use std::path::Path;
 /// Longest header that the safetensors format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// What a tied head is tied to.
+const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The head's own matrix.
+const HEAD: &str = "lm_head.weight";
+
 /// Reads the weights of a checkpoint folder: `model.safetensors`, or the shards that
 /// `model.safetensors.index.json` names.
 ///
 /// Gives every tensor of [`ModelConfig::parameters`], in f32, on `device`. Tensors that the model does not know are
-/// left out with a warning, `lm_head.weight` of a tied model silently.
+/// left out with a warning, `lm_head.weight` of a tied model silently where it equals the embedding.
 ///
 /// # Errors
 /// If a file is missing, cut off or damaged, if a tensor is missing, has another shape, an unsupported type or a
@@ -37,7 +46,8 @@ pub fn load(dir: &Path, config: &ModelConfig, device: &Device) -> Result<BTreeMa
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let looked_for = vec![SINGLE_FILE.to_string(), INDEX_FILE.to_string()];
-            return Err(ModelError::NoWeights { place: loader.place, looked_for });
+            let hint = foreign::folder(dir, "weights");
+            return Err(ModelError::NoWeights { place: loader.place, looked_for, hint });
         }
         Err(error) => return Err(ModelError::io("read", index)(error)),
     };
@@ -78,8 +88,7 @@ pub(crate) fn shard_names(index: &str, text: &str) -> Result<BTreeSet<String>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let parsed: Index =
-        serde_json::from_str(text).map_err(|source| ModelError::Json { file: index.to_string(), source })?;
+    let parsed: Index = foreign::json(index, text.as_bytes())?;
     let shards: BTreeSet<String> = parsed.weight_map.into_values().collect();
     match shards.iter().find(|shard| !is_file_name(shard)) {
         Some(shard) => Err(ModelError::ShardOutside { index: index.to_string(), shard: shard.clone() }),
@@ -98,12 +107,14 @@ struct Loader<'a> {
     place: String,
     wanted: BTreeMap<String, Vec<usize>>,
     found: BTreeMap<String, Tensor>,
+    /// The head of a model that is tied to its embedding, where a file has one, and that file.
+    tied_head: Option<(String, Vec<f32>)>,
 }
 
 impl<'a> Loader<'a> {
     fn new(config: &'a ModelConfig, device: &'a Device, place: String) -> Self {
         let wanted = config.parameters().into_iter().collect();
-        Self { config, device, place, wanted, found: BTreeMap::new() }
+        Self { config, device, place, wanted, found: BTreeMap::new(), tied_head: None }
     }
 
     fn read_file(&mut self, path: &Path) -> Result<()> {
@@ -117,6 +128,11 @@ impl<'a> Loader<'a> {
         for name in header.offset_keys() {
             let Some(info) = header.info(&name) else { continue };
             let Some(expected) = self.wanted.get(&name) else {
+                if name == HEAD && info.shape == [self.config.vocab_size, self.config.hidden_size] {
+                    let numbers = self.numbers(file, &name, info, data_start, &mut reader)?;
+                    self.tied_head = Some((file.to_string(), numbers));
+                    continue;
+                }
                 self.unknown(file, &name)?;
                 continue;
             };
@@ -131,22 +147,7 @@ impl<'a> Loader<'a> {
                     expected: expected.clone(),
                 });
             }
-            let dtype = match info.dtype {
-                Dtype::BF16 => WeightDtype::Bf16,
-                Dtype::F16 => WeightDtype::F16,
-                Dtype::F32 => WeightDtype::F32,
-                other => {
-                    return Err(ModelError::Dtype {
-                        name,
-                        file: file.to_string(),
-                        found: format!("{other:?}"),
-                    });
-                }
-            };
-            let start = data_start + info.data_offsets.0 as u64;
-            reader.seek(SeekFrom::Start(start)).map_err(ModelError::io("read", file))?;
-            let count = info.shape.iter().product();
-            let numbers = read_numbers(&mut reader, dtype, count).map_err(ModelError::io("read", file))?;
+            let numbers = self.numbers(file, &name, info, data_start, &mut reader)?;
             if let Some(index) = first_where(&numbers, |number| !number.is_finite()) {
                 let value = numbers[index];
                 return Err(ModelError::NonFinite { name, place: format!("`{file}`"), index, value });
@@ -155,6 +156,33 @@ impl<'a> Loader<'a> {
             self.found.insert(name, tensor);
         }
         Ok(())
+    }
+
+    /// The numbers of one tensor.
+    fn numbers(
+        &self,
+        file: &str,
+        name: &str,
+        info: &TensorInfo,
+        data_start: u64,
+        reader: &mut (impl Read + Seek),
+    ) -> Result<Vec<f32>> {
+        let dtype = match info.dtype {
+            Dtype::BF16 => WeightDtype::Bf16,
+            Dtype::F16 => WeightDtype::F16,
+            Dtype::F32 => WeightDtype::F32,
+            other => {
+                return Err(ModelError::Dtype {
+                    name: name.to_string(),
+                    file: file.to_string(),
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        let start = data_start + info.data_offsets.0 as u64;
+        reader.seek(SeekFrom::Start(start)).map_err(ModelError::io("read", file))?;
+        let count = info.shape.iter().product();
+        read_numbers(reader, dtype, count).map_err(ModelError::io("read", file))
     }
 
     /// Decides about a tensor that the configuration does not have.
@@ -169,14 +197,30 @@ impl<'a> Loader<'a> {
                 layers,
             });
         }
-        // Some tools store the tied matrix under both names.
-        if name != "lm_head.weight" {
-            tracing::warn!(tensor = name, file, "ignored a tensor that this model does not have");
+        tracing::warn!(tensor = name, file, "ignored a tensor that this model does not have");
+        Ok(())
+    }
+
+    /// Some tools store the tied matrix under both names. Where the two differ, transformers ties and takes the
+    /// embedding, and so it is here; but someone may have meant the head.
+    fn compare_head(&self) -> Result<()> {
+        let (Some((file, head)), Some(embedding)) = (&self.tied_head, self.found.get(EMBEDDING)) else {
+            return Ok(());
+        };
+        let embedding = embedding.flatten_all()?.to_vec1::<f32>()?;
+        let differ = head.iter().zip(&embedding).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        if differ > 0 {
+            tracing::warn!(
+                "`{HEAD}` in `{file}` is ignored: config.json says `tie_word_embeddings`, so the head is the embedding, \
+                 although {differ} of {} numbers differ; if the head was trained apart, set `tie_word_embeddings` to false",
+                head.len()
+            );
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<BTreeMap<String, Tensor>> {
+        self.compare_head()?;
         self.wanted.retain(|name, _| !self.found.contains_key(name));
         match self.wanted.pop_first() {
             None => Ok(self.found),
@@ -186,16 +230,23 @@ impl<'a> Loader<'a> {
 }
 
 /// The header, checked against the file's length, and where the data start.
-fn read_header(file: &str, length: u64, reader: &mut impl Read) -> Result<(u64, Metadata)> {
-    let wrong_length =
-        |part, expected| ModelError::WrongLength { file: file.to_string(), part, expected, found: length };
-    let damaged = |reason: String| ModelError::Header { file: file.to_string(), reason };
-    if length < 8 {
+fn read_header(file: &str, length: u64, reader: &mut (impl Read + Seek)) -> Result<(u64, Metadata)> {
+    let mut begin = Vec::new();
+    reader.take(512).read_to_end(&mut begin).map_err(ModelError::io("read", file))?;
+    reader.seek(SeekFrom::Start(8)).map_err(ModelError::io("read", file))?;
+    let hint = || foreign::hint(&begin);
+    let wrong_length = |part, expected| ModelError::WrongLength {
+        file: file.to_string(),
+        part,
+        expected,
+        found: length,
+        hint: hint(),
+    };
+    let damaged = |reason: String| ModelError::Header { file: file.to_string(), reason, hint: hint() };
+    let Some(size) = begin.first_chunk() else {
         return Err(wrong_length("the safetensors format", 8));
-    }
-    let mut size = [0; 8];
-    reader.read_exact(&mut size).map_err(ModelError::io("read", file))?;
-    let size = u64::from_le_bytes(size);
+    };
+    let size = u64::from_le_bytes(*size);
     if size > MAX_HEADER {
         return Err(damaged(format!("it claims {size} bytes, at most {MAX_HEADER} are allowed")));
     }
@@ -206,7 +257,7 @@ fn read_header(file: &str, length: u64, reader: &mut impl Read) -> Result<(u64, 
     reader.read_exact(&mut header).map_err(ModelError::io("read", file))?;
     // Deserialising checks that the tensors lie end to end and that each has the size of its shape.
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
-    let expected = 8 + size + header.data_len() as u64;
+    let expected = (8 + size).saturating_add(header.data_len() as u64);
     if expected != length {
         return Err(wrong_length("its header", expected));
     }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod conformance;
+mod damaged;
 mod evaluate;
 #[path = "../rollout/tests/fake/mod.rs"]
 mod fake;

@@ -13,7 +13,9 @@ use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
 use crate::recipe::{ComputeRecipe, Recipe, RecipeError, did_you_mean};
-use crate::{bench, benchmark, builtin, check, compare, evaluate, preset, reward, run, sample, variance};
+use crate::{
+    bench, benchmark, builtin, check, compare, evaluate, message, preset, reward, run, sample, variance,
+};
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
@@ -122,6 +124,11 @@ struct CheckArgs {
     json: bool,
 }
 
+/// A number of at most `most`; what 0 would mean, the command says itself.
+fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(..=most)
+}
+
 /// `evenkeel eval`
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
@@ -144,7 +151,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
     /// Completions of each question.
-    #[arg(long, short = 'n', conflicts_with = "resume")]
+    #[arg(long, short = 'n', conflicts_with = "resume", value_parser = count(1_000_000))]
     pub(crate) samples: Option<usize>,
     /// Draw as many completions of each question as it takes for the 95 % interval over draws to be the mean ± this, such as
     /// 0.02; at most 256.
@@ -155,7 +162,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with_all = ["samples", "adaptive", "resume"])]
     pub(crate) adaptive_each: Option<f64>,
     /// Only the first so many questions of each benchmark.
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", conflicts_with = "resume", value_parser = count(1_000_000_000))]
     pub(crate) limit: Option<usize>,
     /// Worked examples in front of every question.
     #[arg(long, value_name = "N", conflicts_with = "resume")]
@@ -164,7 +171,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, conflicts_with = "resume")]
     pub(crate) temperature: Option<f64>,
     /// Longest completion, in tokens; by default the benchmark's.
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with = "resume", value_parser = count(1 << 24))]
     pub(crate) max_tokens: Option<usize>,
     /// Replace a value of every benchmark, such as `--set prompt.chat=false`; may be given several times.
     #[arg(long, value_name = "KEY.KEY=VALUE", conflicts_with = "resume")]
@@ -342,11 +349,11 @@ pub(crate) struct SampleArgs {
     /// Tell the chat template whether the model may think first.
     #[arg(long, requires = "chat")]
     pub(crate) enable_thinking: Option<bool>,
-    /// Completions to draw.
-    #[arg(long, short, default_value_t = 1)]
+    /// Completions to draw of each prompt.
+    #[arg(long, short, default_value_t = 1, value_parser = count(1_000_000))]
     pub(crate) number: usize,
     /// Longest completion, in tokens.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count(1 << 24))]
     pub(crate) max_tokens: usize,
     /// Logits are divided by it; 0 takes the likeliest token.
     #[arg(long, default_value_t = 1.0)]
@@ -404,13 +411,13 @@ pub(crate) struct VarianceArgs {
     #[arg(long, value_name = "KEY.KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Prompts to look at; those whose rewards hardly vary are left out.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = count(1_000_000))]
     pub(crate) prompts: usize,
     /// Independent groups of each prompt: 64 of a recipe, 300 of a toy.
-    #[arg(long)]
+    #[arg(long, value_parser = count(1_000_000))]
     pub(crate) groups: Option<usize>,
     /// Rollouts of a group; by default the recipe's, and 4 of a toy.
-    #[arg(long)]
+    #[arg(long, value_parser = count(65_536))]
     pub(crate) group_size: Option<usize>,
     /// Where the draws come from; by default the recipe's seed.
     #[arg(long)]
@@ -468,37 +475,37 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
     /// Rows of a training step.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = count(65_536))]
     pub(crate) batch: usize,
     /// Tokens of each.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = count(1 << 24))]
     pub(crate) length: usize,
     /// Tokens of a forward pass in training.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = count(1 << 24))]
     pub(crate) micro_batch: usize,
     /// Measured training steps.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = count(1_000_000))]
     pub(crate) steps: usize,
     /// Rows decoded side by side.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32], value_parser = count(65_536))]
     pub(crate) rows: Vec<usize>,
     /// Tokens before the first decoded one.
-    #[arg(long, value_delimiter = ',', default_values_t = [64])]
+    #[arg(long, value_delimiter = ',', default_values_t = [64], value_parser = count(1 << 24))]
     pub(crate) context: Vec<usize>,
     /// Let decoded rows share the keys and values of those tokens, as the rollouts of a group do.
     #[arg(long)]
     pub(crate) shared: bool,
     /// Rollouts for every slot, for the rollout part.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = count(65_536))]
     pub(crate) per_slot: usize,
     /// Rollouts of a prompt, for the rollout part.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count(65_536))]
     pub(crate) group: usize,
     /// Guess tokens, for the rollout part.
     #[arg(long)]
     pub(crate) speculate: bool,
     /// Decoded tokens of each row.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = count(1 << 24))]
     pub(crate) tokens: usize,
     /// Seconds for each of the shorter measurements.
     #[arg(long, default_value_t = 0.5)]
@@ -577,23 +584,48 @@ pub(crate) fn main(
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    match execute(&cli, custom, &mut std::io::stdout().lock()) {
+    let mut out = Output { to: std::io::stdout().lock(), closed: false };
+    match execute(&cli, custom, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
-        // the reader of our output went away, as `| head` does
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if out.left(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            line(&format!("error: {error:#}"));
+            line(&format!("error: {}", message::of(&error)));
             let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<RecipeError>());
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// Where results are printed, and whether its reader has gone away.
+struct Output<W> {
+    to: W,
+    closed: bool,
+}
+
+impl<W: Write> Output<W> {
+    /// Whether this is the error of a reader that went away, as `| head` does. A broken pipe elsewhere, such as to a
+    /// program that judges or to a server, is a failure.
+    fn left(&self, error: &anyhow::Error) -> bool {
+        let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        self.closed && error.root_cause().downcast_ref().is_some_and(broken)
+    }
+
+    fn noted<T>(&mut self, outcome: std::io::Result<T>) -> std::io::Result<T> {
+        self.closed |= outcome.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+        outcome
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let outcome = self.to.write(bytes);
+        self.noted(outcome)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let outcome = self.to.flush();
+        self.noted(outcome)
+    }
 }
 
 fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
@@ -688,4 +720,34 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
         newest.display()
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(Error::from(ErrorKind::BrokenPipe))
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_a_reader_of_our_own_output_that_leaves_is_no_failure() {
+        let elsewhere = anyhow::Error::from(Error::from(ErrorKind::BrokenPipe)).context("a server left");
+        let mut whole = Output { to: Vec::new(), closed: false };
+        writeln!(whole, "text").expect("written");
+        assert!(!whole.left(&elsewhere));
+        let mut gone = Output { to: Gone, closed: false };
+        let own = anyhow::Error::from(writeln!(gone, "text").unwrap_err());
+        assert!(gone.left(&own.context("could not print")));
+        assert!(!gone.left(&anyhow::anyhow!("something else")));
+    }
 }

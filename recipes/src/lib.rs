@@ -26,6 +26,7 @@ mod folder;
 mod generate;
 mod judging;
 mod measure;
+mod message;
 mod monitor;
 mod plan;
 mod plot;

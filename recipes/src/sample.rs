@@ -17,6 +17,9 @@ use crate::progress::{Display, line};
 use crate::recipe::ThinkingRecipe;
 use crate::speaker::{Local, Opened};
 
+/// Completions of one call; all of them are held in memory.
+const MOST_ROLLOUTS: usize = 1 << 26;
+
 /// Samples and prints, or writes to a file.
 pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
     let sampling = sampling(args);
@@ -27,6 +30,16 @@ pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
         return Err(Usage::error(format!("--kv-memory is {}; wanted more than 0 GiB", args.kv_memory)));
     }
     let prompts = prompts(args)?;
+    if args.number == 0 {
+        return Err(Usage::error("--number is 0; wanted at least 1"));
+    }
+    if prompts.len().checked_mul(args.number).is_none_or(|all| all > MOST_ROLLOUTS) {
+        return Err(Usage::error(format!(
+            "--number is {} of {} prompts; wanted at most {MOST_ROLLOUTS} completions together",
+            args.number,
+            prompts.len()
+        )));
+    }
     match &args.out {
         Some(file) => to_file(args, file, &sampling, &prompts),
         None => to_screen(args, &sampling, &prompts, out),
@@ -229,7 +242,8 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
         "template": args.template, "compute": format!("{:?}", args.compute),
     });
     let mut have = Vec::new();
-    if file.exists() {
+    // a call that failed before its first rollout leaves nothing to go on with, and nothing to lose
+    if file.metadata().is_ok_and(|found| found.len() > 0 || !found.is_file()) {
         if !args.resume {
             return Err(Usage::error(format!(
                 "`{}` exists; pass --resume to add what is missing there, or another --out",

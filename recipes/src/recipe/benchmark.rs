@@ -10,7 +10,8 @@ use rewards::{Countdown, ExactMatch, Format, Math};
 use rollout::Sampling;
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DataRecipe, RecipeError, RewardsRecipe, apply, parse_error};
+use super::numbers::folder_name;
+use super::{Count, DataRecipe, RecipeError, RewardsRecipe, apply, parse_error, ranges};
 use crate::cli::Usage;
 use crate::recipe::weighted::Weighted;
 
@@ -18,8 +19,8 @@ use crate::recipe::weighted::Weighted;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BenchmarkRecipe {
-    /// What it is called; by default what the file is called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What it is called; by default what the file is called. The name of a folder, not a path.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "folder_name")]
     pub(crate) name: Option<String>,
     /// Only the first so many questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +148,7 @@ impl BenchmarkRecipe {
         let text = std::fs::read_to_string(path)
             .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
         let mut recipe: Self = toml::from_str(&text).map_err(|error| parse_error(path, &error))?;
+        ranges::check(path, &text)?;
         let stem = std::path::Path::new(path).file_stem().and_then(|stem| stem.to_str());
         recipe.name = recipe.name.or(stem.map(str::to_owned));
         Ok(recipe)
@@ -164,7 +166,9 @@ impl BenchmarkRecipe {
         }
         let text = toml::to_string(&table).map_err(|error| problem(error.to_string()))?;
         let place = format!("{} with {}", self.name(), sets.join(", "));
-        toml::from_str(&text).map_err(|error| parse_error(&place, &error))
+        let recipe = toml::from_str(&text).map_err(|error| parse_error(&place, &error))?;
+        ranges::check(&place, &text)?;
+        Ok(recipe)
     }
 
     /// What it is called.

@@ -5,6 +5,7 @@
 
 mod benchmark;
 mod numbers;
+mod ranges;
 mod rewards;
 mod rollout;
 mod stages;
@@ -31,8 +32,8 @@ pub(crate) use self::tables::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What the run is called; by default what the recipe file is called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the run is called; by default what the recipe file is called. The name of a folder, not a path.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "numbers::folder_name")]
     pub name: Option<String>,
     /// Where all randomness comes from.
     #[serde(default)]
@@ -132,7 +133,9 @@ pub(crate) fn rewards_of(name: &str, sets: &[String]) -> Result<RewardsRecipe, R
     }
     let (place, text) = crate::builtin::recipe_text(name)?;
     let parse = |place: &str, text: &str| {
-        toml::from_str::<Only>(text).map(|only| only.rewards).map_err(|error| parse_error(place, &error))
+        let only: Only = toml::from_str(text).map_err(|error| parse_error(place, &error))?;
+        ranges::check(place, text)?;
+        Ok(only.rewards)
     };
     if sets.is_empty() {
         return parse(&place, &text);
@@ -191,7 +194,9 @@ impl Recipe {
     /// # Errors
     /// If it is not valid.
     pub fn parse(place: &str, text: &str) -> Result<Self, RecipeError> {
-        toml::from_str(text).map_err(|error| parse_error(place, &error))
+        let recipe = toml::from_str(text).map_err(|error| parse_error(place, &error))?;
+        ranges::check(place, text)?;
+        Ok(recipe)
     }
 
     /// What the run is called.
@@ -227,6 +232,11 @@ impl Recipe {
     /// What the types cannot say.
     fn check(&self) -> Result<(), RecipeError> {
         let refuse = |problem: String| Err(RecipeError::Conflict { name: self.name().to_owned(), problem });
+        let within =
+            |what: &str, a: usize, b: usize, most: usize| match a.checked_mul(b).filter(|all| *all <= most) {
+                Some(_) => Ok(()),
+                None => refuse(format!("{what} is {a} · {b}; wanted at most {most} together")),
+            };
         if self.sft.is_none() && self.rl.is_none() && self.preference.is_none() {
             return refuse("it has no [sft], [rl] or [preference] table, so there is nothing to do".into());
         }
@@ -242,6 +252,10 @@ impl Recipe {
             }
             if let Some(problem) = preference.sampling.problem() {
                 return refuse(format!("[preference.sampling] {problem}"));
+            }
+            if let PairsRecipe::Sample(sample) = &preference.pairs {
+                let place = "[preference.pairs.sample] prompts · group_size";
+                within(place, sample.prompts.get(), sample.group_size.get(), 1 << 24)?;
             }
             if let PairsRecipe::Sample(sample) = &preference.pairs
                 && (sample.branches.is_empty() || preference.sampling.temperature == 0.0)
@@ -301,6 +315,13 @@ impl Recipe {
             {
                 return refuse(format!("[rl] truncated.overlong.buffer is {buffer}; wanted 0 to 1"));
             }
+            within(
+                "[rl] prompts_per_step · group_size",
+                rl.prompts_per_step.get(),
+                rl.group_size.get(),
+                1 << 22,
+            )?;
+            within("[rl] mini_batches · epochs", rl.mini_batches.get(), rl.epochs.get(), 1 << 20)?;
             if rl.mini_batches > rl.prompts_per_step {
                 return refuse(format!(
                     "[rl] mini_batches is {}, but a step has only {} prompts, and a group stays whole",
@@ -320,6 +341,12 @@ impl Recipe {
                     samples.get()
                 ));
             }
+            within(
+                "[eval] prompts · samples",
+                eval.prompts.get(),
+                eval.samples.map_or(1, Count::get),
+                1 << 24,
+            )?;
             if eval.bench.is_some() && (eval.data.is_some() || eval.reward.is_some()) {
                 return refuse("[eval] bench brings its own data and reward; wanted it without them".into());
             }
@@ -353,6 +380,9 @@ impl Recipe {
     }
 }
 
+/// Tables inside of tables that `--set` may name: more than any recipe has.
+const MOST_KEYS: usize = 16;
+
 fn apply(table: &mut toml::Table, text: &str) -> Result<(), RecipeError> {
     let refuse = |problem: String| RecipeError::Set { text: text.to_owned(), problem };
     let (path, value) =
@@ -363,6 +393,12 @@ fn apply(table: &mut toml::Table, text: &str) -> Result<(), RecipeError> {
     }
     .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let keys: Vec<&str> = path.trim().split('.').collect();
+    if keys.len() > MOST_KEYS {
+        return Err(refuse(format!(
+            "it has {} keys, one inside the other; at most {MOST_KEYS} are allowed",
+            keys.len()
+        )));
+    }
     let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|key| !key.is_empty())) else {
         return Err(refuse("a key is empty".into()));
     };
@@ -455,6 +491,10 @@ mod tests {
             ("rl.steps=0", "wanted at least 1, not 0"),
             ("rl.steps", "wanted key.key=value"),
             ("seed.x=1", "`seed` is a value, not a table"),
+            ("rl.group_size=1000000000", "wanted 0 to 65536"),
+            ("rl.schedule.learning_rate=1e300", "wanted 0 to 1000"),
+            ("name=../../x", "wanted the name of a folder"),
+            ("name=", "wanted the name of a folder"),
             ("rl.sampling.temperature=0", "alike"),
             ("rl.mini_batches=1000", "a group stays whole"),
             ("sft={steps=1,batch_size=1,schedule={snr={}}}", "in the [rl] stage only"),
@@ -462,6 +502,18 @@ mod tests {
             let error = Recipe::load("tiny", &[set.to_owned()]).expect_err(set).to_string();
             assert!(error.contains(wanted), "{set}: {error}");
         }
+    }
+
+    #[test]
+    fn sizes_are_refused_together_where_each_alone_would_do() {
+        let sets = ["rl.prompts_per_step=65536", "rl.group_size=65536"].map(String::from);
+        let error = Recipe::load("tiny", &sets).expect_err("refused").to_string();
+        assert!(error.contains("prompts_per_step · group_size is 65536 · 65536; wanted at most"), "{error}");
+        let deep = format!("{}=1", vec!["a"; 100_000].join("."));
+        let error = Recipe::load("tiny", &[deep]).expect_err("refused").to_string();
+        assert!(error.contains("100000 keys"), "{}", &error[error.len() - 200..]);
+        let nested = format!("seed={}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Recipe::load("tiny", &[nested]).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Numbers whose range is their type, so that a bad one is refused where it stands.
+//! Numbers and names whose range is their type, so that a bad one is refused where it stands.
 //!
 //! Before and after: see [`super`].
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of things, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,4 +55,20 @@ impl TryFrom<usize> for GroupSize {
         }
         Ok(Self(n))
     }
+}
+
+/// A name that becomes a folder's: no path, so that nothing is written elsewhere.
+pub(super) fn folder_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let bad = name.is_empty()
+        || name.len() > 200
+        || name.starts_with('.')
+        || name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control());
+    if bad {
+        return Err(serde::de::Error::custom(format!(
+            "name is {:?}; wanted the name of a folder, without `/`, such as \"gsm8k-first\"",
+            name.chars().take(80).collect::<String>()
+        )));
+    }
+    Ok(Some(name))
 }

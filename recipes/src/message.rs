@@ -1,0 +1,78 @@
+//! What a failure says on the terminal.
+//!
+//! Before: an error with its causes. After: one message, of a length that can be read.
+
+/// Longest line, in characters; TOML's errors show a line of the file, which may be of any length.
+const LINE: usize = 800;
+/// Longest message, in bytes.
+const MESSAGE: usize = 1900;
+
+/// An error and its causes, each said once: many errors have their cause in their own words already.
+pub(crate) fn of(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if message.is_empty() {
+            message = text;
+        } else if !message.trim_end().ends_with(text.trim_end()) {
+            message = format!("{message}: {text}");
+        }
+    }
+    bounded(&message)
+}
+
+/// The text without the middle of what is too long: of a line, then of all.
+fn bounded(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| cut(line, LINE)).collect();
+    let text = lines.join("\n");
+    if text.len() <= MESSAGE {
+        return text;
+    }
+    let head = (0..=MESSAGE * 3 / 4).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let tail = text.len() - (MESSAGE / 5);
+    let tail = (tail..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    format!("{} … ({} bytes left out) … {}", &text[..head], tail - head, &text[tail..])
+}
+
+fn cut(line: &str, most: usize) -> String {
+    let count = line.chars().count();
+    if count <= most {
+        return line.to_owned();
+    }
+    let (head, tail) = (most / 2, most / 4);
+    let begin: String = line.chars().take(head).collect();
+    let end: String = line.chars().skip(count - tail).collect();
+    format!("{begin} … ({} characters left out) … {end}", count - head - tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("could not read `x`: {source}")]
+        struct Outer {
+            source: std::io::Error,
+        }
+        let outer = || Outer { source: std::io::Error::from(std::io::ErrorKind::NotFound) };
+        let text = std::io::Error::from(std::io::ErrorKind::NotFound).to_string();
+        assert_eq!(of(&outer().into()), format!("could not read `x`: {text}"));
+        let wrapped = Err::<(), _>(outer()).context("the plan").unwrap_err();
+        assert_eq!(of(&wrapped), format!("the plan: could not read `x`: {text}"));
+        assert_eq!(of(&anyhow::anyhow!("alone")), "alone");
+    }
+
+    #[test]
+    fn a_message_of_any_length_can_be_read() {
+        let long = format!("begin\n{}\n{}^\nend", "é".repeat(70_000), " ".repeat(70_000));
+        let text = of(&anyhow::anyhow!(long));
+        assert!(text.len() < 2000 && text.starts_with("begin\n") && text.ends_with("end"), "{text}");
+        let many = of(&anyhow::anyhow!("line\n".repeat(9000)));
+        assert!(many.len() < 2000, "{}", many.len());
+        let short = format!("a {}", "b".repeat(700));
+        assert_eq!(of(&anyhow::anyhow!(short.clone())), short);
+    }
+}

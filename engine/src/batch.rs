@@ -16,6 +16,7 @@ use crate::{EngineError, Result};
 
 /// What becomes of a rollout whose token budget ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Truncated {
     /// It trains like any other.
@@ -34,6 +35,7 @@ pub enum Truncated {
 /// # Source
 /// DAPO, arXiv:2503.14476, soft overlong punishment, with L = 20480 and C = 4096.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Overlong {
     /// C as a share of the limit, in 0..1.

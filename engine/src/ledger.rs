@@ -12,6 +12,7 @@ use crate::stats::{Ema, Noise, snr_factor};
 
 /// What the ledger looks at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerConfig {
     /// Parts of a batch, each of whole prompt groups, whose gradients are seen apart: signal and noise come from how they

@@ -16,6 +16,7 @@ use crate::stats::Ema;
 
 /// How α is found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Alpha {
     /// This number, in 0..1. At 0 and 1 the other branch is not computed.
@@ -35,6 +36,7 @@ impl Default for Alpha {
 
 /// The mixture's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MixtureConfig {
     /// `{ fixed = 0.5 }`, `"moment"` or `"regression"`.

@@ -4,7 +4,9 @@
 //! line, the recipe's AdamW goes over weights, gradients and moments in one pass; otherwise they go through the
 //! [`Chain`], tensor by tensor. Both save the same names.
 
-use candle_core::{Device, Tensor};
+use std::borrow::Cow;
+
+use candle_core::{DType, Device, Tensor};
 
 use crate::kernels::{AdamStep, adam, preconditioned_norm};
 use crate::model::weights::{Source, missing};
@@ -100,9 +102,8 @@ impl Optimizer {
     ) -> Result<()> {
         let mut moments = match self.moments.take() {
             Some(moments) => moments,
-            None => Moments::from_tensors(&self.state[adamw.place()], grads)?,
+            None => Moments::from_tensors(&mut self.state[adamw.place()], grads)?,
         };
-        self.state[adamw.place()].clear();
         let correct = |beta: f64| (1.0 / (1.0 - beta.powi(moments.step as i32 + 1))) as f32;
         let max = adamw.max_grad_norm;
         let step = AdamStep {
@@ -136,8 +137,7 @@ impl Optimizer {
     pub fn preconditioned_norm(&mut self, grads: &Grads) -> Result<Option<f64>> {
         let (Some(flat), Some(adamw)) = (grads.flat(), self.adamw.clone()) else { return Ok(None) };
         if self.moments.is_none() {
-            self.moments = Some(Moments::from_tensors(&self.state[adamw.place()], flat)?);
-            self.state[adamw.place()].clear();
+            self.moments = Some(Moments::from_tensors(&mut self.state[adamw.place()], flat)?);
         }
         Ok(self.moments.as_ref().map(|moments| match moments.step {
             0 => flat.squared_norms().iter().map(|(_, norm)| norm).sum(),
@@ -214,32 +214,49 @@ impl Source for Optimizer {
         }
         self.state.get(place).and_then(|state| state.get(rest)).cloned().ok_or_else(|| missing(name))
     }
+
+    fn numbers(&self, name: &str) -> candle_core::Result<Cow<'_, [f32]>> {
+        if let (Some(moments), Some(adamw)) = (&self.moments, &self.adamw)
+            && let Some(rest) = name.strip_prefix(&format!("{}.", adamw.place()))
+        {
+            let lent = match rest.split_once('.') {
+                Some(("m", parameter)) => Some((&moments.m, parameter)),
+                Some(("v", parameter)) => Some((&moments.v, parameter)),
+                _ => None,
+            };
+            if let Some((flat, parameter)) = lent.filter(|(flat, parameter)| flat.has(parameter)) {
+                return Ok(Cow::Borrowed(flat.get(parameter)));
+            }
+        }
+        Ok(Cow::Owned(self.tensor(name)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
+    }
 }
 
 impl Moments {
-    /// Those that a chain of tensors saved; zeros where it saved none.
-    fn from_tensors(state: &Tensors, like: &Flat) -> Result<Self> {
+    /// Those that a chain of tensors saved; zeros where it saved none. The tensors are taken out one by one, so that what
+    /// is restored is not held twice; all of them or, if one does not fit, none.
+    fn from_tensors(state: &mut Tensors, like: &Flat) -> Result<Self> {
         let step = match state.get("step") {
             Some(step) => step.to_vec1::<u32>()?.first().copied().unwrap_or(0),
             None => 0,
         };
-        let mut moments = Self { step, m: Flat::zeros(like.layout()), v: Flat::zeros(like.layout()) };
+        let layout = like.layout();
+        for (kind, name) in layout.names().flat_map(|name| [("m", name), ("v", name)]) {
+            let (key, shape) = (format!("{kind}.{name}"), layout.shape(name).unwrap_or_default());
+            if let Some(saved) = state.get(&key).filter(|saved| saved.dims() != shape) {
+                let problem = format!("has shape {:?}; wanted {shape:?}", saved.dims());
+                return Err(EngineError::State { name: key, problem });
+            }
+        }
+        let mut moments = Self { step, m: Flat::fresh(layout), v: Flat::fresh(layout) };
         for (kind, flat) in [("m", &mut moments.m), ("v", &mut moments.v)] {
-            for name in like.layout().names() {
-                let shape = like.layout().shape(name).unwrap_or_default();
-                let key = format!("{kind}.{name}");
-                match state.get(&key) {
-                    Some(saved) if saved.dims() != shape => {
-                        let problem = format!("has shape {:?}; wanted {shape:?}", saved.dims());
-                        return Err(EngineError::State { name: key, problem });
-                    }
-                    Some(saved) => {
-                        flat.get_mut(name).copy_from_slice(&saved.flatten_all()?.to_vec1::<f32>()?)
-                    }
-                    None => {}
+            for name in layout.names() {
+                if let Some(saved) = state.remove(&format!("{kind}.{name}")) {
+                    flat.get_mut(name).copy_from_slice(&saved.flatten_all()?.to_vec1::<f32>()?);
                 }
             }
         }
+        state.clear();
         Ok(moments)
     }
 }

@@ -208,12 +208,15 @@ impl Trainer {
     /// # Errors
     /// If there is no memory for the reference.
     pub fn new(config: TrainerConfig, policy: &Policy) -> Result<Self> {
+        let reference = if config.loss.kl.is_some() { Some(policy.copy()?) } else { None };
+        Ok(Self::with_reference(config, reference))
+    }
+
+    /// The same with a reference that nothing else needs. There must be one if there is a KL term, else none.
+    pub fn with_reference(config: TrainerConfig, reference: Option<Policy>) -> Self {
+        debug_assert_eq!(config.loss.kl.is_some(), reference.is_some(), "a reference goes with a KL term");
         let optimizer = Optimizer::new(&config.optimizer, &config.schedule, config.updates());
-        let reference = match &config.loss.kl {
-            Some(_) => Some(policy.copy()?),
-            None => None,
-        };
-        Ok(Self { config, optimizer, ledger: Ledger::default(), reference })
+        Self { config, optimizer, ledger: Ledger::default(), reference }
     }
 
     /// What it does.

@@ -42,7 +42,7 @@ pub(crate) fn stage(
         if saved.is_none() {
             save::write_reference(folder, policy)?;
         }
-        Trainer::new(config, &save::read_reference(plan, folder)?)?
+        Trainer::with_reference(config, Some(save::read_reference(plan, folder)?))
     } else {
         Trainer::new(config, policy)?
     };

@@ -10,6 +10,7 @@ use super::{Baseline, Group, Needs};
 /// # Source
 /// The exponential average of REINFORCE, here one a prompt; the ledger keeps it, see [`crate::ledger`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct History {}
 

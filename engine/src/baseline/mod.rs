@@ -77,6 +77,7 @@ pub trait Baseline: Send + Sync {
 
 /// Which baseline a recipe chose.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BaselineConfig {
     /// Nothing is subtracted.

@@ -16,6 +16,7 @@ use super::{Baseline, Group, Needs, Weights};
 /// Weaver & Tao (2001); Greensmith, Bartlett & Baxter, JMLR 5 (2004); for language models OBLR-PO, arXiv:2511.23310, of
 /// which only the abstract is confirmed: leave-one-out, cap, tempering and shrinkage are derived here. OPO: arXiv:2505.23585.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Optimal {
     /// What w is: `"full"`, exact, or something cheaper.
@@ -39,6 +40,7 @@ impl Default for Optimal {
 
 /// Whether a rollout's own reward is in its baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// It is: least error in small groups, with a bias of O(1/group_size).

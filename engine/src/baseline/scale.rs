@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an advantage is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// The standard deviation of the group's rewards with Bessel's correction, plus 1e-4, as in TRL. Weighs prompts by

@@ -10,6 +10,7 @@ use super::{Baseline, Group, Needs};
 /// # Source
 /// Optimal token baseline, arXiv:2602.07078, as in its public code. The rollout's own reward is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Token {
     /// Where one rollout alone goes on, its baseline would be its own reward and its tail would not train. With this, the

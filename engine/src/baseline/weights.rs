@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What stands for ‖∇ ln π(y | x)‖², from cheapest to exact. A baseline's excess variance is quadratic in its error, so
 /// weights that rank rollouts rightly have most of the gain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// 1.

@@ -65,8 +65,16 @@ fn size_of(length: usize) -> usize {
     length.next_multiple_of(step)
 }
 
+/// The smallest block that is large enough, and at most twice as large: batches of many lengths then share the blocks of the
+/// longest, where blocks of exactly their sizes would add up to several times what is ever in use at once. Of equal ones the
+/// last, which is the likeliest to be in a cache.
 fn take(blocks: &mut Vec<Block>, capacity: usize) -> Option<Block> {
-    let place = blocks.iter().rposition(|block| block.capacity == capacity);
+    let exact = blocks.iter().rposition(|block| block.capacity == capacity);
+    let place = exact.or_else(|| {
+        let larger = |block: &Block| block.capacity > capacity && block.capacity / 2 <= capacity;
+        let all = blocks.iter().enumerate().filter(|(_, block)| larger(block));
+        all.min_by_key(|(_, block)| block.capacity).map(|(place, _)| place)
+    });
     place.map(|place| blocks.swap_remove(place))
 }
 
@@ -231,6 +239,16 @@ mod tests {
             assert_eq!(buffer.as_ptr() as usize % ALIGN, 0);
             assert!(buffer.iter().all(|x| *x == 0.0));
         }
+    }
+
+    #[test]
+    fn a_block_serves_what_is_somewhat_smaller_and_the_smallest_that_fits_is_taken() {
+        let blocks = |capacities: &[usize]| capacities.iter().map(|c| Block::new(*c)).collect::<Vec<_>>();
+        let taken = |capacities: &[usize], wanted| take(&mut blocks(capacities), wanted).map(|b| b.capacity);
+        assert_eq!(taken(&[64, 128, 96], 80), Some(96));
+        assert_eq!(taken(&[64, 128, 96], 32), Some(64));
+        assert_eq!(taken(&[64, 128], 160), None, "too small");
+        assert_eq!(taken(&[64], 16), None, "far too large: its own size may be wanted next");
     }
 
     #[test]

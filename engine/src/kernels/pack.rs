@@ -60,7 +60,7 @@ impl Packed {
     /// Room for a weight matrix; all zeros until [`Self::fill`].
     pub fn new(kernel: Kernel, outputs: usize, inputs: usize) -> Self {
         let groups = kernel.groups(inputs);
-        let panels = Buffer::zeros(outputs.div_ceil(PANEL) * groups * PANEL);
+        let panels = Buffer::fresh(outputs.div_ceil(PANEL) * groups * PANEL);
         Self { kernel, inputs, outputs, groups, panels }
     }
 

@@ -51,9 +51,14 @@ pub struct Flat {
 }
 
 impl Flat {
-    /// All zeros.
+    /// All zeros, for what is needed again and again: the memory waits for the next.
     pub fn zeros(layout: &Arc<Layout>) -> Self {
         Self { layout: layout.clone(), numbers: Buffer::zeros(layout.total) }
+    }
+
+    /// All zeros, for what lives long, such as weights: the memory goes back to the system at the end.
+    pub fn fresh(layout: &Arc<Layout>) -> Self {
+        Self { layout: layout.clone(), numbers: Buffer::fresh(layout.total) }
     }
 
     /// What is what.

@@ -4,6 +4,7 @@
 //! and [`Policy::backward`] serve the trainer. There are two bodies: [`super::fused`] on the CPU, where sampler and
 //! trainer get the same bits, and [`super::composed`] of candle ops on any other device.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
@@ -34,6 +35,7 @@ pub enum Compute {
 
 /// What a backward pass does about the values inside a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
     /// Compute them once more from the layer's input: least memory.
@@ -123,7 +125,7 @@ impl Policy {
         check(&config, &tensors)?;
         let body = match compute {
             Compute::Fused(_) if !device.is_cpu() => return Err(ModelError::FusedElsewhere),
-            Compute::Fused(kernel) => Body::Fused(Fused::new(&config, &tensors, kernel)?),
+            Compute::Fused(kernel) => Body::Fused(Fused::new(&config, tensors, kernel)?),
             Compute::Composed => Body::Composed(Composed::new(config.clone(), tensors, device)?),
         };
         Ok(Self { config, device: device.clone(), recompute: Recompute::default(), body })
@@ -163,10 +165,14 @@ impl Policy {
     /// # Errors
     /// If the device has no memory for it.
     pub fn copy(&self) -> Result<Self> {
-        let mut copy =
-            Self::with_compute(self.config.clone(), self.tensors()?, &self.device, self.compute())?;
-        copy.recompute = self.recompute;
-        Ok(copy)
+        let body = match &self.body {
+            Body::Fused(fused) => Body::Fused(fused.copy()),
+            Body::Composed(_) => {
+                Body::Composed(Composed::new(self.config.clone(), self.tensors()?, &self.device)?)
+            }
+        };
+        let (config, device) = (self.config.clone(), self.device.clone());
+        Ok(Self { config, device, recompute: self.recompute, body })
     }
 
     /// Its shape.
@@ -579,6 +585,14 @@ impl Source for Policy {
                 Some(weight) => Ok(weight.as_detached_tensor()),
                 None => Err(missing(name)),
             },
+        }
+    }
+
+    fn numbers(&self, name: &str) -> candle_core::Result<Cow<'_, [f32]>> {
+        match &self.body {
+            Body::Fused(fused) if fused.weights().has(name) => Ok(Cow::Borrowed(fused.weights().get(name))),
+            Body::Fused(_) => Err(missing(name)),
+            Body::Composed(_) => Ok(Cow::Owned(self.tensor(name)?.flatten_all()?.to_vec1()?)),
         }
     }
 }

@@ -8,13 +8,14 @@ mod load;
 mod save;
 
 pub(crate) use load::shard_names;
-pub use load::{load, load_from_slice};
+pub use load::{load, load_from_slice, read_tensors};
 pub use save::save;
 pub(crate) use save::write_synced;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The one file of an unsharded checkpoint.
@@ -38,6 +39,14 @@ pub trait Source {
     /// # Errors
     /// If there is none, or it cannot be made.
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor>;
+    /// Its numbers as f32, row by row: borrowed where they lie in memory so, since a copy of a model's largest tensor is worth
+    /// saving.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`], or if it cannot be brought to the CPU.
+    fn numbers(&self, name: &str) -> candle_core::Result<Cow<'_, [f32]>> {
+        Ok(Cow::Owned(self.tensor(name)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
+    }
 }
 
 impl Source for BTreeMap<String, Tensor> {
@@ -56,6 +65,7 @@ pub(crate) fn missing(name: &str) -> candle_core::Error {
 
 /// A type in which weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WeightDtype {
     /// bfloat16, rounded to nearest, ties to even.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What the mean runs over. Every choice is a weight per row, found from the whole mini-batch's counts, so that
 /// micro-batches change nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregate {
     /// Over all tokens of the mini-batch (arXiv:2503.14476, DAPO).

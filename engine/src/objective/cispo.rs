@@ -10,6 +10,7 @@ use super::{Objective, Surrogate, Tokens, aggregate, difference, ratio};
 /// # Source
 /// MiniMax-M1, arXiv:2506.13585; the cap is on ρ itself, as TRL has it, and 5 as in ScaleRL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Cispo {
     /// Largest ratio.

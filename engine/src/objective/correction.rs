@@ -13,6 +13,7 @@ use super::{Tokens, aggregate::masked};
 /// # Source
 /// Truncated: Ionides (2008), for sampler and trainer Yao et al. (2025), "TIS". Masked: IcePop (2025), "MIS".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Correction {
     /// What a weight belongs to.
@@ -41,6 +42,7 @@ impl Default for Correction {
 
 /// What a weight belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CorrectionLevel {
     /// A token: low variance, biased in the prefix.
@@ -54,6 +56,7 @@ pub enum CorrectionLevel {
 
 /// What becomes of weights out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CorrectionMode {
     /// They are set to the bound.

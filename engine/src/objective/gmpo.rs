@@ -11,6 +11,7 @@ use super::{Objective, Surrogate, Tokens, difference, ratio, row_mean};
 /// # Source
 /// Zhao et al., arXiv:2507.20673, with its bound of 0.4.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Gmpo {
     /// Largest |ln ρ| of a token.

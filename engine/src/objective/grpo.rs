@@ -12,6 +12,7 @@ use super::{Objective, Surrogate, Tokens, difference, ratio, row_mean};
 /// (separate bounds, token mean); GSPO, arXiv:2507.18071 (`level = "sequence"`); Ye et al., arXiv:1912.09729 (dual
 /// clip); INTELLECT-2, arXiv:2505.07291 (`ratio_cap`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Grpo {
     /// How far below 1 a ratio may go before its gradient stops, when the advantage is negative.
@@ -42,6 +43,7 @@ impl Default for Grpo {
 
 /// A distance from 1, at least 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "f32", into = "f32")]
 pub struct ClipRange(f32);
 
@@ -72,6 +74,7 @@ impl TryFrom<f32> for ClipRange {
 
 /// What an importance ratio belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Each token has its own.

@@ -10,6 +10,7 @@ use super::Tokens;
 
 /// A KL term in the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Kl {
     /// β: what the estimate is multiplied with.
@@ -27,6 +28,7 @@ pub struct Kl {
 
 /// Where a KL term counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KlPlace {
     /// It is added to the loss of every token.
@@ -39,6 +41,7 @@ pub enum KlPlace {
 
 /// Which estimate of the divergence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KlEstimator {
     /// d: unbiased, signed. Its gradient as a loss is 0 in expectation; it is here to be compared.

@@ -89,6 +89,7 @@ pub trait Objective: Send + Sync {
 
 /// Which objective a recipe chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveConfig {
     /// Clipped ratios, of tokens or of sequences.

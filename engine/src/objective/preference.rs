@@ -24,6 +24,7 @@ pub struct Pairs<'a> {
 
 /// Which loss, with its β where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PreferenceLoss {
     /// −ln σ(h), h = β(Δchosen − Δrejected) with Δ = ln π − ln π_ref (arXiv:2305.18290, DPO). With `smoothing` ε

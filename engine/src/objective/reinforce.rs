@@ -11,6 +11,7 @@ use super::{Objective, Surrogate, Tokens, aggregate, difference, ratio};
 /// # Source
 /// Williams, *Machine Learning* 8 (1992).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Reinforce {}
 

@@ -10,6 +10,7 @@ use super::{Objective, Surrogate, Tokens, difference, ratio};
 /// # Source
 /// SAPO, arXiv:2511.20347, with its temperatures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Sapo {
     /// τ where the advantage is positive.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A warm-up, then a shape.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Schedule {
     /// Highest learning rate.
@@ -28,6 +29,7 @@ pub struct Schedule {
 /// # Source
 /// OBLR-PO, arXiv:2511.23310 (abstract); formula and bounds derived.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Snr {
     /// Least factor, in 0..1.
@@ -50,6 +52,7 @@ impl Default for Schedule {
 
 /// What the learning rate does after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// Stays.

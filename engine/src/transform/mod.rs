@@ -62,6 +62,7 @@ impl Chain {
 
 /// Which optimizer a recipe chose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerConfig {
     /// Adam with decoupled weight decay.
@@ -79,6 +80,7 @@ impl Default for OptimizerConfig {
 /// # Source
 /// Kingma & Ba, arXiv:1412.6980; Loshchilov & Hutter, arXiv:1711.05101.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AdamW {
     /// Largest share of the last first moment that is kept.
@@ -113,6 +115,7 @@ pub(crate) fn spared(name: &str) -> bool {
 
 /// A decay rate in [0, 1).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Beta(f64);
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// Settings for a Qwen3 model that starts from random weights; `[model]` of a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
     /// Width of the residual stream.

@@ -63,6 +63,7 @@ impl Names {
 }
 
 /// A layer's weights in panels.
+#[derive(Clone)]
 struct Panels {
     query_key_value: Packed,
     bias: Option<Vec<f32>>,
@@ -143,9 +144,10 @@ pub(super) struct FusedTrace {
 }
 
 impl Fused {
+    /// Takes the tensors one by one, so that the weights are not held twice.
     pub(super) fn new(
         config: &ModelConfig,
-        tensors: &BTreeMap<String, Tensor>,
+        tensors: BTreeMap<String, Tensor>,
         kernel: Kernel,
     ) -> Result<Self> {
         let c = config;
@@ -173,11 +175,28 @@ impl Fused {
             .collect();
         let head = Packed::new(kernel, sizes.vocab, sizes.hidden);
         let head_name = if c.tie_word_embeddings { EMBEDDING } else { HEAD };
-        let weights = Flat::zeros(&Arc::new(Layout::new(config)));
+        let weights = Flat::fresh(&Arc::new(Layout::new(config)));
         let spare = Arc::default();
         let mut fused = Self { kernel, sizes, weights, names, panels, head, head_name, spare };
-        fused.set(tensors)?;
+        for (name, tensor) in tensors {
+            fused.set_one(&name, &tensor)?;
+        }
+        fused.pack();
         Ok(fused)
+    }
+
+    /// The same weights once more.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            kernel: self.kernel,
+            sizes: self.sizes,
+            weights: self.weights.clone(),
+            names: (0..self.names.len()).map(Names::new).collect(),
+            panels: self.panels.clone(),
+            head: self.head.clone(),
+            head_name: self.head_name,
+            spare: Arc::default(),
+        }
     }
 
     pub(super) fn kernel(&self) -> Kernel {
@@ -214,10 +233,15 @@ impl Fused {
 
     pub(super) fn set(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, tensor) in tensors {
-            let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
-            self.weights.get_mut(name).copy_from_slice(&numbers);
+            self.set_one(name, tensor)?;
         }
         self.pack();
+        Ok(())
+    }
+
+    fn set_one(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
+        self.weights.get_mut(name).copy_from_slice(&numbers);
         Ok(())
     }
 

@@ -79,6 +79,41 @@ pub fn load_from_slice(
     loader.finish()
 }
 
+/// Every tensor of a safetensors file as it is, f32 or u32: what resuming needs, whatever it is called. Tensor by tensor, so
+/// that memory holds them once.
+///
+/// # Errors
+/// If the file is missing, cut off or damaged, or a tensor has another type.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let file = path.display().to_string();
+    let mut reader = File::open(path).map_err(ModelError::io("read", path))?;
+    let length = reader.metadata().map_err(ModelError::io("read", path))?.len();
+    let (data_start, header) = read_header(&file, length, &mut reader)?;
+    let mut tensors = BTreeMap::new();
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        let start = data_start + info.data_offsets.0 as u64;
+        reader.seek(SeekFrom::Start(start)).map_err(ModelError::io("read", path))?;
+        let (count, shape) = (info.shape.iter().product::<usize>(), info.shape.as_slice());
+        let tensor = match info.dtype {
+            Dtype::F32 => {
+                let numbers = read_numbers(&mut reader, WeightDtype::F32, count);
+                Tensor::from_vec(numbers.map_err(ModelError::io("read", path))?, shape, &Device::Cpu)?
+            }
+            Dtype::U32 => {
+                let mut bytes = vec![0; 4 * count];
+                reader.read_exact(&mut bytes).map_err(ModelError::io("read", path))?;
+                let (words, _) = bytes.as_chunks::<4>();
+                let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+                Tensor::from_vec(words, shape, &Device::Cpu)?
+            }
+            other => return Err(ModelError::Dtype { name, file, found: format!("{other:?}") }),
+        };
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
 /// The shards that an index names, each once, by name.
 ///
 /// # Errors

@@ -5,7 +5,6 @@
 use super::{BLOCK, INDEX_FILE, SINGLE_FILE, Source, TASK, WeightDtype, first_where};
 use crate::model::config::ModelConfig;
 use crate::model::error::{ModelError, Result};
-use candle_core::DType;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -125,8 +124,7 @@ fn write_file(path: &Path, tensors: &[Parameter], weights: &dyn Source, dtype: W
     file.write_all(header.as_bytes()).map_err(failed)?;
     let mut bytes = Vec::new();
     for (name, _) in tensors {
-        let tensor = weights.tensor(name)?;
-        let numbers = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let numbers = weights.numbers(name)?;
         for (at, block) in numbers.chunks(BLOCK).enumerate() {
             if let Some(index) = first_where(block, |number| !dtype.holds(number)) {
                 let place = format!("`{}` as {}", path.display(), dtype.torch_name());

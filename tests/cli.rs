@@ -28,7 +28,9 @@ sampling = { max_tokens = 4 }
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().expect("folder");
-    for command in ["train", "check", "reward", "sample", "variance", "bench", "presets", "recipes"] {
+    for command in
+        ["train", "check", "reward", "sample", "variance", "bench", "presets", "recipes", "explain", "schema"]
+    {
         let help = succeed(folder.path(), &[command, "--help"]);
         assert!(help.contains("Usage: evenkeel"), "{help}");
         assert!(succeed(folder.path(), &["--help"]).contains(command));

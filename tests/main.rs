@@ -1,5 +1,6 @@
 //! The program from outside: the real binary on the embedded tiny model.
 
+mod check;
 mod cli;
 mod conformance;
 mod damaged;

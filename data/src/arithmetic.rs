@@ -15,6 +15,7 @@ use crate::{DataError, Dataset, Prompt, PromptTemplate, Seed, template::Template
 /// For each operand the number of digits is drawn first, uniformly from `min_digits..=digits`, then a number with so
 /// many digits, uniformly (one digit includes 0). The operator is uniform too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Arithmetic {
     /// What to choose from, each once.
@@ -55,6 +56,7 @@ impl Default for Arithmetic {
 
 /// What is done to two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Operator {
     /// `a+b`
     #[serde(rename = "+")]
@@ -79,6 +81,7 @@ impl fmt::Display for Operator {
 
 /// Problems to learn from, or problems to be examined in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// For training.
@@ -99,6 +102,7 @@ impl fmt::Display for Split {
 
 /// A number of digits, from 1 to 6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "usize", into = "usize")]
 pub struct Digits(usize);
 
@@ -120,6 +124,7 @@ impl From<Digits> for usize {
 
 /// Numbers in a problem, 2 or 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "usize", into = "usize")]
 pub struct Operands(usize);
 
@@ -148,6 +153,7 @@ impl From<Operands> for usize {
 
 /// A share of a whole, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Share(f64);
 

@@ -19,6 +19,7 @@ use crate::{
 /// them once; what it comes to is the target. A problem with a target beyond 10 to 100, one that is given already, or a
 /// fraction on the way is drawn anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Countdown {
     /// How many numbers a problem has. All that stand here are equally likely, one that stands here twice doubly so.
@@ -48,6 +49,7 @@ impl Default for Countdown {
 
 /// Numbers in a problem, from 2 to 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "usize", into = "usize")]
 pub struct Level(usize);
 
@@ -69,6 +71,7 @@ impl From<Level> for usize {
 
 /// The largest number that can be given, from 9 to 999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Largest(u64);
 

@@ -11,6 +11,7 @@ use crate::{At, row::Row, solution::Mark};
 
 /// What the columns of a file are called. A name may lead into an object: `reward_model.ground_truth`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
     /// The question: a text, or a conversation as a list of messages.
@@ -46,6 +47,7 @@ fn write_name<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::
 
 /// How the rows of a file are laid out. Columns that a recipe names are taken in every layout; these are the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// What the columns of the first row tell: one of the others, or columns that are usual for questions and answers

@@ -8,6 +8,7 @@ use crate::{Body, DataError, Message, latex::misread_latex};
 
 /// How a row's columns become the text that the policy reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptTemplate {
     /// A system message in front, taken as it stands; needs `chat`.

@@ -68,7 +68,8 @@ pub(crate) fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<()> {
                 if wants(BenchPart::Decode) {
                     for context in &args.context {
                         for rows in &args.rows {
-                            let step = pool.install(|| decode(&policy, *rows, *context, args))?;
+                            let size = (*rows, *context, args.tokens);
+                            let step = pool.install(|| decode(&policy, size, args.shared, &mut || ()))?;
                             report.decode(shape, &policy, path, &machine, *rows, *context, step)?;
                         }
                     }
@@ -227,18 +228,23 @@ fn model(name: &str) -> Result<(ModelConfig, Tensors)> {
         "torch_dtype": "float32", "eos_token_id": 1,
     });
     let config = ModelConfig::from_json(&config.to_string())?;
+    let weights = arbitrary_weights(&config)?;
+    Ok((config, weights))
+}
+
+/// Weights of the usual sizes that mean nothing; products take the same time for all.
+pub(crate) fn arbitrary_weights(config: &ModelConfig) -> Result<Tensors> {
     let mut weights = Tensors::new();
     for (name, shape) in config.parameters() {
         let count: usize = shape.iter().product();
         let numbers: Vec<f32> = if name.ends_with("norm.weight") {
             vec![1.0; count]
         } else {
-            // any numbers of the usual size will do; products take the same time for all
             (0..count as u32).into_par_iter().map(scattered).collect()
         };
         weights.insert(name, Tensor::from_vec(numbers, shape, &Device::Cpu)?);
     }
-    Ok((config, weights))
+    Ok(weights)
 }
 
 /// A number in ±0.035 that depends on the place alone.
@@ -274,21 +280,27 @@ fn train(policy: &mut Policy, args: &BenchArgs) -> Result<f64> {
     Ok(middle(times))
 }
 
-/// Seconds of one decoding step for so many rows behind `context` tokens, drawing included.
-fn decode(policy: &Policy, rows: usize, context: usize, args: &BenchArgs) -> Result<f64> {
+/// Seconds of one decoding step for so many rows behind `context` tokens, drawing included: the median of `tokens` steps, before
+/// each of which `between` is called.
+pub(crate) fn decode(
+    policy: &Policy,
+    (rows, context, tokens): (usize, usize, usize),
+    shared: bool,
+    between: &mut dyn FnMut(),
+) -> Result<f64> {
     let vocab = policy.config().vocab_size;
     let prompt: Vec<u32> = (0..context as u32).map(|i| i * 7919 % vocab as u32).collect();
     let mut caches = Vec::new();
-    if args.shared {
+    if shared {
         let mut first = KvRow::to_share(policy, context)?;
         policy.extend(&mut [(&mut first, &prompt)])?;
         let prefix = first.share();
         for _ in 0..rows {
-            caches.push(KvRow::behind(&prefix, context + args.tokens + 1)?);
+            caches.push(KvRow::behind(&prefix, context + tokens + 1)?);
         }
     } else {
         for _ in 0..rows {
-            let mut row = KvRow::new(policy, context + args.tokens + 1)?;
+            let mut row = KvRow::new(policy, context + tokens + 1)?;
             policy.extend(&mut [(&mut row, &prompt)])?;
             caches.push(row);
         }
@@ -311,7 +323,8 @@ fn decode(policy: &Policy, rows: usize, context: usize, args: &BenchArgs) -> Res
             },
         )
     };
-    for token in 0..args.tokens {
+    for token in 0..tokens {
+        between();
         let begun = Instant::now();
         engine::kernels::awake(|| step(token))?;
         if token > 0 {
@@ -328,7 +341,7 @@ fn forget_peak_memory() {
 }
 
 /// Largest memory the process has had, in bytes, where the system says so.
-fn peak_memory() -> Option<f64> {
+pub(crate) fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use engine::model::Checkpoint;
+use engine::model::{Checkpoint, ModelError};
 
 use crate::recipe::{RecipeError, did_you_mean};
 
@@ -19,6 +19,11 @@ const FILES: &[(&str, &str)] = &[
     ("math-qwen3-4b-oblr", include_str!("../math-qwen3-4b-oblr.toml")),
     ("mbpp-qwen2.5-coder-0.5b", include_str!("../mbpp-qwen2.5-coder-0.5b.toml")),
 ];
+
+/// Name and text of the built-in recipes that are files.
+pub(crate) fn files() -> &'static [(&'static str, &'static str)] {
+    FILES
+}
 
 /// What every preset is tried on, with its name in the places of braces.
 const TINY_PRESET: &str = include_str!("../tiny-preset.toml");
@@ -54,11 +59,17 @@ pub(crate) fn tiny_weights() -> &'static [u8] {
 }
 
 /// A checkpoint by name or path. A folder called `tiny` is meant by `./tiny`.
-pub(crate) fn checkpoint(
-    name: &str,
-    revision: Option<&str>,
-) -> Result<Checkpoint, engine::model::ModelError> {
-    if name == TINY { Ok(Checkpoint::embedded(TINY_FILES)) } else { Checkpoint::open(name, revision) }
+pub(crate) fn checkpoint(name: &str, revision: Option<&str>) -> Result<Checkpoint, ModelError> {
+    if name == TINY {
+        return Ok(Checkpoint::embedded(TINY_FILES));
+    }
+    Checkpoint::open(name, revision).map_err(|error| match error {
+        ModelError::NotFound { name, reason, hint } if hint.is_empty() => {
+            let hint = did_you_mean(&name, [TINY].into_iter());
+            ModelError::NotFound { name, reason, hint }
+        }
+        error => error,
+    })
 }
 
 /// What a recipe is called, and its text.

@@ -8,6 +8,10 @@ use data::Rollout;
 use rollout::backend::BackendConfig;
 use serde_json::{Value, json};
 
+use crate::cli::CheckArgs;
+use crate::estimate::disk::disk;
+use crate::estimate::time::{Speed, StageTime, Time, time};
+use crate::estimate::{Lengths, available_memory, free_disk, misfits};
 use crate::plan::Plan;
 
 /// The plan for machines: resolved sizes, batch algebra and memory.
@@ -65,11 +69,40 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
     value
 }
 
+/// The plan with what it takes of this machine.
+fn print_json(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Result<()> {
+    let mut value = plan_json(plan);
+    let lengths = |most: usize| Lengths::of(most, args.tokens);
+    let disk = disk(plan, lengths);
+    let sum =
+        |parts: &Value| parts.as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum::<u64>();
+    let parts: serde_json::Map<String, Value> =
+        disk.iter().map(|(part, bytes)| (part.clone(), json!(bytes))).collect();
+    value["memory_bytes_available"] = json!(available_memory());
+    value["disk_bytes"] = parts.into();
+    let folder = args.out.clone().unwrap_or_else(|| "runs".into());
+    value["disk_bytes_available"] = json!(free_disk(&folder));
+    let (memory, disk) = (sum(&value["memory_bytes"]), sum(&value["disk_bytes"]));
+    value["warnings"] = json!(misfits(plan, memory as usize, disk as usize, &folder));
+    if let (false, Some(speed)) = (args.no_time, Speed::measure(plan)?) {
+        let time = time(plan, &speed, lengths);
+        let stage = |stage: &StageTime| {
+            let mut all: serde_json::Map<String, Value> =
+                stage.parts.iter().map(|(part, seconds)| ((*part).to_owned(), json!(seconds))).collect();
+            all.insert("step".into(), json!(stage.step()));
+            (stage.name.to_owned(), Value::from(all))
+        };
+        value["seconds"] = time.stages.iter().map(stage).collect::<serde_json::Map<_, _>>().into();
+        value["seconds"]["evaluations"] = json!(time.evaluations);
+        value["seconds"]["total"] = json!(time.total());
+    }
+    Ok(writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?)
+}
+
 /// Prints the plan, the resolved recipe, and what the reward says of a few reference answers.
-pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -> Result<()> {
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&plan_json(plan))?)?;
-        return Ok(());
+pub(crate) fn print(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Result<()> {
+    if args.json {
+        return print_json(plan, args, out);
     }
     let c = &plan.config;
     writeln!(out, "recipe `{}`, with every default filled in:\n", plan.recipe.name())?;
@@ -164,12 +197,7 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             preference.pairs_per_step.get()
         )?;
     }
-    let memory = plan.memory();
-    let total: usize = memory.iter().map(|(_, bytes)| bytes).sum();
-    writeln!(out, "memory    about {} at the peak:", bytes(total))?;
-    for (part, size) in memory {
-        writeln!(out, "          {:>10}  {part}", bytes(size))?;
-    }
+    needs(plan, args, out)?;
     let names: Vec<String> =
         plan.rewards.parts().map(|(name, part)| format!("{} × {name}", part.weight)).collect();
     writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;
@@ -179,13 +207,39 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             writeln!(out, "            {line}")?;
         }
     }
-    for task in plan.tasks.iter().take(rows) {
+    try_rewards(plan, args.rows, out)
+}
+
+/// What the rewards say of answers to a few prompts: all in one batch, as in a run, so that a function that gives as many
+/// values for any batch is found out.
+fn try_rewards(plan: &Plan, rows: usize, out: &mut dyn Write) -> Result<()> {
+    let tasks = &plan.tasks[..rows.min(plan.tasks.len())];
+    let answers = |task: &rollout::Task| {
+        let answer = task.prompt.answer.as_deref().unwrap_or_default().to_owned();
+        [answer.clone(), format!("\\boxed{{{answer}}}"), String::new()]
+    };
+    let all: Vec<Rollout> =
+        tasks.iter().flat_map(|task| answers(task).map(|text| pretend(task, text))).collect();
+    let lone = plan.recipe.rewards.python_in_batches(all.len());
+    let alone = match lone.python.is_empty() {
+        true => Vec::new(),
+        false => lone.build(&Default::default())?.score(all.clone())?,
+    };
+    let scored = plan.rewards.score(all)?;
+    let mut failures: Vec<(String, String, usize)> = Vec::new();
+    for part in scored.iter().chain(&alone).flat_map(|scored| &scored.score.parts) {
+        let Some(why) = part.verdict.failure.as_ref() else { continue };
+        match failures.iter_mut().find(|(name, known, _)| *name == part.name && known == why) {
+            Some((_, _, count)) => *count += 1,
+            None => failures.push((part.name.clone(), why.clone(), 1)),
+        }
+    }
+    let mut scored = scored.into_iter();
+    for task in tasks {
         let prompt_text = plan.tokenizer.decode(&task.tokens, false)?;
         writeln!(out, "\n  prompt  {prompt_text:?} ({} tokens)", task.tokens.len())?;
-        let answer = task.prompt.answer.as_deref().unwrap_or_default().to_owned();
-        for text in [answer.clone(), format!("\\boxed{{{answer}}}"), String::new()] {
-            let mut scored = plan.rewards.score(vec![pretend(task, text.clone())])?;
-            let score = scored.pop().expect("one for one").score;
+        for text in answers(task) {
+            let score = scored.next().expect("one for one").score;
             let parts: Vec<String> = score
                 .parts
                 .iter()
@@ -194,7 +248,81 @@ pub(crate) fn print(plan: &Plan, rows: usize, json: bool, out: &mut dyn Write) -
             writeln!(out, "  {text:>24?}  earns {}  ({})", shown(score.reward), parts.join(", "))?;
         }
     }
+    for (name, why, count) in failures {
+        writeln!(out, "\nwarning   reward `{name}` failed, {count} times: {why}")?;
+    }
     Ok(())
+}
+
+/// Memory, disk and time, and what of that this machine has not.
+fn needs(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Result<()> {
+    let sum = |parts: &[(String, usize)]| parts.iter().map(|(_, bytes)| bytes).sum::<usize>();
+    let memory: Vec<(String, usize)> =
+        plan.memory().into_iter().map(|(part, bytes)| (part.to_owned(), bytes)).collect();
+    let lengths = |most: usize| Lengths::of(most, args.tokens);
+    let disk = disk(plan, lengths);
+    let have =
+        |have: Option<usize>| have.map_or(String::new(), |have| format!("; {} available here", bytes(have)));
+    let folder = args.out.clone().unwrap_or_else(|| "runs".into());
+    for (name, when, parts, have) in [
+        ("memory", "at the peak", &memory, have(available_memory())),
+        ("disk", "at most", &disk, have(free_disk(&folder))),
+    ] {
+        writeln!(out, "{name:9} about {} {when}{have}:", bytes(sum(parts)))?;
+        for (part, size) in parts.iter().filter(|(_, size)| *size > 0) {
+            writeln!(out, "          {:>10}  {part}", bytes(*size))?;
+        }
+    }
+    if !args.no_time {
+        match Speed::measure(plan)? {
+            Some(speed) => print_time(&time(plan, &speed, lengths), args.tokens, out)?,
+            None => writeln!(out, "time      is not estimated on a GPU")?,
+        }
+    }
+    for misfit in misfits(plan, sum(&memory), sum(&disk), &folder) {
+        writeln!(out, "warning   {misfit}")?;
+    }
+    Ok(())
+}
+
+fn print_time(time: &Time, tokens: Option<usize>, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "time      about {} in all, if nothing else computes here:", spell(time.total()))?;
+    for stage in &time.stages {
+        let each: Vec<String> = stage
+            .parts
+            .iter()
+            .filter(|(_, seconds)| *seconds > 0.0)
+            .map(|(name, seconds)| format!("{name} {}", spell(*seconds)))
+            .collect();
+        let (name, steps, step) = (stage.name, stage.steps, spell(stage.step()));
+        writeln!(out, "          {name}: {steps} steps of {step}: {}", each.join(", "))?;
+    }
+    if time.pairs > 0.0 {
+        writeln!(out, "          {} to sample pairs before", spell(time.pairs))?;
+    }
+    if time.evaluations > 0.0 {
+        writeln!(out, "          {} for all evaluations", spell(time.evaluations))?;
+    }
+    let assumed = match tokens {
+        Some(tokens) => format!("completions of {tokens} tokens"),
+        None => "completions of half of max_tokens (--tokens for another length)".into(),
+    };
+    writeln!(
+        out,
+        "          from a slice of the model, timed just now; with {assumed}; without what rewards take"
+    )?;
+    Ok(())
+}
+
+/// Seconds for people.
+fn spell(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0} ms", 1e3 * seconds),
+        ..100.0 => format!("{seconds:.1} s"),
+        ..6000.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
 }
 
 /// A rollout that says `text`, to try a reward on.

@@ -8,13 +8,15 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::CustomRewards;
+use crate::checkpoint_of::is_run;
 use crate::device::DeviceRecipe;
 use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
-use crate::recipe::{ComputeRecipe, Recipe, RecipeError, did_you_mean};
+use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
 use crate::{
-    bench, benchmark, builtin, check, compare, evaluate, message, preset, reward, run, sample, variance,
+    bench, benchmark, builtin, check, compare, evaluate, explain, listing, message, preset, reward, run,
+    sample, variance,
 };
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
@@ -37,8 +39,8 @@ enum Command {
     Train(TrainArgs),
     /// Show what a recipe comes to, without training.
     ///
-    /// Prints the recipe with every default filled in, how many rollouts and updates it makes, what memory it needs, and
-    /// what its reward says of a few reference answers.
+    /// Prints the recipe with every default filled in, how many rollouts and updates it makes, what memory, disk and time it
+    /// takes, what of that this machine has not, and what its reward says of a few reference answers.
     Check(CheckArgs),
     /// Let a checkpoint, or a model behind a server, complete prompts.
     ///
@@ -91,6 +93,21 @@ enum Command {
         /// Print this one, to start your own from.
         name: Option<String>,
     },
+    /// Say what a key of a recipe is: its type, default and choices, and where it comes from.
+    ///
+    /// A table is listed with its keys; without a name, the recipe's own are.
+    Explain {
+        /// A key or a table, such as `rl.baseline.optimal.weights` or `rl.sampling`.
+        #[arg(default_value = "")]
+        key: String,
+        /// Print its JSON Schema.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of a recipe, for editors that complete and check TOML.
+    ///
+    /// With Taplo or Even Better TOML, write it to a file and put `#:schema FILE` on the first line of a recipe.
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -109,19 +126,29 @@ struct TrainArgs {
     resume: Option<PathBuf>,
 }
 
+/// `evenkeel check`
 #[derive(Debug, Args)]
-struct CheckArgs {
-    /// A recipe file or the name of a built-in recipe.
-    recipe: String,
+pub(crate) struct CheckArgs {
+    /// A recipe file, the name of a built-in recipe, or a run folder.
+    pub(crate) recipe: String,
     /// Replace a value of the recipe, such as `--set rl.steps=10`; may be given several times.
     #[arg(long, value_name = "KEY.KEY=VALUE")]
-    set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Dataset rows to try the reward on.
     #[arg(long, default_value_t = 3)]
-    rows: usize,
+    pub(crate) rows: usize,
+    /// Tokens of a completion on average, for the estimates of time and disk; by default half of max_tokens.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) tokens: Option<usize>,
+    /// Where the run is to be, for the disk's free space; by default `runs`.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Leave the estimate of time out, for which a layer of the model is timed on this machine for a second or so.
+    #[arg(long)]
+    pub(crate) no_time: bool,
     /// Print the plan as JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// A number of at most `most`; what 0 would mean, the command says itself.
@@ -132,7 +159,8 @@ fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
 /// `evenkeel eval`
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Folders in Hugging Face layout, runs (their newest checkpoint), names on the hub, `tiny`, or what a server calls them.
+    /// Folders in Hugging Face layout, runs (their newest checkpoint; RUN@best or RUN@120 for another), names on the hub, `tiny`,
+    /// or what a server calls them.
     /// NAME=MODEL gives one a name of its own. The first is what the others are compared with.
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     pub(crate) models: Vec<String>,
@@ -296,7 +324,8 @@ pub(crate) enum Show {
 /// `evenkeel sample`
 #[derive(Debug, Args)]
 pub(crate) struct SampleArgs {
-    /// A folder in Hugging Face layout (a run's checkpoints are such), a name on the hub, or `tiny`.
+    /// A folder in Hugging Face layout, a run (its newest checkpoint; RUN@best or RUN@120 for another), a name on the hub, or
+    /// `tiny`.
     pub(crate) model: String,
     /// What to complete.
     #[arg(long, short, required_unless_present = "prompts")]
@@ -576,7 +605,7 @@ pub(crate) fn main(
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // a program with a subscriber of its own keeps it
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(with_commas(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
             // help and version are no mistakes; nobody is left to tell if printing fails
@@ -632,9 +661,11 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
     match &cli.command {
         Command::Train(args) => train(args, custom, out),
         Command::Check(args) => {
-            let plan = Plan::new(Recipe::load(&args.recipe, &args.set)?, custom)?;
-            check::print(&plan, args.rows, args.json, out)
+            let plan = Plan::new(Recipe::load(&recipe_of(&args.recipe), &args.set)?, custom)?;
+            check::print(&plan, args, out)
         }
+        Command::Explain { key, json } => explain::explain(key, *json, out),
+        Command::Schema => explain::print_schema(out),
         Command::Eval(args) => evaluate::run(args, custom, out),
         Command::Compare(args) => compare::run(args, out),
         Command::Benchmarks { name, data } => benchmark::show(name.as_deref(), data.as_deref(), out),
@@ -649,30 +680,53 @@ fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()>
             match preset::PRESETS.iter().find(|(known, _, _)| known == name) {
                 Some((_, about, text)) => Ok(write!(out, "# {about}\n{text}")?),
                 None => {
-                    let known = preset::PRESETS.iter().map(|(known, _, _)| *known);
-                    let hint = did_you_mean(name, known);
+                    let hint = preset::hint(name);
                     Err(Usage::error(format!("there is no preset `{name}`; see `evenkeel presets`{hint}")))
                 }
             }
         }
-        Command::Presets { name: None } => {
-            for (name, about, _) in preset::PRESETS {
-                writeln!(out, "{name:22}  {about}")?;
-            }
-            Ok(())
-        }
+        Command::Presets { name: None } => listing::presets(out),
         Command::Recipes { name: Some(name) } => {
             let (_, text) = builtin::recipe_text(name)?;
             Ok(write!(out, "{text}")?)
         }
-        Command::Recipes { name: None } => {
-            for (name, text) in builtin::recipes() {
-                let about = text.lines().next().unwrap_or("").trim_start_matches("# ");
-                writeln!(out, "{name:27}  {about}")?;
-            }
-            Ok(())
-        }
+        Command::Recipes { name: None } => listing::recipes(out),
     }
+}
+
+/// The recipe that is meant, where a run's folder means the one that it was made by.
+fn recipe_of(name: &str) -> String {
+    let folder = std::path::Path::new(name);
+    match is_run(folder) {
+        true => folder.join("recipe.toml").display().to_string(),
+        false => name.to_owned(),
+    }
+}
+
+/// Lists of `evenkeel bench` may have spaces between their values, as well as commas: they become commas.
+fn with_commas(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let mut all: Vec<std::ffi::OsString> = Vec::new();
+    let (mut list, mut values) = (None, 0);
+    for argument in arguments {
+        let text = argument.to_str().unwrap_or_default().to_owned();
+        let bench = all.get(1).is_some_and(|command| command == "bench");
+        let goes_on = match list {
+            Some("--shape") => <BenchPart as clap::ValueEnum>::from_str(&text, false).is_err(),
+            Some(_) => text.split(',').all(|number| number.parse::<usize>().is_ok()),
+            None => false,
+        } && !text.starts_with('-');
+        if goes_on && values > 0 {
+            if let Some(last) = all.last_mut() {
+                last.push(",");
+                last.push(&argument);
+            }
+            continue;
+        }
+        let begins = ["--rows", "--context", "--shape"].into_iter().find(|flag| bench && *flag == text);
+        (list, values) = if goes_on { (list, 1) } else { (begins, 0) };
+        all.push(argument);
+    }
+    all
 }
 
 fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
@@ -749,5 +803,30 @@ mod tests {
         let own = anyhow::Error::from(writeln!(gone, "text").unwrap_err());
         assert!(gone.left(&own.context("could not print")));
         assert!(!gone.left(&anyhow::anyhow!("something else")));
+    }
+
+    #[test]
+    fn lists_of_bench_have_spaces_or_commas() {
+        let bench = |line: &str| match Cli::try_parse_from(with_commas(line.split(' ').map(Into::into))) {
+            Ok(Cli { command: Command::Bench(args) }) => args,
+            Ok(_) => panic!("{line}: another command"),
+            Err(error) => panic!("{line}: {error}"),
+        };
+        for line in [
+            "evenkeel bench --rows 1 8 32",
+            "evenkeel bench --rows 1,8,32",
+            "evenkeel bench --rows 1,8 32",
+            "evenkeel bench --rows=1,8,32",
+            "evenkeel bench",
+        ] {
+            assert_eq!(bench(line).rows, [1, 8, 32], "{line}");
+        }
+        let both =
+            bench("evenkeel bench --rows 4 8 decode --context 64 128 --shape 256x6 512x8 train --json");
+        assert_eq!((both.rows.as_slice(), both.context.as_slice()), (&[4, 8][..], &[64, 128][..]));
+        assert_eq!((both.shape.len(), both.parts.len(), both.json), (2, 2, true));
+        // other commands keep their words
+        let line = ["evenkeel", "sample", "tiny", "--rows", "4", "--prompt", "8"].map(Into::into);
+        assert_eq!(with_commas(line.clone()), line);
     }
 }

@@ -4,12 +4,13 @@
 
 use anyhow::Result;
 use candle_core::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Usage;
 
 /// `device` of `[policy]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceRecipe {
     /// The first GPU if this build and this machine have one, else the CPU.

@@ -9,25 +9,23 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use data::{Body, Dataset, Prompt, PromptTemplate, Reading, Seed, Split};
 use engine::Tensors;
-use engine::mixture::Alpha;
-use engine::model::{ChatTemplate, Checkpoint, Compute, ModelConfig, Policy, Recompute, Tokenizer};
+use engine::model::{ChatTemplate, Checkpoint, ModelConfig, Policy, Tokenizer};
 use engine::objective::LossConfig;
 use engine::supervised::Example;
 use engine::trainer::TrainerConfig;
 use eval::{Benchmark, Samples};
 use rewards::Rewards;
-use rollout::backend::BackendConfig;
 use rollout::{Sampling, Task};
 
 use crate::app::CustomRewards;
 use crate::benchmark::{self, Changes, Shape};
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
-use crate::device;
 use crate::measure::HeldOut;
 use crate::recipe::{
     BenchmarkRecipe, DataRecipe, EvalRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe,
 };
+use crate::{device, estimate};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
@@ -46,6 +44,8 @@ pub struct Plan {
     pub(crate) rewards: Arc<Rewards>,
     /// Which columns of a file the prompts and answers are; none for generated data.
     pub(crate) reading: Option<Reading>,
+    /// Bytes that the process has before any weights.
+    program: usize,
 }
 
 impl Plan {
@@ -54,6 +54,7 @@ impl Plan {
     /// # Errors
     /// If any of them is missing, broken or does not fit the others.
     pub fn new(recipe: Recipe, custom: &CustomRewards) -> Result<Self> {
+        recipe.require_files()?;
         let checkpoint =
             crate::builtin::checkpoint(&recipe.policy.checkpoint, recipe.policy.revision.as_deref())?;
         let tokenizer = checkpoint.tokenizer()?;
@@ -104,6 +105,7 @@ impl Plan {
             held_out,
             rewards,
             reading: set.reading().cloned(),
+            program: estimate::memory::resident(),
         })
     }
 
@@ -169,66 +171,9 @@ impl Plan {
         all.collect()
     }
 
-    /// Peak memory in bytes, an estimate.
+    /// Peak memory in bytes, an estimate, part by part.
     pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
-        let c = &self.config;
-        let weights = 4 * c.parameter_count();
-        let bf16 = matches!(self.choice.compute, Compute::Fused(kernel) if kernel.path().is_bf16());
-        let packed = if bf16 { weights / 2 } else { weights };
-        let mut parts = vec![
-            ("weights", weights),
-            ("the same in panels for products", packed),
-            ("gradients", weights),
-            ("moments of AdamW", 2 * weights),
-        ];
-        // of a token: the residual stream before each layer; and what is inside one layer, forwards and backwards
-        let stream = c.hidden_size * (c.num_hidden_layers + 3);
-        let kept = 2 * c.query_size() + 3 * c.key_value_size() + 2 * c.intermediate_size + 2 * c.hidden_size;
-        let layers = match self.recipe.policy.recompute {
-            Recompute::Layer => 1,
-            Recompute::None => c.num_hidden_layers,
-        };
-        let inside = kept * layers + 2 * c.query_size() + 4 * c.key_value_size() + c.intermediate_size;
-        let activations = |tokens: usize| 4 * tokens * (stream + inside);
-        let mut micro_batch = self.recipe.sft.as_ref().map_or(0, |sft| sft.micro_batch_tokens.get());
-        if let Some(rl) = &self.recipe.rl {
-            if rl.ledger.chunks > 1 {
-                parts.push(("gradients of a chunk, for the ledger", weights));
-            }
-            if Self::trainer(rl).weighs_in_one_backward() {
-                let room = rl.ledger.room_bytes(c.parameter_count());
-                parts.push(("rollouts that wait for their weights, at most", room));
-            }
-            if rl.kl.is_some() {
-                parts.push(("frozen reference", weights + packed));
-            }
-            if self.recipe.rollout.backend == BackendConfig::Local {
-                let slots = self.recipe.rollout.slots();
-                let rows = slots.rows.min(rl.prompts_per_step.get() * rl.group_size.get());
-                // a prompt is held once for its group
-                let prompts = rows.div_ceil(rl.group_size.get()) + 1;
-                let tokens = rows * rl.sampling.max_tokens + prompts * self.longest_prompt();
-                let numbers = tokens * 2 * c.num_hidden_layers * c.key_value_size();
-                let bytes = if bf16 { 2 * numbers } else { 4 * numbers };
-                parts.push(("keys and values while sampling", bytes.min(slots.memory)));
-            }
-            if rl.overlap > 0 {
-                parts.push(("the policy that samples ahead", weights + packed));
-            }
-            micro_batch = micro_batch.max(rl.micro_batch_tokens.get());
-        }
-        if let Some(preference) = &self.recipe.preference {
-            micro_batch = micro_batch.max(preference.micro_batch_tokens.get());
-            if !matches!(preference.mixture.alpha, Alpha::Fixed(_)) {
-                parts.push(("gradients of both branches and of a chunk", 3 * weights));
-            }
-        }
-        if self.recipe.rl.as_ref().is_some_and(|rl| rl.mixture.is_some()) {
-            parts.push(("gradients of both branches", 2 * weights));
-        }
-        parts.push(("activations of a micro-batch", activations(micro_batch)));
-        parts.push(("a part of the logits", 4 * micro_batch * c.vocab_size.min(4096)));
-        parts
+        estimate::memory::memory(self, self.program)
     }
 
     /// Tokens of the longest training prompt.

@@ -3,6 +3,8 @@
 //! Before: a recipe says `preset = "dapo"`. After: [`crate::Recipe`] is read with the settings in place, and
 //! `evenkeel check` shows them. What becomes of truncated rollouts is not a preset's to say.
 
+use crate::recipe::did_you_mean;
+
 /// Name, what it is, and its settings of `[rl]`.
 pub(crate) const PRESETS: &[(&str, &str, &str)] = &[
     ("grpo", "DeepSeekMath, arXiv:2402.03300", include_str!("../presets/grpo.toml")),
@@ -26,6 +28,40 @@ pub(crate) const PRESETS: &[(&str, &str, &str)] = &[
     ("otb", "optimal token baseline, arXiv:2602.07078", include_str!("../presets/otb.toml")),
     ("oblr", "OBLR-PO, arXiv:2511.23310", include_str!("../presets/oblr.toml")),
 ];
+
+/// Methods that people look for under a name that no preset has, and what there is instead.
+const RELATIVES: &[(&str, &str)] = &[
+    (
+        "ppo",
+        "PPO needs a value model, which this program has not; `grpo` has its clipped loss with a baseline from the group",
+    ),
+    ("vapo", "VAPO needs a value model, which this program has not; `dapo` is the nearest without one"),
+    ("dpo", "pairs of completions are learnt from in the stage [preference], not by a preset of [rl]"),
+    ("ipo", "pairs of completions are learnt from in the stage [preference], not by a preset of [rl]"),
+    ("simpo", "pairs of completions are learnt from in the stage [preference], not by a preset of [rl]"),
+    (
+        "bvpo",
+        "BVPO is the stage [preference] with its `mixture`, or `[rl.mixture]`; see the recipe `tiny-bvpo`",
+    ),
+    ("sft", "supervised learning is the stage [sft], not a preset of [rl]"),
+    ("raft", "`reinforce` is the nearest"),
+    ("pg", "`reinforce` is the plain policy gradient"),
+    ("vpg", "`reinforce` is the plain policy gradient"),
+    ("minimaxm1", "its loss is `cispo`"),
+    ("deepseekr1", "it was trained by `grpo`"),
+    ("r1", "it was trained by `grpo`"),
+    ("reinforce++", "it is called `reinforce_pp`"),
+    ("reinforce++baseline", "it is called `reinforce_pp_baseline`"),
+];
+
+/// A sentence about what may have been meant by the name of a preset that there is not; nothing if that is unknown.
+pub(crate) fn hint(name: &str) -> String {
+    let plain = name.to_lowercase().replace(['-', '_', ' '], "");
+    match RELATIVES.iter().find(|(known, _)| *known == plain) {
+        Some((_, text)) => format!("\n{text}"),
+        None => did_you_mean(name, PRESETS.iter().map(|(known, _, _)| *known)),
+    }
+}
 
 /// Tables of which a recipe names one of several choices, so that another choice takes the place of the preset's.
 const CHOICES: [&str; 3] = ["objective", "baseline", "aggregate"];

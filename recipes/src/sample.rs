@@ -11,6 +11,7 @@ use data::{Body, Columns, Dataset, Layout, Message, Prompt, PromptTemplate, Roll
 use rollout::backend::{OpenAi, ServerConfig};
 use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Speculate, Task, TextStream};
 
+use crate::checkpoint_of::checkpoint_of;
 use crate::cli::{SampleArgs, Usage};
 use crate::folder::write_aside;
 use crate::progress::{Display, line};
@@ -85,6 +86,11 @@ fn prompts(args: &SampleArgs) -> Result<Vec<Arc<Prompt>>> {
     Ok(vec![Arc::new(Prompt { id: "prompt".into(), body, answer: None, fields: Default::default() })])
 }
 
+/// The checkpoint that is meant, where a run's folder means its newest; or what a server calls its model.
+fn model_of(args: &SampleArgs) -> Result<String> {
+    if args.server.is_some() { Ok(args.model.clone()) } else { checkpoint_of(&args.model) }
+}
+
 /// What answers.
 enum Speaker {
     Policy(Box<Local>, Vec<Task>),
@@ -128,7 +134,7 @@ impl Speaker {
             let key = args.key_variable.as_deref();
             return Ok(Self::Server(Box::new(server(url, &args.model, key, args.request_seconds, rows)?)));
         }
-        let opened = Opened::new(&args.model, args.revision.as_deref(), args.device, args.compute)?;
+        let opened = Opened::new(&model_of(args)?, args.revision.as_deref(), args.device, args.compute)?;
         opened.check(sampling)?;
         let thinking = match args.empty_trace {
             true => ThinkingRecipe::default(),
@@ -236,7 +242,7 @@ fn stream(
 fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<Prompt>]) -> Result<()> {
     let settings_file = beside(file, "settings.json");
     let settings = serde_json::json!({
-        "model": args.model, "revision": args.revision, "seed": args.seed, "number": args.number,
+        "model": model_of(args)?, "revision": args.revision, "seed": args.seed, "number": args.number,
         "sampling": sampling, "server": args.server, "chat": args.chat, "system": args.system,
         "enable_thinking": args.enable_thinking, "empty_trace": args.empty_trace,
         "template": args.template, "compute": format!("{:?}", args.compute),

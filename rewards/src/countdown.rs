@@ -21,6 +21,7 @@ use crate::{Extract, Place, Reward};
 /// Read are numbers, `+ - * / × ÷ · x`, parentheses, a sign in front, and of LaTeX `\times`, `\cdot`, `\div`, `\frac` and
 /// dollar signs; behind the expression there may be `=` and the target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Countdown {
     /// Where the expression stands. Here `"auto"` is the last `<answer>…</answer>`, else the last box, else what

@@ -11,6 +11,7 @@ use crate::{Extract, Place, Reward};
 /// 1 if the answer is the reference answer, letter by letter but for blanks around either, else 0. Of several reference
 /// answers any will do. Absent if the prompt has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ExactMatch {
     /// Where the answer stands; by default it is the whole completion.

@@ -9,6 +9,7 @@ use crate::scan;
 
 /// A place where the answer may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// In the last `\boxed{…}` or `\fbox{…}`; if that is not closed, there is no answer. Boxes with nothing but commas or
@@ -35,10 +36,12 @@ pub enum Place {
 /// What stands between `<think>` and `</think>` never counts. A block that is not closed gives no answer; if there is
 /// only a `</think>`, because the chat template opened the block, what follows it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Extract(Vec<Place>);
 
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Written {
     One(String),

@@ -10,6 +10,7 @@ use crate::{Place, Reward, RewardError};
 
 /// 1 if all chosen checks hold, else 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Format {
     /// The last `\boxed{…}` outside of thinking is closed and not blank.

@@ -16,6 +16,7 @@ use crate::{Extract, Math, Reward, RewardError};
 /// # Source
 /// Aggarwal & Welleck, *L1: Controlling How Long A Reasoning Model Thinks*, arXiv:2503.04697, eq. 1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Length {
     /// Wanted length. Without it, the prompt's field `target_length`; a prompt without that has no verdict.
@@ -67,6 +68,7 @@ impl Reward for Length {
 /// Yeo et al., *Demystifying Long Chain-of-Thought Reasoning in LLMs*, arXiv:2502.03373, section 4 and table 3, whose
 /// numbers are the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CosineLength {
     /// Length at the end of the curve.

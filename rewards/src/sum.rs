@@ -11,6 +11,7 @@ use crate::{Reward, RewardError, ScoringError};
 /// What it means for the sum that a function has nothing to say of a rollout. A *failure* (a deadline, a crash) always
 /// leaves the rollout out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnNone {
     /// The sum is absent too: the rollout is left out of its group and counted.

@@ -16,6 +16,7 @@ use crate::{Reward, RewardError};
 /// # Source
 /// Yeo et al., arXiv:2502.03373, section 4.3 (n-gram repetition penalty), without its spread over tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Repetition {
     /// Words in a run.
@@ -70,6 +71,7 @@ impl Reward for Repetition {
 /// # Source
 /// The idea is the language consistency reward of DeepSeek-R1 (arXiv:2501.12948, section 2.3.2), which counts words.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Language {
     /// ISO 639-3 code such as `eng`, `cmn`, `deu`, `fra`.
@@ -145,6 +147,7 @@ fn prose(text: &str) -> String {
 
 /// 1 if the completion contains what it should and nothing that it should not, else 0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Keyword {
     /// All of these.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the likeliest token.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// How to guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Speculate {
     /// Guesses of a row in a pass at most.

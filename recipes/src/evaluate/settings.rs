@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::{self, Changes};
+use crate::checkpoint_of::checkpoint_of;
 use crate::cli::{EvalArgs, Usage};
 use crate::device::DeviceRecipe;
 use crate::recipe::{BenchmarkRecipe, ComputeRecipe};
@@ -154,17 +155,6 @@ fn models(args: &EvalArgs) -> Result<Vec<ModelSettings>> {
         ModelSettings { name, ..model }
     });
     Ok(named.collect())
-}
-
-/// A run's folder means its newest checkpoint.
-fn checkpoint_of(source: &str) -> Result<String> {
-    let latest = Path::new(source).join("checkpoints").join("latest");
-    if !latest.is_file() {
-        return Ok(source.to_owned());
-    }
-    let name =
-        std::fs::read_to_string(&latest).with_context(|| format!("could not read `{}`", latest.display()))?;
-    Ok(latest.with_file_name(name.trim()).display().to_string())
 }
 
 /// The last parts of a path, as many as it takes to tell it from the others.

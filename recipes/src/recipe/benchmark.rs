@@ -11,7 +11,8 @@ use rollout::Sampling;
 use serde::{Deserialize, Serialize};
 
 use super::numbers::folder_name;
-use super::{Count, DataRecipe, RecipeError, RewardsRecipe, apply, parse_error, ranges};
+use super::paths::{Places, locate_parts};
+use super::{Count, DataRecipe, RecipeError, RewardsRecipe, apply, parse_error, ranges, replaced};
 use crate::cli::Usage;
 use crate::recipe::weighted::Weighted;
 
@@ -147,10 +148,12 @@ impl BenchmarkRecipe {
     pub(crate) fn read(path: &str) -> Result<Self, RecipeError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
-        let mut recipe: Self = toml::from_str(&text).map_err(|error| parse_error(path, &error))?;
+        let mut recipe: Self = toml::from_str(&text).map_err(|error| parse_error(path, &text, &error))?;
         ranges::check(path, &text)?;
         let stem = std::path::Path::new(path).file_stem().and_then(|stem| stem.to_str());
         recipe.name = recipe.name.or(stem.map(str::to_owned));
+        let places = Places { base: std::path::Path::new(path).parent(), sets: &[] };
+        locate_parts(Some(&mut recipe.data), &mut recipe.rewards, &places);
         Ok(recipe)
     }
 
@@ -164,10 +167,9 @@ impl BenchmarkRecipe {
         for set in sets {
             apply(&mut table, set)?;
         }
-        let text = toml::to_string(&table).map_err(|error| problem(error.to_string()))?;
-        let place = format!("{} with {}", self.name(), sets.join(", "));
-        let recipe = toml::from_str(&text).map_err(|error| parse_error(&place, &error))?;
-        ranges::check(&place, &text)?;
+        let mut recipe: Self = replaced(self.name(), &table, sets, None)?;
+        let places = Places { base: None, sets };
+        locate_parts(Some(&mut recipe.data), &mut recipe.rewards, &places);
         Ok(recipe)
     }
 

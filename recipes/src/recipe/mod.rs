@@ -5,31 +5,38 @@
 
 mod benchmark;
 mod numbers;
+mod paths;
 mod ranges;
 mod rewards;
 mod rollout;
 mod stages;
 mod tables;
 mod weighted;
+mod wording;
+
+use std::path::Path;
 
 use data::PromptTemplate;
 use engine::baseline::BaselineConfig;
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::Alpha;
 use engine::objective::{Aggregate, Correction};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::benchmark::{BenchmarkRecipe, generated};
 pub(crate) use self::numbers::{Count, GroupSize};
+use self::paths::Places;
 pub(crate) use self::rewards::RewardsRecipe;
 pub(crate) use self::rollout::RolloutRecipe;
 pub(crate) use self::stages::{PairsFile, PairsRecipe, PreferenceRecipe, RlRecipe, SamplePairs, SftRecipe};
 pub(crate) use self::tables::{
     ComputeRecipe, DataRecipe, EvalRecipe, FileRecipe, PolicyRecipe, SaveRecipe, ThinkingRecipe,
 };
+use self::wording::parse_error;
 
 /// A whole recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What the run is called; by default what the recipe file is called. The name of a folder, not a path.
@@ -69,6 +76,9 @@ pub struct Recipe {
     /// What is kept.
     #[serde(default)]
     pub save: SaveRecipe,
+    /// The folder of its file, where paths are seen from; none if it has none.
+    #[serde(skip)]
+    folder: Option<std::path::PathBuf>,
 }
 
 /// Why a recipe was refused.
@@ -132,22 +142,42 @@ pub(crate) fn rewards_of(name: &str, sets: &[String]) -> Result<RewardsRecipe, R
         rewards: RewardsRecipe,
     }
     let (place, text) = crate::builtin::recipe_text(name)?;
-    let parse = |place: &str, text: &str| {
-        let only: Only = toml::from_str(text).map_err(|error| parse_error(place, &error))?;
-        ranges::check(place, text)?;
-        Ok(only.rewards)
-    };
-    if sets.is_empty() {
-        return parse(&place, &text);
+    let mut only: Only = toml::from_str(&text).map_err(|error| parse_error(&place, &text, &error))?;
+    ranges::check(&place, &text)?;
+    if !sets.is_empty() {
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| parse_error(&place, &text, &error))?;
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        only = replaced(&place, &table, sets, None)?;
     }
-    let mut table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| parse_error(&place, &error))?;
-    for set in sets {
-        apply(&mut table, set)?;
-    }
-    let text = toml::to_string(&table)
+    let places = Places { base: folder_of(name), sets };
+    paths::locate_parts(None, &mut only.rewards, &places);
+    Ok(only.rewards)
+}
+
+/// The folder of a recipe that is a file.
+fn folder_of(name: &str) -> Option<&Path> {
+    let built_in = crate::builtin::recipes().iter().any(|(known, _)| known == name);
+    Path::new(name).parent().filter(|_| !built_in)
+}
+
+/// Reads a table in which `sets`, and perhaps a preset, have replaced values.
+fn replaced<T: serde::de::DeserializeOwned>(
+    place: &str,
+    table: &toml::Table,
+    sets: &[String],
+    preset: Option<&str>,
+) -> Result<T, RecipeError> {
+    let text = toml::to_string(table)
         .map_err(|error| RecipeError::Set { text: sets.join(" "), problem: error.to_string() })?;
-    parse(&format!("{place} with {}", sets.join(", ")), &text)
+    let read =
+        toml::from_str(&text).map_err(|error| wording::set_error(place, &text, &error, sets, preset))?;
+    match ranges::out_of_range(&text) {
+        Some((path, message)) => Err(wording::blamed(place, &path, message, sets, preset)),
+        None => Ok(read),
+    }
 }
 
 impl Recipe {
@@ -163,29 +193,28 @@ impl Recipe {
         let preset = recipe.rl.as_ref().and_then(|rl| rl.preset.clone());
         if !sets.is_empty() || preset.is_some() {
             let mut table: toml::Table =
-                text.parse().map_err(|error: toml::de::Error| parse_error(&place, &error))?;
+                text.parse().map_err(|error: toml::de::Error| parse_error(&place, &text, &error))?;
             for set in sets {
                 apply(&mut table, set)?;
             }
-            let mut with = sets.to_vec();
+            let mut preset = None;
             if let Some(rl) = table.get_mut("rl").and_then(toml::Value::as_table_mut) {
-                with.extend(rl.get("preset").map(|name| format!("preset {name}")));
+                preset = rl.get("preset").and_then(toml::Value::as_str).map(str::to_owned);
                 crate::preset::expand(rl).map_err(|(name, known)| {
-                    let hint = did_you_mean(&name, known.iter().copied());
+                    let hint = crate::preset::hint(&name);
                     let problem =
                         format!("[rl] preset `{name}` is not known; there are {}{hint}", known.join(", "));
                     RecipeError::Conflict { name: stem.to_owned(), problem }
                 })?;
             }
-            let text = toml::to_string(&table)
-                .map_err(|error| RecipeError::Set { text: sets.join(" "), problem: error.to_string() })?;
-            recipe = Self::parse(&format!("{place} with {}", with.join(", ")), &text)?;
+            recipe = replaced(stem, &table, sets, preset.as_deref())?;
         }
         if recipe.name.is_none() {
             recipe.name = Some(stem.to_owned());
         }
         recipe.resolve();
         recipe.check()?;
+        recipe.locate(&Places { base: folder_of(name), sets });
         Ok(recipe)
     }
 
@@ -194,7 +223,7 @@ impl Recipe {
     /// # Errors
     /// If it is not valid.
     pub fn parse(place: &str, text: &str) -> Result<Self, RecipeError> {
-        let recipe = toml::from_str(text).map_err(|error| parse_error(place, &error))?;
+        let recipe = toml::from_str(text).map_err(|error| parse_error(place, text, &error))?;
         ranges::check(place, text)?;
         Ok(recipe)
     }
@@ -411,29 +440,17 @@ fn apply(table: &mut toml::Table, text: &str) -> Result<(), RecipeError> {
     Ok(())
 }
 
-fn parse_error(place: &str, error: &toml::de::Error) -> RecipeError {
-    RecipeError::Parse {
-        place: place.to_owned(),
-        message: error.to_string().trim_end().to_owned(),
-        hint: unknown_key_hint(error.message()),
-    }
-}
-
-/// "unknown field `grup_size`, expected one of `steps`, …" names the candidates itself.
-fn unknown_key_hint(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    match quoted.next() {
-        Some(found) if message.starts_with("unknown ") => did_you_mean(found, quoted),
-        _ => String::new(),
-    }
-}
-
-/// A sentence that names the nearest candidate, if one is near.
+/// A sentence that names the nearest candidate, if one is near: fewer changes than half the word has letters, and about one
+/// in four. Hyphens, underscores and capitals count for nothing.
 pub(crate) fn did_you_mean<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    let plain = |word: &str| word.to_lowercase().replace(['-', '_', ' '], "");
+    let wanted = plain(found);
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(found, candidate), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &plain(candidate)), candidate))
         .min()
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .filter(|(distance, candidate)| {
+            *distance <= 1 + candidate.len() / 4 && 2 * distance < wanted.chars().count()
+        })
         .map_or_else(String::new, |(_, candidate)| format!("\ndid you mean `{candidate}`?"))
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Before and after: see [`super`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of things, at least 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "usize", into = "usize")]
+#[schemars(extend("minimum" = 1))]
 pub struct Count(pub(super) usize);
 
 impl Count {
@@ -30,8 +32,9 @@ impl TryFrom<usize> for Count {
 }
 
 /// Rollouts of one prompt, at least 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "usize", into = "usize")]
+#[schemars(extend("minimum" = 2))]
 pub struct GroupSize(pub(super) usize);
 
 impl GroupSize {

@@ -80,6 +80,14 @@ pub(super) fn check(place: &str, text: &str) -> Result<(), RecipeError> {
     }
 }
 
+/// The key of the first number that is out of its range, and what is wrong with it, in a text that nobody wrote.
+pub(super) fn out_of_range(text: &str) -> Option<(Vec<String>, String)> {
+    let table = DeTable::parse(text).ok()?;
+    let Found { span, path, wanted } = in_table(table.get_ref(), "")?;
+    let keys = path.split('.').map(str::to_owned).collect();
+    Some((keys, format!("`{path}` is {}; wanted {wanted}", &text[span])))
+}
+
 /// A number that is out of its range.
 struct Found {
     /// Where it stands in the text.
@@ -109,12 +117,12 @@ fn in_value(value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<Found
         }
         _ => return None,
     };
-    let wanted = out_of_range(number, key, value.get_ref().is_float())?;
+    let wanted = wanted_instead(number, key, value.get_ref().is_float())?;
     Some(Found { span: value.span(), path: path.to_owned(), wanted })
 }
 
 /// What is wanted instead, if the number is out of range.
-fn out_of_range(number: f64, key: &str, float: bool) -> Option<String> {
+fn wanted_instead(number: f64, key: &str, float: bool) -> Option<String> {
     if number.is_nan() {
         return Some("a number".to_owned());
     }

@@ -9,6 +9,7 @@ use rewards::{
     Code, Command, CosineLength, Countdown, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math,
     OnNone, Python, Repetition, Reward, RewardError, Rewards, SumSettings,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::local::{LocalJudge, RewardModel};
@@ -18,7 +19,7 @@ use crate::app::{CustomRewards, Shared};
 use crate::cli::Usage;
 
 /// `[rewards]`: the sum of what is named here, in this order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardsRecipe {
     /// The reward of a rollout that a `gate` stopped.
@@ -82,7 +83,7 @@ pub struct RewardsRecipe {
 }
 
 /// `[rewards.custom.NAME]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Custom {}
 
@@ -125,6 +126,18 @@ impl RewardsRecipe {
             && self.reward_model.is_empty()
             && self.local_judge.is_empty()
             && self.custom.is_empty()
+    }
+
+    /// Those Python functions that would see so many samples one by one, as each worker's first call has one only: with one
+    /// worker, which sees the others in one call.
+    pub(crate) fn python_in_batches(&self, samples: usize) -> Self {
+        let few = |(_, table): &(&String, &Weighted<Python>)| table.reward.workers + 2 > samples;
+        let one = |(name, table): (&String, &Weighted<Python>)| {
+            let mut table = table.clone();
+            table.reward.workers = 1;
+            (name.clone(), table)
+        };
+        Self { python: self.python.iter().filter(few).map(one).collect(), ..Self::default() }
     }
 
     /// The rewards, ready to judge.
@@ -211,8 +224,8 @@ mod local {
 mod local {
     use super::Built;
 
-    pub(super) type RewardModel = toml::Table;
-    pub(super) type LocalJudge = toml::Table;
+    pub(super) type RewardModel = serde_json::Map<String, serde_json::Value>;
+    pub(super) type LocalJudge = serde_json::Map<String, serde_json::Value>;
 
     pub(super) fn reward_model(_: RewardModel, name: &str) -> Built {
         Err(rewards::RewardError::Start {

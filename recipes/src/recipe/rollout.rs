@@ -4,13 +4,14 @@
 
 use rollout::backend::BackendConfig;
 use rollout::{Slots, Speculate};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Count;
 
 /// `[rollout]`: where rollouts come from, and what sampling may use at a time. But for the backend nothing of it shows in a
 /// rollout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutRecipe {
     /// `"local"`: this process. `{ vllm = { url = "http://…" } }` or `{ sglang = { … } }`: a server that is handed the

@@ -14,12 +14,13 @@ use engine::pairs::Branch;
 use engine::schedule::Schedule;
 use engine::transform::OptimizerConfig;
 use rollout::Sampling;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Count, GroupSize};
 
 /// `[preference]`: pairs of completions, one preferred (DPO and its family, BVPO).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreferenceRecipe {
     /// Updates.
@@ -57,7 +58,7 @@ fn eight() -> Count {
 }
 
 /// `pairs` of `[preference]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairsRecipe {
     /// Sampled before the stage begins, by the policy that it begins with.
@@ -67,7 +68,7 @@ pub enum PairsRecipe {
 }
 
 /// `pairs.sample` of `[preference]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SamplePairs {
     /// Prompts to sample.
@@ -84,15 +85,15 @@ fn both_branches() -> Vec<Branch> {
 }
 
 /// `pairs.jsonl` of `[preference]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PairsFile {
-    /// The file, seen from where the program was started.
+    /// The file, seen from the recipe's folder, or else from where the program was started.
     pub path: PathBuf,
 }
 
 /// `[sft]`: prompt → reference answer, with the loss on the answer only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SftRecipe {
     /// Updates.
@@ -121,7 +122,7 @@ fn answer_templates() -> Vec<String> {
 }
 
 /// `[rl]`: sample groups, score them, update.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RlRecipe {
     /// A published method whose settings fill in what this table leaves out, see `evenkeel presets`.
@@ -193,7 +194,7 @@ pub struct RlRecipe {
 
 /// `dynamic_sampling` of `[rl]`: groups whose rewards are all equal teach nothing, and other prompts take their place
 /// (arXiv:2503.14476, DAPO).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DynamicSampling {
     /// Rounds of sampling in a step; after that it trains on what there is.

@@ -6,17 +6,18 @@ use std::path::PathBuf;
 
 use data::{Arithmetic, Columns, Countdown, Layout};
 use engine::model::{NewModel, Recompute, WeightDtype};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Count;
 use crate::device::DeviceRecipe;
 
 /// `[policy]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRecipe {
-    /// A folder in Hugging Face layout, a name on the hub such as `Qwen/Qwen2.5-0.5B-Instruct`, or `tiny`, which is
-    /// inside the binary.
+    /// A folder in Hugging Face layout, seen from the recipe's folder or else from where the program was started; a name on
+    /// the hub such as `Qwen/Qwen2.5-0.5B-Instruct`; or `tiny`, which is inside the binary.
     pub checkpoint: String,
     /// Branch, tag or commit on the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ pub struct PolicyRecipe {
 }
 
 /// `compute` of `[policy]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ComputeRecipe {
     /// The program chooses and says what and why.
@@ -54,7 +55,7 @@ pub enum ComputeRecipe {
 }
 
 /// `[thinking]`: what a prompt ends with. A chat template that knows `enable_thinking` opens and closes the block itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ThinkingRecipe {
     /// Put behind the prompt where the policy is to think.
@@ -70,7 +71,7 @@ impl Default for ThinkingRecipe {
 }
 
 /// `[data.arithmetic]`, `[data.countdown]`, `[data.jsonl]` or `[data.parquet]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataRecipe {
     /// Generated problems such as `12+7=`.
@@ -84,10 +85,10 @@ pub enum DataRecipe {
 }
 
 /// `[data.jsonl]` and `[data.parquet]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecipe {
-    /// The file, seen from where the program was started.
+    /// The file, seen from the recipe's folder, or else from where the program was started.
     pub path: PathBuf,
     /// What the columns hold: by default what those of the first row tell, which `evenkeel check` prints. `"plain"` takes
     /// `question` and `answer` as they stand, `"gsm8k"` the number after `####`, `"math"` the last `\\boxed{}` of
@@ -104,7 +105,7 @@ pub struct FileRecipe {
 
 /// `[eval]`: accuracy on held-out prompts while training. The draws are the same at every step and in every run of one seed, so
 /// that curves can be compared.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvalRecipe {
     /// Steps between measurements; the first is before training, the last after it.
@@ -135,7 +136,7 @@ pub struct EvalRecipe {
 }
 
 /// `[save]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaveRecipe {
     /// Steps between checkpoints; there is always one at the end of a stage.

@@ -3,10 +3,12 @@
 //! Before and after: see [`super`]. serde can flatten one struct into another, but then neither refuses unknown keys; here the
 //! keys of the sum are taken out as they come by, and all others go to the reward's own struct, which is strict.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use rewards::{OnNone, PartSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::StringDeserializer;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -56,6 +58,47 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Weighted<T> {
             }
         }
         deserializer.deserialize_map(Table(PhantomData))
+    }
+}
+
+/// How a reward takes part in the sum.
+#[derive(serde::Serialize, JsonSchema)]
+struct Common {
+    /// Factor in the sum; 0 only shows it, a negative one makes it a penalty.
+    #[serde(default = "one")]
+    weight: f32,
+    /// What it means that the function has nothing to say: `drop` leaves the rollout out, `skip` sums the others, `zero`
+    /// counts it as 0. By default what suits the function.
+    #[serde(default)]
+    none: Option<OnNone>,
+    /// If the function says less than this, the whole reward is `gated` of `[rewards]`.
+    #[serde(default)]
+    gate: Option<f32>,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+impl<T: JsonSchema> JsonSchema for Weighted<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Weighted{}", T::schema_name()).into()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        format!("Weighted<{}>", T::schema_id()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let common = Common::json_schema(generator);
+        let mut all = T::json_schema(generator);
+        if let Some(common) = common.get("properties").and_then(|keys| keys.as_object()) {
+            let own = all.ensure_object().entry("properties").or_insert_with(|| serde_json::json!({}));
+            if let Some(own) = own.as_object_mut() {
+                own.extend(common.clone());
+            }
+        }
+        all
     }
 }
 

@@ -43,6 +43,7 @@ use run::{Command, Runner};
 ///
 /// Tests that pass functions of their own to the program cannot be asked so; such a test is broken, not failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Code {
     /// The interpreter, a name or a path.

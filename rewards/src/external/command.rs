@@ -24,6 +24,7 @@ use crate::{Reward, RewardError};
 ///
 /// Unless it greets, there is no sign that it is ready, and what it does first counts into its first call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Command {
     /// The program and its arguments. It is not a line for a shell.

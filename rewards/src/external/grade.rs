@@ -11,6 +11,7 @@ const SHOWN: usize = 200;
 
 /// How a grade stands in a reply. The last one counts, and nothing that stands in thinking (`</think>` ends it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Grade {
     /// The number after the last `Score:`, in whatever case: `Score: 7`, `**Score:** 7/10`.

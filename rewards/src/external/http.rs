@@ -13,6 +13,7 @@ use crate::{Reward, RewardError};
 
 /// What a server is asked, and what it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// `{"samples": [{"id", "prompt", "completion", "answer", "fields"}]}` is answered by `{"rewards": […]}`, in which each
@@ -29,6 +30,7 @@ pub enum Shape {
 
 /// A server that judges. It is asked again if it cannot be reached, is busy (429) or has failed (5xx).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Where requests are posted.

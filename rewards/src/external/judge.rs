@@ -41,6 +41,7 @@ Score: <number from {low} to {high}>";
 /// judge gives *last* counts, after any thinking. That keeps the bounds of the text apart. Whether the judge lets
 /// itself be talked into something is the judge's matter: keep an eye on completions with high grades.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Judge {
     /// Of the server, such as `https://host/v1`; `/chat/completions` is added.

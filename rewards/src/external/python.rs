@@ -23,6 +23,7 @@ const WORKER: &str = include_str!("worker.py");
 
 /// How a Python function wants to be called. Each may be `async`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// As its parameters tell: one called `completions` is TRL's, `solution_str` and `ground_truth` are verl's, and
@@ -56,6 +57,7 @@ pub enum Style {
 /// A worker is killed also if the function left a process behind. On Linux that finds whatever has the worker's
 /// environment; elsewhere a process that moved to a process group of its own stays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Python {
     /// The file; its folder is the first that it imports from.

@@ -24,6 +24,7 @@ use crate::{Grade, Judge, Reward, RewardError};
 /// models and few rollouts. The question is the user's message in the checkpoint's own chat template, with the same
 /// walls around the completion as [`Judge`] has. What spells a special token in it (`<|im_end|>`) gets a space inside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalJudge {
     /// Folder with `config.json`, `tokenizer.json`, a chat template, and `model.safetensors` or its shards.

@@ -24,6 +24,7 @@ use crate::{Reward, RewardError};
 ///
 /// The completion is untrusted, so what spells a special token in it (`<|im_end|>`) gets a space inside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardModel {
     /// Folder with `config.json`, `tokenizer.json` and `model.safetensors` or its shards.

@@ -47,6 +47,7 @@ pub const LENGTH: usize = 2000;
 /// 1 if the answer says the same as the reference answer, as mathematics, else 0. Of several reference answers any will
 /// do. Absent if the prompt has none. A prompt's field `tolerance`, if it is a number, goes before the setting.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Math {
     /// Where the answer stands; by default in a box, else after `####`, else after "the answer is", else it is the last number.

@@ -11,6 +11,7 @@ use super::SandboxError;
 
 /// The limits of a run and what it may read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxSettings {
     /// Seconds from start to end.

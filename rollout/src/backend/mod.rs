@@ -94,6 +94,7 @@ impl Backend for Local {
 
 /// Which backend.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BackendConfig {
     /// This process.

@@ -22,6 +22,7 @@ use crate::stop::Stops;
 
 /// Where a server is and how patient to be with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     /// Such as `http://127.0.0.1:8000`.

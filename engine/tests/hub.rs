@@ -233,7 +233,7 @@ fn a_silent_hub_is_given_up_after_the_timeout() {
         hub(&server.endpoint, cache.path()).fetch(REPO, "v1"),
         &[REPO, "v1", "nothing was heard for 1.5s"],
     );
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(18));
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
     let begun = Instant::now();
     let asking = Asking { policy: &f.policy, label: "l", sampling: sampling(), have: &[] };
     let error = ask(&*backend, &asking).expect_err("it hangs");
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(error.to_string().contains("/inference/v1/generate within 1 s"), "{error}");
     assert!(error.arrived().len() >= 3, "{error}");
 

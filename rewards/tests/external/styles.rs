@@ -145,7 +145,7 @@ fn what_cannot_start_says_why() {
     let begun = Instant::now();
     let why = refused(Python { start_deadline: 0.5, ..python("slow_import.py", None) });
     assert!(why.contains("was not ready within 0.5 s (start_deadline)"), "{why}");
-    assert!(begun.elapsed().as_secs_f64() < 4.0);
+    assert!(begun.elapsed().as_secs_f64() < 30.0);
 }
 
 #[test]

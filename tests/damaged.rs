@@ -159,6 +159,10 @@ fn a_recipe_that_asks_for_the_impossible_is_refused_where_it_stands() {
         let error = fail(folder.path(), &["train", "r.toml"], 2);
         assert!(error.contains(part) && error.contains("line ") && error.contains("column "), "{error}");
     }
+    let wide = "policy.new={hidden_size=1000000,intermediate_size=1000000,num_hidden_layers=4000,\
+        num_attention_heads=1000,num_key_value_heads=1000,head_dim=1000}";
+    let error = fail(folder.path(), &["train", "tiny", "--set", wide], 2);
+    assert!(error.contains("[policy.new] has") && error.contains("GiB of this machine"), "{error}");
     let long = format!("# {}\nseed = {}\n", "x".repeat(9), "9".repeat(70_000));
     std::fs::write(folder.path().join("r.toml"), long).expect("written");
     let error = fail(folder.path(), &["check", "r.toml"], 2);

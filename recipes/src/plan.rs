@@ -65,6 +65,9 @@ impl Plan {
             }
             None => checkpoint.config()?,
         };
+        if recipe.policy.new.is_some() {
+            check_new(&config)?;
+        }
         tokenizer.check(&config)?;
         check_sampling(&recipe, &config, &tokenizer)?;
         let (device, place) = device::resolve(recipe.policy.device)?;
@@ -219,6 +222,28 @@ fn check_sampling(recipe: &Recipe, config: &ModelConfig, tokenizer: &Tokenizer) 
         if let Some(problem) = problem {
             return Err(Usage::error(format!("[{stage}.sampling] {problem}")));
         }
+    }
+    Ok(())
+}
+
+/// Refuses a new model whose weights alone, in f32, are more than this machine's memory and swap: they would be drawn for
+/// hours before the system ends the process. A checkpoint's weights are bounded by its files.
+fn check_new(config: &ModelConfig) -> Result<()> {
+    let wanted = 4 * config.parameter_count() as u64;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = |field: &str| {
+        let line = text.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
+    };
+    // where the system does not tell, as much as the largest machines have
+    let there = total("MemTotal:").map_or(1 << 44, |memory| memory + total("SwapTotal:").unwrap_or(0));
+    if wanted > there {
+        return Err(Usage::error(format!(
+            "[policy.new] has {} parameters, {:.0} GiB in f32; wanted at most the {:.0} GiB of this machine",
+            config.parameter_count(),
+            wanted as f64 / (1u64 << 30) as f64,
+            there as f64 / (1u64 << 30) as f64
+        )));
     }
     Ok(())
 }

@@ -335,8 +335,12 @@ pub enum ModelError {
     },
 
     /// The hub has the repository, but a file of a complete model is not in it.
-    #[error("`{repo}` (revision `{revision}`) has no {missing}; it is not a model in safetensors layout")]
+    #[error(
+        "`{repo}` (revision `{revision}`) has no {missing}; it is not a model in safetensors layout{hint}"
+    )]
     HubIncomplete {
+        /// Empty, or what the repository holds instead.
+        hint: String,
         /// `organisation/name`.
         repo: String,
         /// Branch, tag or commit.

@@ -92,6 +92,23 @@ pub(crate) fn folder(dir: &Path, missing: &str) -> String {
     String::new()
 }
 
+/// What a repository of the hub holds in place of a model, by the names of its files: "; it holds …".
+pub(crate) fn repository<'a>(files: impl IntoIterator<Item = &'a String> + Clone) -> String {
+    let has = |matches: &dyn Fn(&str) -> bool| files.clone().into_iter().find(|name| matches(name));
+    if has(&|name| name == "adapter_config.json").is_some() {
+        return "; it holds an adapter, not a whole model: merge it into its base model in Python by \
+                `AutoPeftModelForCausalLM.from_pretrained(…).merge_and_unload().save_pretrained(FOLDER)`"
+            .to_string();
+    }
+    if let Some(name) = has(&|name| name.to_ascii_lowercase().ends_with(".gguf")) {
+        return format!("; it holds `{name}`, a GGUF file of llama.cpp: name the model it was made from");
+    }
+    if let Some(name) = has(&|name| [".bin", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending))) {
+        return format!("; it holds `{name}`, a pickle of PyTorch, which can run code and is not read");
+    }
+    String::new()
+}
+
 /// An adapter, and what makes a model of it.
 fn adapter(dir: &Path) -> String {
     let config = std::fs::read(dir.join("adapter_config.json")).unwrap_or_default();
@@ -145,6 +162,16 @@ mod tests {
         for bytes in [&b"{\"a\": 1}"[..], b"\x10\0\0\0\0\0\0\0{}", b"<tag>", b"\x80\x09"] {
             assert_eq!(kind(bytes), None);
         }
+    }
+
+    #[test]
+    fn a_repository_is_known_by_the_names_of_its_files() {
+        let said =
+            |names: &[&str]| repository(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        assert!(said(&["README.md", "adapter_config.json", "adapter_model.bin"]).contains("an adapter"));
+        assert!(said(&["x-Q4.GGUF"]).contains("`x-Q4.GGUF`"));
+        assert!(said(&["config.json", "pytorch_model.bin"]).contains("pickle"));
+        assert_eq!(said(&["README.md"]), "");
     }
 
     #[test]

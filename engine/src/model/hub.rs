@@ -6,6 +6,7 @@
 //! `HF_HUB_OFFLINE`.
 
 use super::error::{ModelError, Result};
+use super::foreign;
 use super::weights::{INDEX_FILE, SINGLE_FILE, shard_names};
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
@@ -115,6 +116,7 @@ impl Hub {
             repo: repo.to_string(),
             revision: revision.to_string(),
             missing,
+            hint: foreign::repository(&files),
         };
         let get = |file: &str| {
             let name = file.to_string();

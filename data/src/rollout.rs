@@ -43,6 +43,9 @@ pub struct Rollout {
     pub stop: StopReason,
     /// The weights that sampled it.
     pub policy: PolicyVersion,
+    /// How often the step had drawn its prompt before: rollouts of one prompt with another number are another group.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub occurrence: usize,
     /// Place within its group, from 0.
     pub place: usize,
     /// Runs of `tokens` that were put there and not drawn, such as the end of a thinking block whose budget was spent.
@@ -55,6 +58,11 @@ pub struct Rollout {
     /// For each token the likeliest of the distribution that it was drawn from, likeliest first, if asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_log_probs: Vec<Vec<Alternative>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_first(occurrence: &usize) -> bool {
+    *occurrence == 0
 }
 
 /// A token that might have been drawn.
@@ -78,6 +86,7 @@ impl Rollout {
             log_probs: Vec::new(),
             stop: StopReason::Token,
             policy: PolicyVersion(0),
+            occurrence: 0,
             place: 0,
             forced: Vec::new(),
             entropy: Vec::new(),

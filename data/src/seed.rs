@@ -1,13 +1,15 @@
-//! Where all randomness comes from: a key made of (seed, step, prompt, place) and a counter, the token.
+//! Where all randomness comes from: a key made of (seed, step, prompt, place), a stream, the occurrence of the prompt in
+//! the step, and a counter, the token.
 //!
-//! A draw is a pure function of those five, so nothing depends on threads, on the order in which things finish or
-//! on which rollouts share a batch. The generator is ChaCha8: the four numbers are its 256-bit key and the token is
-//! its block counter.
+//! A draw is a pure function of those six, so nothing depends on threads, on the order in which things finish or
+//! on which rollouts share a batch. The generator is ChaCha8: the four numbers are its 256-bit key, the occurrence is its
+//! 64-bit stream and the token its block counter.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The recipe's seed. [`Seed::at`] narrows it to a step, that to a prompt, that to a place in the group.
+/// The recipe's seed. [`Seed::at`] narrows it to a step, that to a prompt and how often the step has drawn it before, that to
+/// a place in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
@@ -18,11 +20,12 @@ pub struct StepSeed {
     step: u64,
 }
 
-/// All draws for one prompt of a step.
+/// All draws for one occurrence of a prompt in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromptSeed {
     step: StepSeed,
     prompt: u64,
+    occurrence: u64,
 }
 
 /// All draws of one rollout, one for each token.
@@ -42,21 +45,27 @@ impl Seed {
 }
 
 impl StepSeed {
-    /// The draws for the prompt with this id.
+    /// The draws for the prompt with this id, where it occurs first in the step.
     pub fn prompt(self, id: &str) -> PromptSeed {
-        PromptSeed { step: self, prompt: fnv1a(id.as_bytes()) }
+        PromptSeed { step: self, prompt: fnv1a(id.as_bytes()), occurrence: 0 }
     }
 
     /// A generator for draws that concern no single prompt, such as an order of prompts.
     pub fn rng(self) -> ChaCha8Rng {
-        chacha(self, 0, u64::MAX)
+        chacha(self, 0, u64::MAX, 0)
     }
 }
 
 impl PromptSeed {
+    /// The draws for the same prompt where the step has drawn it so often before: independent streams.
+    #[must_use]
+    pub fn occurrence(self, occurrence: usize) -> Self {
+        Self { occurrence: occurrence as u64, ..self }
+    }
+
     /// The draws of the rollout at this place of the group.
     pub fn place(self, place: usize) -> TokenSeed {
-        TokenSeed(chacha(self.step, self.prompt, place as u64))
+        TokenSeed(chacha(self.step, self.prompt, place as u64, self.occurrence))
     }
 }
 
@@ -68,12 +77,14 @@ impl TokenSeed {
     }
 }
 
-fn chacha(step: StepSeed, prompt: u64, place: u64) -> ChaCha8Rng {
+fn chacha(step: StepSeed, prompt: u64, place: u64, stream: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, number) in key.chunks_exact_mut(8).zip([step.seed, step.step, prompt, place]) {
         bytes.copy_from_slice(&number.to_le_bytes());
     }
-    ChaCha8Rng::from_seed(key)
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(stream);
+    rng
 }
 
 /// FNV-1a, 64 bits: stable between builds and machines, which `std`'s hasher does not promise.
@@ -103,9 +114,26 @@ mod tests {
             draw(1, 2, "a", 4, 7),
             draw(1, 2, "a", 3, 8),
             Seed(1).named("eval").at(2).prompt("a").place(3).uniform(7),
+            Seed(1).at(2).prompt("a").occurrence(1).place(3).uniform(7),
         ] {
             assert_ne!(here, other);
         }
+    }
+
+    #[test]
+    fn the_first_occurrence_of_a_prompt_has_the_draws_of_the_prompt_and_each_other_one_its_own() {
+        let draws = |occurrence: Option<usize>| -> Vec<f64> {
+            let prompt = Seed(1).at(2).prompt("a");
+            let mut seed = occurrence.map_or(prompt, |n| prompt.occurrence(n)).place(3);
+            (0..4).map(|token| seed.uniform(token)).collect()
+        };
+        assert_eq!(draws(None), draws(Some(0)));
+        // ChaCha8 of the same key and stream 0, worked out by another program
+        assert_eq!(draws(None)[..2], [0.718_339_166_248_664_2, 0.173_309_166_836_156_1]);
+        let mut all: Vec<u64> = (0..50).flat_map(|n| draws(Some(n))).map(f64::to_bits).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 200, "no two draws are alike");
     }
 
     #[test]

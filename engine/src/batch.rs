@@ -144,8 +144,8 @@ pub struct BaselineStats {
 }
 
 impl Batch {
-    /// Rewards without advantages yet. A group is a run of neighbours with the same prompt id; `greedy` holds rewards of
-    /// greedy rollouts by prompt id.
+    /// Rewards without advantages yet. A group is a run of neighbours with the same prompt id and occurrence; `greedy`
+    /// holds rewards of greedy rollouts by prompt id, penalties included, see [`penalised`].
     ///
     /// # Errors
     /// If a recorded log-prob is not a finite number.
@@ -155,13 +155,14 @@ impl Batch {
         truncated: Truncated,
     ) -> Result<Self> {
         let mut batch = Self::default();
-        for group in scored.chunk_by(|a, b| a.rollout.prompt.id == b.rollout.prompt.id) {
+        let key = |scored: &ScoredRollout| (scored.rollout.prompt.id.clone(), scored.rollout.occurrence);
+        for group in scored.chunk_by(|a, b| key(a) == key(b)) {
             let prompt = group[0].rollout.prompt.id.clone();
             let first = batch.rows.len();
             for scored in group {
                 check(scored)?;
                 let rollout = &scored.rollout;
-                let reward = reward(scored, truncated);
+                let reward = penalised(scored, truncated);
                 let masked = truncated == Truncated::Mask && rollout.truncated();
                 batch.rows.push(Row {
                     prompt_tokens: rollout.prompt_tokens.clone(),
@@ -230,7 +231,8 @@ impl Batch {
     }
 }
 
-fn reward(scored: &ScoredRollout, truncated: Truncated) -> Option<f32> {
+/// What a rollout earned, less what it loses for its length; `None` if its reward is absent.
+pub fn penalised(scored: &ScoredRollout, truncated: Truncated) -> Option<f32> {
     let penalty = match truncated {
         Truncated::Penalise(penalty) if scored.rollout.truncated() => penalty,
         Truncated::Overlong(overlong) => overlong.penalty(scored.rollout.tokens.len()),
@@ -272,6 +274,7 @@ mod tests {
             log_probs: vec![-0.5],
             stop,
             policy: PolicyVersion(0),
+            occurrence: 0,
             place: 0,
             forced: vec![],
             entropy: vec![],
@@ -307,6 +310,19 @@ mod tests {
         assert_eq!(groups, [("a", 0..2, None), ("b", 2..5, Some(0.25))]);
         assert_eq!(batch.known(&batch.groups[1]).collect::<Vec<_>>(), [(2, 0.3), (3, 0.3)]);
         assert!(batch.rows[3].trains && !batch.rows[4].trains);
+    }
+
+    #[test]
+    fn neighbouring_occurrences_of_a_prompt_are_groups_of_their_own() {
+        let of = |occurrence, reward| {
+            let mut scored = scored("b", Some(reward), StopReason::Token);
+            scored.rollout.occurrence = occurrence;
+            scored
+        };
+        let batch = batch(&[of(0, 1.0), of(0, 0.0), of(1, 0.5), of(1, 0.5)], Truncated::Keep);
+        let groups: Vec<_> = batch.groups.iter().map(|g| (g.rows.clone(), g.greedy)).collect();
+        assert_eq!(groups, [(0..2, Some(0.25)), (2..4, Some(0.25))]);
+        assert_eq!(batch.zero_variance_groups, 1);
     }
 
     #[test]

@@ -269,6 +269,7 @@ fn equal_rewards_leave_every_weight_as_it_was() {
                 log_probs: batch.old[row].clone(),
                 stop: StopReason::Token,
                 policy: PolicyVersion(0),
+                occurrence: 0,
                 place: row % 4,
                 forced: vec![],
                 entropy: vec![],

@@ -156,6 +156,7 @@ fn scored(batch: &Completions, rewards: &[f32]) -> Vec<ScoredRollout> {
             log_probs: batch.policy[row].clone(),
             stop: StopReason::Token,
             policy: PolicyVersion(0),
+            occurrence: 0,
             place: row % 4,
             forced: vec![],
             entropy: vec![],

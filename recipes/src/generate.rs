@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 use data::{PolicyVersion, Rollout, ScoredRollout, Seed, StepSeed};
 use engine::baseline::is_equal;
+use engine::batch::penalised;
 use engine::model::Policy;
 use engine::selection::Shuffled;
 use eval::Accuracy;
@@ -44,7 +45,7 @@ pub(crate) struct StepRollouts {
     /// The step, from 0.
     pub(crate) step: u64,
     pub(crate) scored: Vec<ScoredRollout>,
-    /// Rewards of greedy rollouts by prompt, where the baseline wants them.
+    /// Rewards of greedy rollouts by prompt, penalties for their length included, where the baseline wants them.
     pub(crate) greedy: BTreeMap<String, f32>,
     /// Prompts drawn until then.
     pub(crate) drawn: u64,
@@ -159,12 +160,12 @@ impl<'a> Generation<'a> {
             seconds_sample: 0.0,
             seconds_score: 0.0,
         };
-        let (mut seen, mut chosen, mut arrived) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut occurrences, mut chosen, mut arrived) = (BTreeMap::new(), Vec::<Task>::new(), Vec::new());
         // what an earlier attempt left is kept as well
         let keep = |arrived: &[Rollout], more: &[Rollout]| -> Vec<Rollout> {
             let all = have.iter().chain(arrived).chain(more);
-            let all: BTreeMap<(&str, usize), &Rollout> =
-                all.map(|rollout| ((rollout.prompt.id.as_str(), rollout.place), rollout)).collect();
+            let key = |r: &'_ Rollout| (r.prompt.id.clone(), r.occurrence, r.place);
+            let all: BTreeMap<_, &Rollout> = all.map(|rollout| (key(rollout), rollout)).collect();
             all.into_values().cloned().collect()
         };
         let unfinished = |arrived: &[Rollout], error: RolloutError| Unfinished {
@@ -177,13 +178,11 @@ impl<'a> Generation<'a> {
         };
         while sampled.rounds < most && sampled.scored.len() < wanted * group_size {
             let missing = wanted - sampled.scored.len() / group_size;
-            let mut draws = selection.draw(drawn, missing);
+            let draws = selection.draw(drawn, missing);
             drawn += missing as u64;
-            if rl.dynamic_sampling.is_some() {
-                // the same prompt twice in a step would be the same rollouts twice
-                draws.retain(|index| seen.insert(*index));
-            }
-            let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            let mut tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            // a prompt that the step has drawn before, in this round or in another, is a group of its own
+            rollout::count_occurrences(&mut tasks, &mut occurrences);
             let begun = Instant::now();
             let all = tasks.len() * group_size;
             let result = self.sample(
@@ -230,6 +229,9 @@ impl<'a> Generation<'a> {
         }
         if rl.baseline.build().needs().greedy {
             let begun = Instant::now();
+            // one for all groups of a prompt: the likeliest completion is the same for each
+            let mut seen = BTreeSet::new();
+            chosen.retain(|task| seen.insert(task.prompt.id.clone()));
             let (greedy, seed) = (rl.sampling.greedy(), seed.named("greedy").at(step));
             let found = match self.sample(weights, &greedy, &chosen, 1, seed, &[], &mut |_| ()) {
                 Ok(found) => found,
@@ -246,7 +248,8 @@ impl<'a> Generation<'a> {
                 }
             };
             for scored in greedy {
-                if let Some(reward) = scored.score.reward {
+                // what is lost for its length is lost here too, or the baseline would be of another reward
+                if let Some(reward) = penalised(&scored, rl.truncated) {
                     sampled.greedy.insert(scored.rollout.prompt.id.clone(), reward);
                 }
             }

@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
     fn tokenized(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
         let tokens: Arc<[u32]> = self.tokenizer.encode(text)?.into();
         anyhow::ensure!(!tokens.is_empty(), "prompt `{}` has no tokens; wanted at least one", prompt.id);
-        Ok(Task { prompt: prompt.clone(), tokens, max_tokens: None })
+        Ok(Task { prompt: prompt.clone(), tokens, max_tokens: None, occurrence: 0 })
     }
 
     /// Why the policy cannot complete it, if it cannot: "9000 tokens; …".

@@ -3,6 +3,7 @@
 //! Before: a recipe names policy, prompts and rewards, or one of two toy policies is asked for. After: a table, JSON, and
 //! a picture. Nothing is trained.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, Result};
@@ -111,7 +112,8 @@ fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()>
         let count = rl.prompts_per_step.get();
         let draws = selection.draw((step * count) as u64, count);
         for (branch, from) in [&plan.tasks, &plan.empty_tasks].into_iter().enumerate() {
-            let tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            let mut tasks: Vec<Task> = draws.iter().map(|index| from[*index].clone()).collect();
+            rollout::count_occurrences(&mut tasks, &mut BTreeMap::new());
             let sampler = sampler(plan, rl, &policy);
             let sampled = sampler.sample(&tasks, group_size, seed.at(step as u64), &mut |_| ())?;
             let scored = plan.rewards.score(sampled.rollouts)?;

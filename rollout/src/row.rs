@@ -121,6 +121,7 @@ impl Row {
             log_probs: self.log_probs,
             stop,
             policy,
+            occurrence: task.occurrence,
             place: self.place,
             forced: self.forced,
             entropy: self.entropy,

@@ -1,7 +1,7 @@
 //! Groups of completions from a policy in this process.
 //!
 //! Before: prompts as tokens. After: [`data::Rollout`]s, group by group, in the order of the prompts. How the work is
-//! arranged is [`super::scheduler`]'s: a rollout is a function of the policy, its prompt and (seed, step, prompt, place),
+//! arranged is [`super::scheduler`]'s: a rollout is a function of the policy, its prompt and (seed, step, prompt, occurrence, place),
 //! and which rows share a pass, in what order they come and what memory there is change nothing, to the bit.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,25 @@ pub struct Task {
     pub tokens: Arc<[u32]>,
     /// Most tokens of its completions, if less than the settings allow.
     pub max_tokens: Option<usize>,
+    /// How often the step has drawn this prompt before, from 0: its rollouts are drawn anew each time, and are a group of
+    /// their own. Two tasks of one prompt and one occurrence have the same rollouts.
+    pub occurrence: usize,
+}
+
+impl Task {
+    /// What tells a task from the others of its step.
+    pub(crate) fn key(&self) -> (&str, usize) {
+        (&self.prompt.id, self.occurrence)
+    }
+}
+
+/// Numbers tasks of the same prompt, in their order, going on behind those counted in `drawn`.
+pub fn count_occurrences(tasks: &mut [Task], drawn: &mut BTreeMap<String, usize>) {
+    for task in tasks {
+        let count = drawn.entry(task.prompt.id.clone()).or_default();
+        task.occurrence = *count;
+        *count += 1;
+    }
 }
 
 /// What sampling may use at a time. It decides how fast it is and what memory it takes, and nothing else.
@@ -149,12 +168,17 @@ impl SampleStats {
     }
 }
 
-/// A place for every rollout of some prompts, filled with those that are there already.
-pub(crate) fn in_place(prompts: &[&str], group_size: usize, have: &[Rollout]) -> Vec<Option<Rollout>> {
-    let places: BTreeMap<&str, usize> = prompts.iter().enumerate().map(|(group, id)| (*id, group)).collect();
+/// A place for every rollout of some prompts, each with its occurrence, filled with those that are there already.
+pub(crate) fn in_place(
+    prompts: &[(&str, usize)],
+    group_size: usize,
+    have: &[Rollout],
+) -> Vec<Option<Rollout>> {
+    let places: BTreeMap<(&str, usize), usize> =
+        prompts.iter().enumerate().map(|(group, key)| (*key, group)).collect();
     let mut done = vec![None; prompts.len() * group_size];
     for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
-        if let Some(group) = places.get(rollout.prompt.id.as_str()) {
+        if let Some(group) = places.get(&(rollout.prompt.id.as_str(), rollout.occurrence)) {
             done[group * group_size + rollout.place] = Some(rollout.clone());
         }
     }

@@ -104,7 +104,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             texts: &sampler.sampling.stop,
             least: sampler.sampling.min_tokens,
         };
-        let prompts: Vec<&str> = tasks.iter().map(|task| task.prompt.id.as_str()).collect();
+        let prompts: Vec<(&str, usize)> = tasks.iter().map(Task::key).collect();
         let done = in_place(&prompts, group_size, have);
         let all = (0..tasks.len()).flat_map(|group| (0..group_size).map(move |place| (group, place)));
         let queue: VecDeque<(usize, usize)> =
@@ -254,7 +254,7 @@ impl<'a, 's> Scheduler<'a, 's> {
                 Some(row) => row,
                 None => {
                     let (_, place) = self.queue.pop_front().expect("looked at above");
-                    let seed = self.seed.prompt(&task.prompt.id).place(place);
+                    let seed = self.seed.prompt(&task.prompt.id).occurrence(task.occurrence).place(place);
                     let mut row = Row::new(group, place, seed, budget);
                     row.push(task, &mut logits.clone(), &self.drawing)?;
                     self.stats.tokens += 1;

@@ -13,7 +13,7 @@ use engine::gradient::{self, Sequence};
 use engine::kernels::{Kernel, Path};
 use engine::model::{Compute, ModelConfig, Policy, Tokenizer};
 use rand::SeedableRng;
-use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task, count_occurrences};
 
 /// 128 tokens of a letter and a digit: `a0`, `a1` … `m7`.
 fn tokenizer() -> Tokenizer {
@@ -38,7 +38,7 @@ fn task(id: usize, tokens: &[u32]) -> Task {
         answer: None,
         fields: Default::default(),
     };
-    Task { prompt: Arc::new(prompt), tokens: Arc::from(tokens), max_tokens: None }
+    Task { prompt: Arc::new(prompt), tokens: Arc::from(tokens), max_tokens: None, occurrence: 0 }
 }
 
 /// Prompts of 7 to 20 tokens, and two short ones.
@@ -95,6 +95,40 @@ type ByPlace = BTreeMap<(String, usize), (Vec<u32>, Vec<u32>, StopReason)>;
 fn by_place(rollouts: &[Rollout]) -> ByPlace {
     let bits = |r: &Rollout| r.log_probs.iter().map(|x| x.to_bits()).collect();
     rollouts.iter().map(|r| ((r.prompt.id.clone(), r.place), (r.tokens.clone(), bits(r), r.stop))).collect()
+}
+
+#[test]
+fn a_prompt_drawn_twice_is_sampled_anew_and_its_first_rollouts_are_those_of_a_prompt_drawn_once() {
+    let f = Fixture::load("qwen3-tiny");
+    let setup = Setup::new(8);
+    let plain = tasks(&f)[..2].to_vec();
+    let mut tasks = [plain.clone(), plain.clone()].concat();
+    let mut drawn = BTreeMap::new();
+    count_occurrences(&mut tasks[..3], &mut drawn);
+    count_occurrences(&mut tasks[3..], &mut drawn);
+    assert_eq!(tasks.iter().map(|task| task.occurrence).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    let all = setup.sample(&f.policy, &tasks);
+    let (first, second) = all.split_at(2 * setup.group_size);
+    assert!(by_place(first) == by_place(&setup.sample(&f.policy, &plain)));
+    assert!(second.iter().all(|rollout| rollout.occurrence == 1));
+    for (a, b) in first.iter().zip(second) {
+        assert_eq!((&a.prompt.id, a.place), (&b.prompt.id, b.place));
+        assert_ne!(a.log_probs, b.log_probs, "{} {}", a.prompt.id, a.place);
+    }
+    // what an attempt left finds its own place again
+    let tokenizer = tokenizer();
+    let sampler = Sampler {
+        policy: &f.policy,
+        version: PolicyVersion(3),
+        tokenizer: &tokenizer,
+        sampling: &setup.sampling,
+        stop_tokens: &[],
+        slots: setup.slots,
+    };
+    for have in [first, second, &all[4..9]] {
+        let again = sampler.sample_missing(&tasks, setup.group_size, Seed(5).at(2), have, &mut |_| ());
+        assert!(again.expect("rollouts").rollouts == all);
+    }
 }
 
 /// How the work is arranged must not show in any bit of the rollouts.

@@ -37,7 +37,7 @@ fn tasks() -> Vec<Task> {
                 answer: None,
                 fields: Default::default(),
             };
-            Task { prompt: Arc::new(prompt), tokens: Arc::from([20 + id, 34]), max_tokens: None }
+            Task { prompt: Arc::new(prompt), tokens: Arc::from([20 + id, 34]), max_tokens: None, occurrence: 0 }
         })
         .collect()
 }

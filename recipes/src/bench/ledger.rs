@@ -122,6 +122,7 @@ fn rollouts(policy: &Policy, args: &BenchArgs) -> Vec<ScoredRollout> {
                 log_probs: vec![-1.0; args.length],
                 stop: StopReason::Token,
                 policy: PolicyVersion(0),
+                occurrence: 0,
                 place: row % GROUP,
                 forced: vec![],
                 entropy: vec![],

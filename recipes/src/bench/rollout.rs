@@ -35,7 +35,7 @@ fn tasks(vocabulary: usize, count: usize, group: usize) -> Vec<Task> {
                 fields: Default::default(),
             };
             let max_tokens = Some(spread(place, 151, 16, 256));
-            Task { prompt: Arc::new(prompt), tokens: tokens.collect(), max_tokens }
+            Task { prompt: Arc::new(prompt), tokens: tokens.collect(), max_tokens, occurrence: 0 }
         })
         .collect()
 }

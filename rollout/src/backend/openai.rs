@@ -64,7 +64,7 @@ impl OpenAi {
             return Err(ServerError::Unsupported { server: "an OpenAI-compatible server", what }.into());
         }
         let model = served(&self.client, &self.config)?.model;
-        let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+        let ids: Vec<(&str, usize)> = prompts.iter().map(|prompt| (prompt.id.as_str(), 0)).collect();
         let ask = |index: usize| {
             let (prompt, place) = (&prompts[index / group_size], index % group_size);
             let seed = request_seed(seed.prompt(&prompt.id).place(place));
@@ -122,6 +122,7 @@ impl OpenAi {
             log_probs: Vec::new(),
             stop,
             policy: PolicyVersion(0),
+            occurrence: 0,
             place,
             forced: Vec::new(),
             entropy: Vec::new(),

@@ -248,7 +248,7 @@ impl WeightServer {
         let (task, place) = (&job.tasks[index / job.group_size], index % job.group_size);
         let most = task.max_tokens.unwrap_or(usize::MAX).max(1);
         let budget = job.sampling.max_tokens.min(limit - task.tokens.len()).min(most);
-        let seed = request_seed(job.seed.prompt(&task.prompt.id).place(place));
+        let seed = request_seed(job.seed.prompt(&task.prompt.id).occurrence(task.occurrence).place(place));
         let request = self.dialect.request(model, job, task, budget, seed);
         let path = self.dialect.path();
         let deadline = Duration::from_secs_f64(self.config.request_seconds);
@@ -290,6 +290,7 @@ impl WeightServer {
             log_probs,
             stop: answer.stop,
             policy: job.version,
+            occurrence: task.occurrence,
             place,
             forced: Vec::new(),
             entropy: Vec::new(),
@@ -340,7 +341,7 @@ impl Backend for WeightServer {
                 return Err(RolloutError::PromptTooLong { id, length, limit });
             }
         }
-        let prompts: Vec<&str> = job.tasks.iter().map(|task| task.prompt.id.as_str()).collect();
+        let prompts: Vec<(&str, usize)> = job.tasks.iter().map(Task::key).collect();
         let ask = |index| self.one(job, &model, limit, index);
         ask_all(&prompts, job.group_size, job.have, self.config.concurrency, &ask, progress)
     }
@@ -382,7 +383,7 @@ pub(super) fn stop_tokens(job: &Job<'_>) -> Vec<u32> {
 
 /// Asks for all rollouts of some prompts that are not there yet, some at a time, and puts them in order.
 pub(super) fn ask_all(
-    prompts: &[&str],
+    prompts: &[(&str, usize)],
     group_size: usize,
     have: &[Rollout],
     concurrency: usize,

@@ -366,7 +366,7 @@ impl Inner {
         let seed = params["seed"].as_u64().or_else(|| params["sampling_seed"].as_u64()).expect("a seed");
         let body = Body::Text(String::new());
         let prompt = Prompt { id: "p".into(), body, answer: None, fields: Default::default() };
-        let task = Task { prompt: Arc::new(prompt), tokens: tokens.into(), max_tokens: None };
+        let task = Task { prompt: Arc::new(prompt), tokens: tokens.into(), max_tokens: None, occurrence: 0 };
         let policy = self.policy.lock().expect("policy");
         let sampler = Sampler {
             policy: &policy,

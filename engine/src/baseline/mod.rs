@@ -12,7 +12,7 @@ mod weights;
 
 pub use history::History;
 pub use optimal::{Mode, Optimal};
-pub(crate) use scale::divisor;
+pub(crate) use scale::{divisor, largest};
 pub use scale::{Scale, rescale};
 pub use token::Token;
 pub use weights::{RowWeights, Weights};

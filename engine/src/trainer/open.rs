@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Tally, Trainer, prepare};
 use crate::Result;
 use crate::advantage::Seen;
-use crate::baseline::{Scale, advantages, divisor};
+use crate::baseline::{Scale, advantages, divisor, largest};
 use crate::batch::Batch;
 use crate::gradient::{self, OpenRows, Sequence, TokenStats};
 use crate::model::{Grads, Policy};
@@ -109,7 +109,7 @@ impl Trainer {
         let mut values = advantages(baseline, &seen.group());
         tally.running.take(baseline, &batch.groups[number].prompt, &seen, &values);
         if self.config.scale == Scale::Group {
-            let divisor = divisor(&seen.rewards);
+            let divisor = divisor(&seen.rewards, largest(&values));
             values.iter_mut().for_each(|value| *value /= divisor);
         }
         // rollouts without a token have a reward but no row here

@@ -55,7 +55,7 @@ impl Seen {
         Self {
             weights: rows.iter().map(|row| weight(*row)).collect(),
             prior,
-            greedy: group.greedy,
+            greedy: needs.greedy.then(|| group.greedy.or_else(|| others(batch, number))).flatten(),
             token_norms: if needs.token_norms { rows.iter().map(norms).collect() } else { Vec::new() },
             rewards,
             rows,

@@ -19,7 +19,7 @@ use std::time::Instant;
 use data::ScoredRollout;
 
 use crate::advantage::{Inputs, assign};
-use crate::baseline::{BaselineConfig, Optimal, RowWeights, Scale, Token, Weights};
+use crate::baseline::{BaselineConfig, RowWeights, Scale, Weights};
 use crate::batch::{BaselineStats, Batch, Row, Truncated};
 use crate::gradient::{self, Sequence, TokenStats};
 use crate::ledger::{Ledger, LedgerConfig, StepStats};
@@ -87,22 +87,11 @@ impl TrainerConfig {
 
     /// Parts that do not fit each other, if there are any.
     pub fn problem(&self) -> Option<String> {
-        let weighted = match &self.baseline {
-            BaselineConfig::Optimal(Optimal { cap, temper, shrink, .. }) => {
-                if cap.is_nan() || *cap < 1.0 {
-                    return Some(format!("baseline.optimal.cap is {cap}; wanted at least 1"));
-                }
-                if !(0.0..=1.0).contains(temper) {
-                    return Some(format!("baseline.optimal.temper is {temper}; wanted 0 to 1"));
-                }
-                if !(shrink.is_finite() && *shrink >= 0.0) {
-                    return Some(format!("baseline.optimal.shrink is {shrink}; wanted at least 0"));
-                }
-                true
-            }
-            BaselineConfig::Token(Token { .. }) => true,
-            _ => false,
-        };
+        let baseline = self.baseline.build();
+        if let Some(problem) = baseline.problem() {
+            return Some(problem);
+        }
+        let weighted = baseline.needs().measures_completions();
         if weighted && self.loss.aggregate == Aggregate::SequenceMean {
             return Some(
                 "a weighted baseline needs a loss whose rows have one normaliser, and aggregate = \"sequence_mean\" divides each \
@@ -333,15 +322,7 @@ impl Trainer {
     /// and nothing else can give it a gradient.
     fn telling(&self, batch: &Batch, group: &crate::batch::RowGroup) -> Vec<usize> {
         let (rows, rewards): (Vec<usize>, Vec<f32>) = batch.known(group).unzip();
-        let needs = self.config.baseline.build().needs();
-        let within = matches!(
-            self.config.baseline,
-            BaselineConfig::GroupMean
-                | BaselineConfig::LeaveOneOut
-                | BaselineConfig::Optimal(_)
-                | BaselineConfig::Token(_)
-        ) && !needs.prior;
-        let idle = within
+        let idle = self.config.baseline.build().is_within_group()
             && crate::baseline::is_equal(&rewards)
             && self.config.loss.is_surrogate_alone()
             && !self.has_kl()

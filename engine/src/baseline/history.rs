@@ -22,4 +22,8 @@ impl Baseline for History {
     fn needs(&self) -> Needs {
         Needs { prior: true, ..Needs::default() }
     }
+
+    fn compares(&self) -> bool {
+        false
+    }
 }

@@ -48,6 +48,14 @@ pub struct Needs {
     pub token_norms: bool,
 }
 
+impl Needs {
+    /// Whether rollouts are measured by their gradients, or by what stands for them: then all of a completion's tokens must
+    /// be the policy's own, and all rows have one normaliser.
+    pub fn measures_completions(self) -> bool {
+        self.weights != Weights::Uniform || self.token_norms
+    }
+}
+
 /// Something subtracted from the reward to lower the variance of the policy gradient.
 pub trait Baseline: Send + Sync {
     /// In units of reward. Shape `(group,)`; the group is not empty.
@@ -73,6 +81,22 @@ pub trait Baseline: Send + Sync {
     fn is_constant(&self) -> bool {
         false
     }
+
+    /// Whether rewards of a group are compared with each other: then a group has at least 2 rollouts.
+    fn compares(&self) -> bool {
+        true
+    }
+
+    /// Whether they are compared with each other and with nothing else: where they are all equal, advantages are 0.
+    fn is_within_group(&self) -> bool {
+        let needs = self.needs();
+        self.compares() && !needs.prior && !needs.greedy
+    }
+
+    /// The first setting that makes no sense, as an error message.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Which baseline a recipe chose.
@@ -92,13 +116,27 @@ pub enum BaselineConfig {
     Optimal(Optimal),
     /// The same for every token.
     Token(Token),
-    /// The reward of the greedy rollout: unbiased, one more rollout a prompt (arXiv:2310.10505, ReMax).
+    /// The reward of the greedy rollout: unbiased, one more rollout a prompt (arXiv:2310.10505, ReMax). Where that reward is
+    /// absent, the mean reward of the batch's other groups.
     Greedy,
     /// The mean reward of the prompt's past groups.
     History(History),
 }
 
 impl BaselineConfig {
+    /// As recipes spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::GroupMean => "group_mean",
+            Self::LeaveOneOut => "leave_one_out",
+            Self::Optimal(_) => "optimal",
+            Self::Token(_) => "token",
+            Self::Greedy => "greedy",
+            Self::History(_) => "history",
+        }
+    }
+
     /// The chosen baseline.
     pub fn build(&self) -> &dyn Baseline {
         match self {
@@ -138,16 +176,18 @@ impl Baseline for Simple {
     fn needs(&self) -> Needs {
         Needs { greedy: matches!(self, Self::Greedy), ..Needs::default() }
     }
+
+    fn compares(&self) -> bool {
+        matches!(self, Self::GroupMean | Self::LeaveOneOut)
+    }
 }
 
 /// Reward minus baseline of one group, `(group,)`, in units of reward.
 ///
 /// A group of several whose rewards are all equal has advantages of exactly 0, whatever rounding would make of them,
-/// unless the baseline comes from outside the group.
+/// unless the baseline comes from outside the group ([`Baseline::is_within_group`]).
 pub fn advantages(baseline: &dyn Baseline, group: &Group<'_>) -> Vec<f32> {
-    let needs = baseline.needs();
-    let within = !needs.prior && !needs.greedy;
-    if within && is_equal(group.rewards) && baseline.baselines(group).iter().any(|b| *b != 0.0) {
+    if baseline.is_within_group() && is_equal(group.rewards) {
         return vec![0.0; group.rewards.len()];
     }
     let baselines = baseline.baselines(group);

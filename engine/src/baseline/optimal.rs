@@ -110,6 +110,19 @@ impl Baseline for Optimal {
     fn is_constant(&self) -> bool {
         self.mode == Mode::Own
     }
+
+    fn problem(&self) -> Option<String> {
+        let Self { cap, temper, shrink, .. } = self;
+        if cap.is_nan() || *cap < 1.0 {
+            Some(format!("baseline.optimal.cap is {cap}; wanted at least 1"))
+        } else if !(0.0..=1.0).contains(temper) {
+            Some(format!("baseline.optimal.temper is {temper}; wanted 0 to 1"))
+        } else if !(shrink.is_finite() && *shrink >= 0.0) {
+            Some(format!("baseline.optimal.shrink is {shrink}; wanted at least 0"))
+        } else {
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub(crate) struct Inputs<'a> {
     /// Of every row, in the baseline's way.
     pub(crate) weights: &'a RowWeights,
     pub(crate) ledger: &'a Ledger,
-    /// β of a KL term in the reward; its d is ln π_old − ln π_ref of every token, empty where it was left out.
+    /// β of a KL term in the reward; its d is ln π_old − ln π_ref of every token, 0 of those that were not drawn, empty where it
+    /// was left out.
     pub(crate) kl: Option<(f32, &'a [Vec<f32>])>,
 }
 
@@ -121,6 +122,9 @@ pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
                 }
             }
         }
+        for (row, advantages) in seen.rows.iter().zip(&mut rows) {
+            batch.rows[*row].keep_drawn(advantages);
+        }
         groups.push(seen);
         all.push(rows);
     }
@@ -129,7 +133,7 @@ pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
     for (seen, rows) in groups.iter().zip(all) {
         for (row, advantages) in seen.rows.iter().zip(rows) {
             if batch.rows[*row].trains {
-                batch.rows[*row].advantages = advantages;
+                batch.rows[*row].advantages = batch.rows[*row].spread_drawn(advantages);
             }
         }
     }

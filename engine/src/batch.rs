@@ -92,6 +92,24 @@ impl Row {
         mask
     }
 
+    /// Keeps of one number a token those of tokens that were drawn.
+    pub(crate) fn keep_drawn(&self, values: &mut Vec<f32>) {
+        if !self.forced.is_empty() {
+            let mut drawn = self.mask().into_iter().map(|mask| mask != 0.0);
+            values.retain(|_| drawn.next().unwrap_or(true));
+        }
+    }
+
+    /// One number a token again: 0 of those that were not drawn.
+    pub(crate) fn spread_drawn(&self, values: Vec<f32>) -> Vec<f32> {
+        if self.forced.is_empty() {
+            return values;
+        }
+        let mut values = values.into_iter();
+        let of = |mask: f32| if mask == 0.0 { 0.0 } else { values.next().unwrap_or(0.0) };
+        self.mask().into_iter().map(of).collect()
+    }
+
     /// Tokens that were drawn.
     pub fn drawn(&self) -> usize {
         self.tokens.len() - self.forced.iter().map(ExactSizeIterator::len).sum::<usize>()

@@ -56,13 +56,18 @@ impl Optimizer {
         Self { chain, state, adamw: None, moments: None, schedule: schedule.clone(), updates: 0, total }
     }
 
-    /// Updates made.
+    /// How many of the schedule's updates are over: those made, and those that were skipped.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// Changes the policy, at `factor` times the schedule's learning rate. An empty gradient (no token had an advantage) changes neither weights nor moments, but
-    /// counts as an update of the schedule.
+    /// Leaves out the schedule's updates before this one, as if there had been nothing to learn from; weights and moments stay.
+    pub fn skip_to(&mut self, update: u64) {
+        self.updates = self.updates.max(update);
+    }
+
+    /// Changes the policy, at `factor` times the schedule's learning rate. An empty gradient (no token had an advantage) changes
+    /// neither weights nor moments, but counts as an update of the schedule.
     ///
     /// # Errors
     /// If a gradient is not finite or another policy's, or restored state does not fit: nothing has changed then.

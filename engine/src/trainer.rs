@@ -300,15 +300,21 @@ impl Trainer {
         self.config.loss.kl.as_ref().filter(|kl| kl.place == KlPlace::Reward)
     }
 
-    /// ln π_old − ln π_ref of every token; the log-prob pass is made where there is a KL term.
+    /// ln π_old − ln π_ref of every token, and 0 of tokens that were not drawn, which say nothing of the policy; the log-prob
+    /// pass is made where there is a KL term.
     fn differences(&self, batch: &Batch) -> Vec<Vec<f32>> {
         let none = || vec![Vec::new(); batch.rows.len()];
         let old = batch.seen.as_ref().map_or_else(none, |seen| seen.log_probs.clone());
         let reference = batch.reference.clone().unwrap_or_else(none);
-        let row = |(old, reference): (Vec<f32>, Vec<f32>)| {
-            old.iter().zip(&reference).map(|(old, reference)| (old - reference).clamp(-20.0, 20.0)).collect()
+        let row = |((old, reference), row): ((Vec<f32>, Vec<f32>), &Row)| {
+            let mut d: Vec<f32> =
+                old.iter().zip(&reference).map(|(old, reference)| (old - reference).clamp(-20.0, 20.0)).collect();
+            if !d.is_empty() {
+                row.forced.iter().for_each(|run| d[run.clone()].fill(0.0));
+            }
+            d
         };
-        old.into_iter().zip(reference).map(row).collect()
+        old.into_iter().zip(reference).zip(&batch.rows).map(row).collect()
     }
 
     /// Whether this step compares cheap weights with exact norms.
@@ -379,6 +385,7 @@ impl Trainer {
         let mut tally = Tally::default();
         tally.update.snr_factor = 1.0;
         let mut updates = 0.0;
+        let end = self.optimizer.updates() + self.config.updates_per_step();
         for epoch in 0..self.config.epochs {
             for (part, groups) in
                 Batch::parts(0..batch.groups.len(), self.config.mini_batches).into_iter().enumerate()
@@ -399,6 +406,8 @@ impl Trainer {
                 updates += 1.0;
             }
         }
+        // a step of fewer groups than mini-batches makes fewer updates, and the schedule is the whole run's all the same
+        self.optimizer.skip_to(end);
         self.finish(tally, &[batch], updates)
     }
 
@@ -423,10 +432,12 @@ impl Trainer {
             self.ledger.visit(prompt, *lesson);
         }
         if self.kl_in_reward().is_some() {
-            let differences = batches.iter().flat_map(|batch| self.differences(batch));
             let (mut sum, mut count) = (0.0, 0.0f64);
-            for d in differences.flatten() {
-                (sum, count) = (sum + f64::from(d), count + 1.0);
+            for batch in batches {
+                for (row, differences) in batch.rows.iter().zip(self.differences(batch)) {
+                    sum = differences.iter().fold(sum, |sum, d| sum + f64::from(*d));
+                    count += if differences.is_empty() { 0.0 } else { row.drawn() as f64 };
+                }
             }
             update.kl = Some(sum / count.max(1.0));
         } else {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Objective, Surrogate, Tokens, aggregate, difference, ratio};
 
-/// −A·ln π: no ratio and no clip. Exact on policy; with several updates a step the later ones are biased, unless a
-/// correction weighs them.
+/// −A·ln π: no ratio and no clip. Exact on policy. With several updates a step the later ones are biased, and a correction for
+/// another sampler does not help: its weights are those of the step's beginning. [`super::Cispo`] is this loss with the weight
+/// π/π_old, capped.
 ///
 /// # Source
 /// Williams, *Machine Learning* 8 (1992).

@@ -42,6 +42,23 @@ impl Default for Snr {
     fn default() -> Self {
         Self { floor: 0.1, warmup: 10 }
     }
+
+    #[test]
+    fn the_last_update_of_a_run_changes_something_whatever_its_length_and_warm_up() {
+        for shape in [Shape::Linear, Shape::Cosine] {
+            for total in [1, 2, 3, 10, 1000] {
+                for warmup in [0, 1, total / 2, total, 2 * total] {
+                    let schedule = Schedule { learning_rate: 1.0, warmup, shape, floor: 0.0, snr: None };
+                    let rates: Vec<f64> = (0..total).map(|update| schedule.at(update, total)).collect();
+                    assert!(rates.iter().all(|rate| *rate > 0.0), "{schedule:?} of {total}: {rates:?}");
+                }
+            }
+        }
+        // as in transformers: (N − t)/(N − warmup)
+        let linear = Schedule { learning_rate: 1.0, warmup: 2, shape: Shape::Linear, ..Schedule::default() };
+        let rates: Vec<f64> = (2..6).map(|update| linear.at(update, 6)).collect();
+        assert_eq!(rates, [1.0, 0.75, 0.5, 0.25]);
+    }
 }
 
 impl Default for Schedule {
@@ -58,9 +75,9 @@ pub enum Shape {
     /// Stays.
     #[default]
     Constant,
-    /// Falls in a straight line to the floor at the last update.
+    /// Falls in a straight line, which reaches the floor behind the last update: with a floor of 0 that one still counts.
     Linear,
-    /// Falls along half a cosine to the floor at the last update.
+    /// Falls along half a cosine, which reaches the floor behind the last update.
     Cosine,
 }
 
@@ -70,7 +87,7 @@ impl Schedule {
         if update < self.warmup {
             return self.learning_rate * (update + 1) as f64 / self.warmup as f64;
         }
-        let span = total.saturating_sub(self.warmup).saturating_sub(1).max(1);
+        let span = total.saturating_sub(self.warmup).max(1);
         let done = ((update - self.warmup) as f64 / span as f64).min(1.0);
         let left = match self.shape {
             Shape::Constant => return self.learning_rate,
@@ -86,10 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rises_to_the_peak_and_ends_at_the_floor() {
+    fn it_rises_to_the_peak_and_falls_towards_the_floor_behind_the_last_update() {
         for shape in [Shape::Linear, Shape::Cosine] {
             let schedule = Schedule { learning_rate: 2.0, warmup: 4, shape, floor: 0.1, snr: None };
-            let rates: Vec<f64> = (0..11).map(|update| schedule.at(update, 11)).collect();
+            let rates: Vec<f64> = (0..11).map(|update| schedule.at(update, 10)).collect();
             assert_eq!(&rates[..5], [0.5, 1.0, 1.5, 2.0, 2.0]);
             assert!((rates[7] - (0.2 + 1.8 * 0.5)).abs() < 1e-12, "half way: {rates:?}");
             assert!((rates[10] - 0.2).abs() < 1e-12, "{rates:?}");

@@ -23,8 +23,9 @@ pub enum Alpha {
     Fixed(f64),
     /// From variances and covariance of the two gradients over chunks of the batch.
     Moment,
-    /// From the inner product of two halves of the thinking branch, each less the empty one: with independent traces
-    /// E⟨g_t − g_e, g_t′ − g_e⟩ needs no variances.
+    /// From the inner products of two halves of each branch: with two independent estimates of E g_t the numerator
+    /// E⟨g_t − g_e, E g_t − g_e⟩ needs no variances, and what the halves of different branches have in common is counted once. It
+    /// is `moment` with two chunks, and costs the least.
     Regression,
 }
 
@@ -104,20 +105,31 @@ impl Moments {
         (1.0 - alpha).powi(2) * self.difference + self.variance(alpha)
     }
 
-    /// From the inner products of chunks: of each its number of units (pairs or groups) and ‖t‖², ‖e‖², ⟨t, e⟩; and the
-    /// same three of the sums. Chunks are shares of one mean. `None` if there are not two.
-    pub fn estimate(chunks: &[(usize, [f64; 3])], sum: [f64; 3]) -> Option<Self> {
-        let chunks: Vec<_> = chunks.iter().filter(|(units, _)| *units > 0).collect();
-        if chunks.len() < 2 {
-            return None;
-        }
-        let n: f64 = chunks.iter().map(|(units, _)| *units as f64).sum();
+    /// From the inner products of chunks: of each its numbers of units (pairs or groups), thinking and empty, and ‖t‖², ‖e‖²,
+    /// ⟨t, e⟩; and the same three of the sums. A chunk is a share of each branch's mean, which may be of other sizes in the
+    /// two. Units of different chunks are independent; those of one chunk need not be. `None` if either branch has no two
+    /// chunks with units.
+    pub fn estimate(chunks: &[([usize; 2], [f64; 3])], sum: [f64; 3]) -> Option<Self> {
         // see [`crate::stats::Noise::estimate`]; here of products too
-        let spread = |which: usize| {
-            let within: f64 = chunks.iter().map(|(units, x)| x[which] * n * n / *units as f64).sum();
-            (within - n * sum[which]) / (chunks.len() as f64 - 1.0) / n
+        let spread = |units: &dyn Fn([usize; 2]) -> usize, which: usize| {
+            let chunks =
+                chunks.iter().map(|(both, x)| (units(*both) as f64, x[which])).filter(|(n, _)| *n > 0.0);
+            let (count, n) = chunks.clone().fold((0.0, 0.0), |(count, sum), (n, _)| (count + 1.0, sum + n));
+            let within: f64 = chunks.map(|(units, x)| x * n * n / units).sum();
+            (count > 1.0).then(|| (within - n * sum[which]) / (count - 1.0) / n)
         };
-        let (thinking, empty, both) = (spread(0), spread(1), spread(2));
+        let (thinking, empty) = (spread(&|units| units[0], 0)?, spread(&|units| units[1], 1)?);
+        let both = if chunks.iter().all(|(units, _)| units[0] == units[1]) {
+            spread(&|units| units[0], 2)?
+        } else {
+            // With shares aₖ and bₖ of the two means, E Σₖ ⟨tₖ, eₖ⟩ = Σ aₖ bₖ ⟨E t, E e⟩ + tr Cov and E ⟨t, e⟩ = ⟨E t, E e⟩ + tr Cov,
+            // wherever within the chunks the covariance is.
+            let total = |branch: usize| chunks.iter().map(|(units, _)| units[branch] as f64).sum::<f64>();
+            let (t, e) = (total(0), total(1));
+            let share: f64 = chunks.iter().map(|(units, _)| units[0] as f64 / t * units[1] as f64 / e).sum();
+            let within: f64 = chunks.iter().map(|(_, x)| x[2]).sum();
+            (within - share * sum[2]) / (1.0 - share)
+        };
         let apart = sum[0] + sum[1] - 2.0 * sum[2];
         Some(Self { difference: apart - (thinking + empty - 2.0 * both), thinking, empty, both })
     }
@@ -219,7 +231,7 @@ mod tests {
                 let inner = |a: [f64; 2], b: [f64; 2]| a[0] * b[0] + a[1] * b[1];
                 [inner(t, t), inner(e, e), inner(t, e)]
             };
-            let chunks = [(1, products(0..1)), (1, products(1..2)), (2, products(2..4))];
+            let chunks = [([1, 1], products(0..1)), ([1, 1], products(1..2)), ([2, 2], products(2..4))];
             let found = Moments::estimate(&chunks, products(0..4)).expect("three chunks");
             sum.difference += found.difference;
             sum.thinking += found.thinking;
@@ -232,6 +244,50 @@ mod tests {
         {
             assert!((found / count - wanted).abs() < 1e-9, "{} is not {wanted}", found / count);
         }
+    }
+
+    #[test]
+    fn moments_of_branches_of_other_sizes_that_vary_together_are_unbiased() {
+        // prompts p, q, r and s have signs; t of p, q, r, s and e of q, s, both with the prompt's sign: all 16 outcomes, and
+        // all ways to cut that keep a prompt in one chunk
+        let cuts: [&[(&[usize], &[usize])]; 4] = [
+            &[(&[0, 1], &[1]), (&[2, 3], &[3])],
+            &[(&[0], &[]), (&[1], &[1]), (&[2, 3], &[3])],
+            &[(&[1], &[1]), (&[0, 2, 3], &[3])],
+            &[(&[0], &[]), (&[1], &[1]), (&[2], &[]), (&[3], &[3])],
+        ];
+        let dot = |a: [f64; 2], b: [f64; 2]| a[0] * b[0] + a[1] * b[1];
+        for cut in cuts {
+            let mut found = [0.0; 5];
+            for outcome in 0..16u32 {
+                let sign = |prompt: usize| if outcome >> prompt & 1 == 1 { 1.0 } else { -1.0 };
+                let add = |sum: [f64; 2], x: [f64; 2]| [sum[0] + x[0], sum[1] + x[1]];
+                let t = |prompts: &[usize]| {
+                    prompts.iter().fold([0.0; 2], |s, p| add(s, [(3.0 + sign(*p)) / 4.0, 0.0]))
+                };
+                let e = |prompts: &[usize]| {
+                    prompts.iter().fold([0.0; 2], |s, p| add(s, [(1.0 + 2.0 * sign(*p)) / 2.0, 0.5]))
+                };
+                let products = |t: [f64; 2], e: [f64; 2]| [dot(t, t), dot(e, e), dot(t, e)];
+                let chunks: Vec<([usize; 2], [f64; 3])> =
+                    cut.iter().map(|(ts, es)| ([ts.len(), es.len()], products(t(ts), e(es)))).collect();
+                let m =
+                    Moments::estimate(&chunks, products(t(&[0, 1, 2, 3]), e(&[1, 3]))).expect("two chunks");
+                let all = [m.difference, m.thinking, m.empty, m.both, m.fraction().0];
+                found.iter_mut().zip(all).for_each(|(sum, x)| *sum += x / 16.0);
+            }
+            // tr Σ_t = 1/4, tr Σ_e = 4/2, tr Σ_te = 2 · 2/(4 · 2), ‖d‖² = 2² + 1²
+            let wanted = [5.0, 0.25, 2.0, 0.5, 5.0 + 2.0 - 0.5];
+            for (found, wanted) in found.iter().zip(wanted) {
+                assert!((found - wanted).abs() < 1e-9, "{cut:?}: {found} is not {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_of_a_single_chunk_has_no_variance() {
+        let chunks = [([0, 3], [0.0, 1.0, 0.0]), ([1, 2], [1.0, 1.0, 0.5])];
+        assert_eq!(Moments::estimate(&chunks, [1.0, 2.0, 1.0]), None);
     }
 
     #[test]

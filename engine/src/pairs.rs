@@ -132,7 +132,6 @@ pub fn step(
             };
             let (mut t, mut e) = (Grads::default(), Grads::default());
             let mut chunks = Vec::new();
-            let mut halves = Vec::new();
             let cut = |pairs: usize, part: usize| part * pairs / parts..(part + 1) * pairs / parts;
             for part in 0..parts {
                 let (mut t_part, mut e_part) = (policy.zero_grads(), policy.zero_grads());
@@ -144,21 +143,11 @@ pub fn step(
                 ready(policy, &mut t);
                 ready(policy, &mut e);
                 let squares = [t.add_scaled(1.0, &t_part)?, e.add_scaled(1.0, &e_part)?, both];
-                chunks.push((some_t.len().min(some_e.len()), squares));
-                if config.mixture.alpha == Alpha::Regression {
-                    halves.push(t_part);
-                }
+                chunks.push(([some_t.len(), some_e.len()], squares));
             }
             let sum = [t.global_norm()?.0.powi(2), e.global_norm()?.0.powi(2), t.inner(&e)?];
             update.moments = Moments::estimate(&chunks, sum);
-            let fraction = match (config.mixture.alpha, halves.as_slice()) {
-                (Alpha::Regression, [first, second]) => {
-                    // halves of the sum are means of a half, once doubled
-                    let cross = 4.0 * first.inner(second)? - sum[2] * 2.0 + sum[1];
-                    Some((cross, sum[0] + sum[1] - 2.0 * sum[2]))
-                }
-                _ => update.moments.map(|moments| moments.fraction()),
-            };
+            let fraction = update.moments.map(|moments| moments.fraction());
             let finite = fraction.filter(|(n, d)| n.is_finite() && d.is_finite());
             update.alpha = mixture.observe(&config.mixture, finite);
             ready(policy, &mut total);

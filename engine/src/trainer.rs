@@ -307,8 +307,11 @@ impl Trainer {
         let old = batch.seen.as_ref().map_or_else(none, |seen| seen.log_probs.clone());
         let reference = batch.reference.clone().unwrap_or_else(none);
         let row = |((old, reference), row): ((Vec<f32>, Vec<f32>), &Row)| {
-            let mut d: Vec<f32> =
-                old.iter().zip(&reference).map(|(old, reference)| (old - reference).clamp(-20.0, 20.0)).collect();
+            let mut d: Vec<f32> = old
+                .iter()
+                .zip(&reference)
+                .map(|(old, reference)| (old - reference).clamp(-20.0, 20.0))
+                .collect();
             if !d.is_empty() {
                 row.forced.iter().for_each(|run| d[run.clone()].fill(0.0));
             }

@@ -14,6 +14,8 @@ mod stream;
 mod thinking;
 
 pub use draw::{Before, Draw, Sampling, draw};
-pub use sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Slots, Task, count_occurrences};
+pub use sampler::{
+    RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Slots, Task, count_occurrences,
+};
 pub use speculate::Speculate;
 pub use stream::TextStream;

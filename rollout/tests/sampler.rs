@@ -13,7 +13,9 @@ use engine::gradient::{self, Sequence};
 use engine::kernels::{Kernel, Path};
 use engine::model::{Compute, ModelConfig, Policy, Tokenizer};
 use rand::SeedableRng;
-use rollout::{RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task, count_occurrences};
+use rollout::{
+    RolloutError, SampleProgress, Sampled, Sampler, Sampling, Slots, Speculate, Task, count_occurrences,
+};
 
 /// 128 tokens of a letter and a digit: `a0`, `a1` … `m7`.
 fn tokenizer() -> Tokenizer {

@@ -37,7 +37,12 @@ fn tasks() -> Vec<Task> {
                 answer: None,
                 fields: Default::default(),
             };
-            Task { prompt: Arc::new(prompt), tokens: Arc::from([20 + id, 34]), max_tokens: None, occurrence: 0 }
+            Task {
+                prompt: Arc::new(prompt),
+                tokens: Arc::from([20 + id, 34]),
+                max_tokens: None,
+                occurrence: 0,
+            }
         })
         .collect()
 }

@@ -12,8 +12,8 @@ mod weights;
 
 pub use history::History;
 pub use optimal::{Mode, Optimal};
-pub(crate) use scale::{divisor, largest};
 pub use scale::{Scale, rescale};
+pub(crate) use scale::{divisor, largest};
 pub use token::Token;
 pub use weights::{RowWeights, Weights};
 

@@ -50,7 +50,11 @@ pub(crate) fn divisor(rewards: &[f32], largest: f32) -> f32 {
     let sum: f64 = rewards.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum();
     let deviation = (sum / (rewards.len() as f64 - 1.0)).sqrt() as f32 + EPSILON;
     // by more than rounding: from outside
-    if largest > range * (1.0 + 1e-4) { deviation.max((deviation * (largest / range)).min(1.0)) } else { deviation }
+    if largest > range * (1.0 + 1e-4) {
+        deviation.max((deviation * (largest / range)).min(1.0))
+    } else {
+        deviation
+    }
 }
 
 /// The largest absolute value.
@@ -160,7 +164,10 @@ mod tests {
                     let after = scaled(Scale::Group, &[&rewards], &[&before]);
                     let bound = (2.0 * (n as f32 - 1.0)).sqrt();
                     for (after, before) in after.iter().zip(&before) {
-                        assert!(after.abs() <= before.abs().max(bound), "{n} {apart} {baseline}: {before} {after}");
+                        assert!(
+                            after.abs() <= before.abs().max(bound),
+                            "{n} {apart} {baseline}: {before} {after}"
+                        );
                         assert!(after * before >= 0.0);
                     }
                 }
@@ -173,7 +180,9 @@ mod tests {
     #[test]
     fn a_mean_of_the_group_itself_is_divided_by_the_deviation_whatever_its_size() {
         for apart in [1.0f32, 1e-2, 1e-5] {
-            for rewards in [[0.0, 0.0, apart, 0.0], [apart, 0.0, apart, 0.0], [0.0, apart, 0.3 * apart, 0.5 * apart]] {
+            for rewards in
+                [[0.0, 0.0, apart, 0.0], [apart, 0.0, apart, 0.0], [0.0, apart, 0.3 * apart, 0.5 * apart]]
+            {
                 let mean = rewards.iter().sum::<f32>() / 4.0;
                 let own = rewards.map(|r| r - mean);
                 let others = rewards.map(|r| (4.0 / 3.0) * (r - mean));

@@ -42,23 +42,6 @@ impl Default for Snr {
     fn default() -> Self {
         Self { floor: 0.1, warmup: 10 }
     }
-
-    #[test]
-    fn the_last_update_of_a_run_changes_something_whatever_its_length_and_warm_up() {
-        for shape in [Shape::Linear, Shape::Cosine] {
-            for total in [1, 2, 3, 10, 1000] {
-                for warmup in [0, 1, total / 2, total, 2 * total] {
-                    let schedule = Schedule { learning_rate: 1.0, warmup, shape, floor: 0.0, snr: None };
-                    let rates: Vec<f64> = (0..total).map(|update| schedule.at(update, total)).collect();
-                    assert!(rates.iter().all(|rate| *rate > 0.0), "{schedule:?} of {total}: {rates:?}");
-                }
-            }
-        }
-        // as in transformers: (N − t)/(N − warmup)
-        let linear = Schedule { learning_rate: 1.0, warmup: 2, shape: Shape::Linear, ..Schedule::default() };
-        let rates: Vec<f64> = (2..6).map(|update| linear.at(update, 6)).collect();
-        assert_eq!(rates, [1.0, 0.75, 0.5, 0.25]);
-    }
 }
 
 impl Default for Schedule {
@@ -115,5 +98,22 @@ mod tests {
         let constant = Schedule { learning_rate: 2.0, ..Schedule::default() };
         assert_eq!(constant.at(0, 1), 2.0);
         assert_eq!(constant.at(99, 100), 2.0);
+    }
+
+    #[test]
+    fn the_last_update_of_a_run_changes_something_whatever_its_length_and_warm_up() {
+        for shape in [Shape::Linear, Shape::Cosine] {
+            for total in [1, 2, 3, 10, 1000] {
+                for warmup in [0, 1, total / 2, total, 2 * total] {
+                    let schedule = Schedule { learning_rate: 1.0, warmup, shape, floor: 0.0, snr: None };
+                    let rates: Vec<f64> = (0..total).map(|update| schedule.at(update, total)).collect();
+                    assert!(rates.iter().all(|rate| *rate > 0.0), "{schedule:?} of {total}: {rates:?}");
+                }
+            }
+        }
+        // as in transformers: (N − t)/(N − warmup)
+        let linear = Schedule { learning_rate: 1.0, warmup: 2, shape: Shape::Linear, ..Schedule::default() };
+        let rates: Vec<f64> = (2..6).map(|update| linear.at(update, 6)).collect();
+        assert_eq!(rates, [1.0, 0.75, 0.5, 0.25]);
     }
 }

@@ -50,11 +50,11 @@ impl Trainer {
         let mut seen = Vec::new();
         for chunk in 0..parts[0].len().max(parts[1].len()) {
             let mut grads = [Grads::default(), Grads::default()];
-            let mut units = usize::MAX;
+            let mut units = [0; 2];
             for branch in 0..2 {
                 let (batch, skip) = branches[branch];
                 let Some(groups) = parts[branch].get(chunk).filter(|_| !skip) else { continue };
-                units = units.min(groups.len());
+                units[branch] = groups.len();
                 let before = Before { old: None, reference: batch.reference.as_ref() };
                 let into = &mut grads[branch];
                 self.add_chunk(policy, batch, groups, &weights[branch], before, true, into, &mut tally)?;
@@ -69,7 +69,7 @@ impl Trainer {
                     squares[branch] = sums[branch].add_scaled(1.0, &grads)?;
                 }
             }
-            seen.push((if units == usize::MAX { 0 } else { units }, squares));
+            seen.push((units, squares));
         }
         let sum =
             [sums[0].global_norm()?.0.powi(2), sums[1].global_norm()?.0.powi(2), sums[0].inner(&sums[1])?];
@@ -82,7 +82,10 @@ impl Trainer {
             let rest = 1.0 - alpha;
             alpha * alpha * x[0] + rest * rest * x[1] + 2.0 * alpha * rest * x[2]
         };
-        let norms: Vec<(usize, f64)> = seen.iter().map(|(units, x)| (*units, mixed(x))).collect();
+        // of branches that are both there, a unit is a prompt with its two groups
+        let prompts =
+            |units: &[usize; 2]| if whole { units[0].min(units[1]) } else { units[0].max(units[1]) };
+        let norms: Vec<(usize, f64)> = seen.iter().map(|(units, x)| (prompts(units), mixed(x))).collect();
         if let Some(noise) =
             Noise::estimate(&norms, mixed(&sum)).filter(|noise| noise.group_variance.is_finite())
         {

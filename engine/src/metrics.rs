@@ -47,7 +47,8 @@ pub struct Metrics {
     pub kl: Option<f64>,
     /// See [`Update::clip_fraction`].
     pub clip_fraction: f64,
-    /// See [`Update::mismatch_max`]; absent where top-k, top-p or min-p make the two incomparable.
+    /// See [`Update::mismatch_max`]. Where top-k, top-p, min-p or a penalty reshape what is drawn from, it shows how far that
+    /// is from what is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch_max: Option<f64>,
     /// See [`Update::mismatch_kl`].
@@ -158,15 +159,13 @@ pub struct Timing {
 }
 
 impl Metrics {
-    /// Everything that is known after step number `step` (counted from 1). `comparable` says whether the recorded
-    /// log-probs are those of the full distribution, `snr` whether the learning rate follows the signal-to-noise ratio.
+    /// Everything that is known after step number `step` (counted from 1). `snr` says whether the learning rate follows the signal-to-noise ratio.
     pub fn new(
         step: u64,
         scored: &[ScoredRollout],
         batch: &Batch,
         update: &Update,
         timing: Timing,
-        comparable: bool,
         snr: bool,
     ) -> Self {
         let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
@@ -195,8 +194,8 @@ impl Metrics {
             entropy: update.entropy,
             kl: update.kl,
             clip_fraction: update.clip_fraction,
-            mismatch_max: comparable.then_some(update.mismatch_max),
-            mismatch_kl: comparable.then_some(update.mismatch_kl),
+            mismatch_max: Some(update.mismatch_max),
+            mismatch_kl: Some(update.mismatch_kl),
             snr_factor: snr.then_some(update.snr_factor),
             gradient_signal: update.ledger.map(|l| l.signal),
             gradient_noise: update.ledger.map(|l| l.noise),

@@ -7,6 +7,7 @@
 //! where the loss is the surrogate alone, a gradient is linear in the advantages: then rollouts that are weighed by their
 //! own gradients need no second backward.
 
+mod effect;
 mod mixed;
 mod open;
 
@@ -24,7 +25,9 @@ use crate::batch::{BaselineStats, Batch, Row, Truncated};
 use crate::gradient::{self, Sequence, TokenStats};
 use crate::ledger::{Ledger, LedgerConfig, StepStats};
 use crate::model::{Grads, Policy};
-use crate::objective::{Aggregate, CorrectionStats, Kl, KlPlace, LossConfig, Tokens};
+use crate::objective::{
+    Aggregate, Correction, CorrectionLevel, CorrectionMode, CorrectionStats, Kl, KlPlace, LossConfig, Tokens,
+};
 use crate::optimizer::Optimizer;
 use crate::schedule::Schedule;
 use crate::stats::{Noise, rank_correlation};
@@ -124,6 +127,16 @@ impl TrainerConfig {
                 "correction.lower is {} and correction.upper {}; wanted 0 ≤ lower ≤ upper",
                 correction.lower, correction.upper
             ));
+        }
+        if let Some(Correction {
+            level: CorrectionLevel::Geometric, mode: CorrectionMode::Truncate, ..
+        }) = &self.loss.correction
+        {
+            return Some(
+                "correction.level = \"geometric\" measures how far a rollout is from the trainer's policy, and its weight stays 1: \
+                 with mode = \"truncate\" nothing would come of it; use mode = \"mask\", or level = \"token\" or \"sequence\""
+                    .into(),
+            );
         }
         None
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Fixture, near, near_number, near_tensor};
 use engine::baseline::{
-    BaselineConfig, Group, History, Mode, Optimal, Scale, Token, Weights, advantages, rescale,
+    BaselineConfig, Group, History, Mode, Optimal, Scale, Tail, Token, Weights, advantages, rescale,
 };
 use engine::gradient;
 use engine::objective::{
@@ -21,7 +21,7 @@ fn baselines() -> Vec<BaselineConfig> {
         BaselineConfig::GroupMean,
         BaselineConfig::LeaveOneOut,
         BaselineConfig::Token(Token::default()),
-        BaselineConfig::Token(Token { keep_tail: false }),
+        BaselineConfig::Token(Token { tail: Tail::Own }),
         BaselineConfig::Greedy,
         BaselineConfig::History(History::default()),
     ];

@@ -35,6 +35,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
         "held_out_prompts": plan.held_out.as_ref().map_or(0, |held_out| held_out.tasks.len()),
         "longest_prompt_tokens": plan.longest_prompt(),
         "memory_bytes": memory,
+        "warnings": crate::warnings::warnings(plan),
     });
     if let Some(sft) = &plan.recipe.sft {
         let examples = sft.steps.get() * sft.batch_size.get();
@@ -198,6 +199,9 @@ pub(crate) fn print(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Resul
         )?;
     }
     needs(plan, args, out)?;
+    for warning in crate::warnings::warnings(plan) {
+        writeln!(out, "warning   {warning}")?;
+    }
     let names: Vec<String> =
         plan.rewards.parts().map(|(name, part)| format!("{} × {name}", part.weight)).collect();
     writeln!(out, "reward    {}", if names.is_empty() { "none".into() } else { names.join(" + ") })?;

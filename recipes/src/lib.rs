@@ -47,6 +47,7 @@ mod save;
 mod speaker;
 mod threads;
 mod variance;
+mod warnings;
 
 pub use app::App;
 pub use data::{Prompt, Rollout};

@@ -1,7 +1,8 @@
 //! Published methods by name: each stands for settings of `[rl]`, which a recipe's own win over.
 //!
 //! Before: a recipe says `preset = "dapo"`. After: [`crate::Recipe`] is read with the settings in place, and
-//! `evenkeel check` shows them. What becomes of truncated rollouts is not a preset's to say.
+//! `evenkeel check` shows them. What becomes of truncated rollouts is not a preset's to say. Each preset's file says where its
+//! numbers are from, and which could not be confirmed.
 
 use crate::recipe::did_you_mean;
 
@@ -77,7 +78,13 @@ pub(crate) fn expand(rl: &mut toml::Table) -> Result<(), (String, Vec<&'static s
     let Some((_, _, text)) = PRESETS.iter().find(|(known, _, _)| *known == name) else {
         return Err((name, PRESETS.iter().map(|(name, _, _)| *name).collect()));
     };
-    let settings: toml::Table = text.parse().expect("presets are valid TOML, as a test says");
+    let mut settings: toml::Table = text.parse().expect("presets are valid TOML, as a test says");
+    // a group stays whole: of a step with fewer prompts than the paper has mini-batches, each prompt is one
+    if let (Some(toml::Value::Integer(mini_batches)), Some(toml::Value::Integer(prompts))) =
+        (settings.get_mut("mini_batches"), rl.get("prompts_per_step"))
+    {
+        *mini_batches = (*mini_batches).min((*prompts).max(1));
+    }
     fill(rl, &settings, false);
     Ok(())
 }
@@ -129,6 +136,23 @@ mod tests {
         );
         let rl = expanded("preset = \"opo\"\nbaseline = \"group_mean\"\n");
         assert_eq!(rl["baseline"].as_str(), Some("group_mean"));
+    }
+
+    #[test]
+    fn a_step_of_few_prompts_has_as_many_mini_batches_at_most_unless_it_says_so_itself() {
+        let mini_batches = |text: &str| expanded(text)["mini_batches"].as_integer();
+        assert_eq!(mini_batches("preset = \"dapo\"\nprompts_per_step = 64\n"), Some(16));
+        assert_eq!(mini_batches("preset = \"dapo\"\nprompts_per_step = 8\n"), Some(8));
+        assert_eq!(mini_batches("preset = \"dapo\"\nprompts_per_step = 8\nmini_batches = 9\n"), Some(9));
+    }
+
+    #[test]
+    fn every_preset_says_its_learning_rate_and_where_its_numbers_are_from() {
+        for (name, _, text) in PRESETS {
+            let settings: toml::Table = text.parse().expect(name);
+            assert!(settings["schedule"]["learning_rate"].as_float() > Some(0.0), "{name}");
+            assert!(text.starts_with("# "), "{name}");
+        }
     }
 
     #[test]

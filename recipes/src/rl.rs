@@ -224,8 +224,8 @@ impl Steps<'_> {
             score: sampled.seconds_score,
             update: trained.elapsed().as_secs_f64(),
         };
-        let (comparable, snr) = (!rl.sampling.reshapes(), rl.schedule.snr.is_some());
-        let mut metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, comparable, snr);
+        let snr = rl.schedule.snr.is_some();
+        let mut metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, snr);
         if rl.dynamic_sampling.is_some() {
             metrics.sampling_rounds = Some(sampled.rounds);
             metrics.dropped_groups = Some(sampled.dropped);
@@ -290,8 +290,8 @@ impl Steps<'_> {
             score: thinking.seconds_score + empty.seconds_score,
             update: trained.elapsed().as_secs_f64(),
         };
-        let (comparable, snr) = (!rl.sampling.reshapes(), rl.schedule.snr.is_some());
-        let mut metrics = Metrics::new(step + 1, &all, &batches[0], &update, timing, comparable, snr);
+        let snr = rl.schedule.snr.is_some();
+        let mut metrics = Metrics::new(step + 1, &all, &batches[0], &update, timing, snr);
         metrics.groups += batches[1].groups.len();
         metrics.zero_variance_groups += batches[1].zero_variance_groups;
         metrics.absent_rewards += batches[1].absent_rewards;

@@ -58,6 +58,9 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
         }
     }
     line(&format!("computing in {}", plan.choice.reason));
+    for warning in crate::warnings::warnings(plan) {
+        line(&format!("warning: {warning}"));
+    }
     if let Some(before) = numerics_of(out).filter(|before| before != plan.choice.numerics()) {
         line(&format!(
             "the run so far was computed in {before} and goes on in {}: it will not be the same, bit for bit, as if it had not been interrupted",

@@ -90,7 +90,23 @@ impl Sampling {
     /// Whether tokens are drawn from another distribution than the policy's at this temperature, so that recorded
     /// log-probs are not those that a trainer computes.
     pub fn reshapes(&self) -> bool {
-        self.truncates() || self.changes_logits()
+        !self.reshaping().is_empty()
+    }
+
+    /// The settings for which [`Self::reshapes`] is true, as recipes spell them.
+    pub fn reshaping(&self) -> Vec<&'static str> {
+        let all = [
+            ("temperature", self.temperature == 0.0),
+            ("top_k", self.top_k > 0),
+            ("top_p", self.top_p < 1.0),
+            ("min_p", self.min_p > 0.0),
+            ("repetition_penalty", self.repetition_penalty != 1.0),
+            ("logit_bias", !self.logit_bias.is_empty()),
+            ("allowed_tokens", !self.allowed_tokens.is_empty()),
+            ("forbidden_tokens", !self.forbidden_tokens.is_empty()),
+            ("min_tokens", self.min_tokens > 0),
+        ];
+        all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
     }
 
     fn truncates(&self) -> bool {

@@ -14,7 +14,7 @@ pub use history::History;
 pub use optimal::{Mode, Optimal};
 pub use scale::{Scale, rescale};
 pub(crate) use scale::{divisor, largest};
-pub use token::Token;
+pub use token::{Tail, Token};
 pub use weights::{RowWeights, Weights};
 
 use serde::{Deserialize, Serialize};

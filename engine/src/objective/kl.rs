@@ -8,22 +8,47 @@ use serde::{Deserialize, Serialize};
 
 use super::Tokens;
 
-/// A KL term in the loss.
+/// A KL term in the loss or in the reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct Kl {
     /// β: what the estimate is multiplied with.
     pub coefficient: f32,
-    /// Which estimate.
-    #[serde(default)]
+    /// Which estimate; by default k3 in the loss and k1 in the reward, where it is always k1.
     pub estimator: KlEstimator,
     /// Multiply the estimate by π/π_old, so that it stays unbiased off policy, as TRL does; in the loss only.
-    #[serde(default)]
     pub importance_weighted: bool,
     /// Where it counts.
-    #[serde(default)]
     pub place: KlPlace,
+}
+
+/// As recipes have it: the default estimate depends on the place.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Kl"))]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// β: what the estimate is multiplied with.
+    coefficient: f32,
+    /// Which estimate; by default k3 in the loss and k1 in the reward, where it is always k1.
+    estimator: Option<KlEstimator>,
+    /// Multiply the estimate by π/π_old, so that it stays unbiased off policy, as TRL does; in the loss only.
+    #[serde(default)]
+    importance_weighted: bool,
+    /// Where it counts.
+    #[serde(default)]
+    place: KlPlace,
+}
+
+impl From<Written> for Kl {
+    fn from(written: Written) -> Self {
+        let Written { coefficient, estimator, importance_weighted, place } = written;
+        let usual = match place {
+            KlPlace::Loss => KlEstimator::K3,
+            KlPlace::Reward => KlEstimator::K1,
+        };
+        Self { coefficient, estimator: estimator.unwrap_or(usual), importance_weighted, place }
+    }
 }
 
 /// Where a KL term counts.
@@ -35,7 +60,8 @@ pub enum KlPlace {
     #[default]
     Loss,
     /// β d is taken from the reward of every token that it belongs to, with d = ln π_old − ln π_ref held constant: the
-    /// exact policy gradient of KL(π ‖ π_ref). The estimator is k1 there.
+    /// exact policy gradient of KL(π ‖ π_ref). The estimator is k1 there: k3 would add −KL(π_ref ‖ π) to what is
+    /// minimised, and k2 is biased.
     Reward,
 }
 
@@ -55,6 +81,19 @@ pub enum KlEstimator {
     K1Plus,
     /// The value of k3 with the gradient of k2, hence of KL(π ‖ π_ref).
     K3Plus,
+}
+
+impl KlEstimator {
+    /// As recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::K1 => "k1",
+            Self::K2 => "k2",
+            Self::K3 => "k3",
+            Self::K1Plus => "k1_plus",
+            Self::K3Plus => "k3_plus",
+        }
+    }
 }
 
 impl Kl {

@@ -17,7 +17,6 @@ mod wording;
 use std::path::Path;
 
 use data::PromptTemplate;
-use engine::baseline::BaselineConfig;
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::Alpha;
 use engine::objective::{Aggregate, Correction};
@@ -279,6 +278,9 @@ impl Recipe {
             if let Some(problem) = preference.mixture.problem() {
                 return refuse(format!("[preference.mixture] {problem}"));
             }
+            if !matches!(preference.mixture.alpha, Alpha::Fixed(_)) && preference.pairs_per_step.get() < 2 {
+                return refuse("[preference.mixture] alpha is found from how the gradients of pairs differ, and pairs_per_step is 1; wanted at least 2, or alpha = { fixed = 0.5 }".into());
+            }
             if let Some(problem) = preference.sampling.problem() {
                 return refuse(format!("[preference.sampling] {problem}"));
             }
@@ -311,9 +313,19 @@ impl Recipe {
             if rl.sampling.temperature == 0.0 {
                 return refuse("[rl.sampling] temperature is 0, which makes all rollouts of a group alike; wanted more than 0".into());
             }
-            if rl.sampling.thinking_budget.is_some()
-                && matches!(rl.baseline, BaselineConfig::Optimal(_) | BaselineConfig::Token(_))
+            let baseline = rl.baseline.build();
+            if let Err(problem) = GroupSize::try_from(rl.group_size.get())
+                && baseline.compares()
             {
+                return refuse(format!(
+                    "[rl] group_size: {problem}: baseline = \"{}\" compares the rollouts of a group with each other; \"none\", \"greedy\" and \"history\" do not",
+                    rl.baseline.name()
+                ));
+            }
+            if rl.group_size.get() == 1 && rl.dynamic_sampling.is_some() {
+                return refuse("[rl] dynamic_sampling waits for groups whose rewards differ, and group_size is 1: there are none".into());
+            }
+            if rl.sampling.thinking_budget.is_some() && baseline.needs().measures_completions() {
                 return refuse("[rl.sampling] thinking_budget puts tokens into completions that the policy did not draw, and a weighted baseline measures gradients of whole completions".into());
             }
             if rl.overlap > 0 && rl.mixture.is_some() {
@@ -338,6 +350,19 @@ impl Recipe {
             }
             if let Some(problem) = crate::plan::Plan::trainer(rl).problem() {
                 return refuse(format!("[rl] {problem}"));
+            }
+            let of_an_update = rl.prompts_per_step.get().div_ceil(rl.mini_batches.get());
+            if rl.schedule.snr.is_some() && of_an_update < 2 {
+                return refuse(format!(
+                    "[rl] schedule.snr compares the gradients of prompt groups within an update, and each has 1: prompts_per_step is {} and mini_batches {}; wanted at least 2 prompts an update",
+                    rl.prompts_per_step.get(),
+                    rl.mini_batches.get()
+                ));
+            }
+            if rl.mixture.is_some_and(|mixture| mixture.alpha == Alpha::Moment)
+                && rl.prompts_per_step.get() < 2
+            {
+                return refuse("[rl.mixture] alpha = \"moment\" compares the gradients of prompts, and prompts_per_step is 1; wanted at least 2".into());
             }
             if let Truncated::Overlong(Overlong { buffer, .. }) = rl.truncated
                 && !(0.0..=1.0).contains(&buffer)
@@ -472,11 +497,61 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_one_is_refused_where_it_stands() {
-        let error =
-            tiny(|text| text.replace("group_size = 8", "group_size = 1")).expect_err("refused").to_string();
-        assert!(error.contains("a group needs at least 2 rollouts to compare, not 1"), "{error}");
-        assert!(error.contains("group_size = 1\n"), "{error}");
+    fn a_group_of_one_is_refused_exactly_where_rollouts_of_a_group_are_compared() {
+        let load = |baseline: &str, more: &[&str]| {
+            let sets = ["rl.group_size=1".to_owned(), format!("rl.baseline={baseline}")];
+            let more = more.iter().map(|set| (*set).to_owned());
+            Recipe::load("tiny", &sets.into_iter().chain(more).collect::<Vec<_>>())
+        };
+        for baseline in ["none", "greedy", "{history={}}"] {
+            let recipe = load(baseline, &[]).expect(baseline);
+            assert_eq!(recipe.rl.expect("rl").group_size.get(), 1);
+            let error = load(baseline, &["rl.dynamic_sampling={}"]).expect_err(baseline).to_string();
+            assert!(error.contains("group_size is 1: there are none"), "{error}");
+        }
+        let compared =
+            ["group_mean", "leave_one_out", "{optimal={}}", "{optimal={shrink=2.0}}", "{token={}}"];
+        for baseline in compared {
+            let sets = ["rl.aggregate=token_mean"];
+            let error = load(baseline, &sets).expect_err(baseline).to_string();
+            assert!(
+                error.contains("a group needs at least 2 rollouts to compare, not 1: baseline = "),
+                "{error}"
+            );
+        }
+        for preset in ["remax", "reinforce", "reinforce-pp"] {
+            Recipe::load(&format!("tiny-{preset}"), &["rl.group_size=1".to_owned()]).expect(preset);
+        }
+    }
+
+    #[test]
+    fn what_compares_gradients_of_prompts_wants_two_of_them_in_an_update() {
+        let refused = |name: &str, sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            Recipe::load(name, &sets).expect_err(name).to_string()
+        };
+        let error = refused("tiny-oblr", &["rl.prompts_per_step=4", "rl.mini_batches=4"]);
+        assert!(
+            error.contains("schedule.snr") && error.contains("prompts_per_step is 4 and mini_batches 4"),
+            "{error}"
+        );
+        Recipe::load("tiny-oblr", &["rl.prompts_per_step=5".into(), "rl.mini_batches=4".into()])
+            .expect("one of two");
+        let error = refused("tiny-think", &["rl.prompts_per_step=1", "rl.mixture.alpha=moment"]);
+        assert!(error.contains("alpha = \"moment\""), "{error}");
+        let error = refused("tiny-bvpo", &["preference.pairs_per_step=1", "preference.mixture.alpha=moment"]);
+        assert!(error.contains("pairs_per_step is 1"), "{error}");
+    }
+
+    #[test]
+    fn a_correction_that_would_correct_nothing_is_refused() {
+        let load = |correction: &str| Recipe::load("tiny", &[format!("rl.correction={correction}")]);
+        let error = load("{level=\"geometric\"}").expect_err("refused").to_string();
+        assert!(
+            error.contains("correction.level = \"geometric\"") && error.contains("mode = \"mask\""),
+            "{error}"
+        );
+        load("{level=\"geometric\",mode=\"mask\"}").expect("a mask");
     }
 
     #[test]

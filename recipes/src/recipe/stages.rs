@@ -132,8 +132,8 @@ pub struct RlRecipe {
     pub steps: Count,
     /// Prompts in a step.
     pub prompts_per_step: Count,
-    /// Rollouts of each prompt.
-    pub group_size: GroupSize,
+    /// Rollouts of each prompt: at least 2 where the baseline compares them with each other.
+    pub group_size: Count,
     /// Times that each rollout is trained on.
     #[serde(default = "one_count")]
     pub epochs: Count,
@@ -168,7 +168,8 @@ pub struct RlRecipe {
     /// What a nat of the policy's entropy earns.
     #[serde(default)]
     pub entropy_bonus: f32,
-    /// Importance weights for a sampler whose probabilities are not the trainer's.
+    /// Importance weights for a sampler whose probabilities are not the trainer's: a server, older weights (`overlap`), or a
+    /// distribution that top-p, top-k, min-p or a penalty has reshaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
     /// What is watched of gradients.
@@ -193,7 +194,9 @@ pub struct RlRecipe {
 }
 
 /// `dynamic_sampling` of `[rl]`: groups whose rewards are all equal teach nothing, and other prompts take their place
-/// (arXiv:2503.14476, DAPO).
+/// (arXiv:2503.14476, DAPO). That holds where rewards are compared within the group. With a baseline from outside
+/// (`none`, `greedy`, `history`, `optimal` with `shrink`) such groups do teach, and leaving them out weighs each prompt by
+/// the chance that its group differs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DynamicSampling {

@@ -139,6 +139,131 @@ fn dynamic_sampling_goes_on_until_groups_differ_and_is_bounded() {
     assert_eq!((last["groups"].as_u64(), last["grad_norm"].as_f64()), (Some(0), Some(0.0)), "{last}");
 }
 
+/// The rollouts of a run's step as they were saved.
+fn rollouts(run: &Path, step: u64) -> Vec<serde_json::Value> {
+    let bytes = std::fs::read(run.join(format!("rollouts/step-{step:06}.jsonl.zst"))).expect("rollouts");
+    let text = String::from_utf8(zstd::decode_all(bytes.as_slice()).expect("zstd")).expect("text");
+    text.lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["rollout"].clone())
+        .collect()
+}
+
+#[test]
+fn a_prompt_that_a_step_draws_again_is_another_group_of_other_rollouts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let few = ["data.arithmetic.count=3", "rl.baseline=leave_one_out"];
+    let sets: Vec<&str> = SMALL.iter().chain(&few).copied().collect();
+    run(folder.path(), &train("tiny", "few", &sets));
+    let all = rollouts(&folder.path().join("few"), 1);
+    assert_eq!(all.len(), 8 * 4);
+    let key = |r: &serde_json::Value| {
+        (
+            r["prompt"]["id"].to_string(),
+            r["occurrence"].as_u64().unwrap_or(0),
+            r["place"].as_u64().expect("place"),
+        )
+    };
+    let keys: std::collections::BTreeSet<_> = all.iter().map(key).collect();
+    assert_eq!(keys.len(), all.len(), "{keys:?}");
+    let occurrences: Vec<u64> = all.chunks(4).map(|group| key(&group[0]).1).collect();
+    assert_eq!(occurrences, [0, 0, 0, 1, 1, 1, 2, 2]);
+    assert_eq!(metrics(&folder.path().join("few"))[1]["groups"], 8);
+    let drawn = |group: &[serde_json::Value]| -> Vec<String> {
+        group.iter().map(|r| r["log_probs"].to_string()).collect()
+    };
+    let again = all.chunks(4).filter(|group| key(&group[0]).1 > 0).filter(|group| {
+        let first = all.chunks(4).find(|first| first[0]["prompt"]["id"] == group[0]["prompt"]["id"]);
+        drawn(first.expect("it was drawn before")) != drawn(group)
+    });
+    assert!(again.count() > 0, "drawn again, and not copied");
+
+    // those of the first occurrence are what they are where no prompt comes again
+    let once: Vec<&str> = sets.iter().filter(|set| !set.starts_with("rl.prompts")).copied().collect();
+    run(folder.path(), &train("tiny", "once", &[&once[..], &["rl.prompts_per_step=3"]].concat()));
+    assert_eq!(rollouts(&folder.path().join("once"), 1), all[..12]);
+    resumes_alike(folder.path(), "few", "step-000001", "step-000003");
+}
+
+#[test]
+fn dynamic_sampling_may_draw_a_prompt_again() {
+    let folder = tempfile::tempdir().expect("folder");
+    let sets: Vec<&str> = SMALL.iter().chain(&["data.arithmetic.count=6"]).copied().collect();
+    run(folder.path(), &train("tiny-dapo", "dapo", &sets));
+    for line in metrics(&folder.path().join("dapo")).iter().skip(1) {
+        assert_eq!(
+            (line["groups"].as_u64(), line["zero_variance_groups"].as_u64()),
+            (Some(8), Some(0)),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_group_of_one_trains_where_nothing_is_compared_within_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    for preset in ["remax", "reinforce", "reinforce_pp"] {
+        let sets: Vec<&str> = SMALL.iter().filter(|set| !set.starts_with("rl.group")).copied().collect();
+        let recipe = format!("tiny-{}", preset.replace('_', "-"));
+        run(folder.path(), &train(&recipe, preset, &[&sets[..], &["rl.group_size=1"]].concat()));
+        let lines = metrics(&folder.path().join(preset));
+        assert!(lines.iter().any(|line| line["grad_norm"].as_f64() > Some(0.0)), "{preset}: no gradient");
+        resumes_alike(folder.path(), preset, "step-000001", "step-000003");
+    }
+    let error = fail(folder.path(), &["check", "tiny", "--set", "rl.group_size=1"], 2);
+    assert!(
+        error.contains("a group needs at least 2 rollouts to compare, not 1") && error.contains("group_mean"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_learning_rate_reaches_its_end_though_steps_had_fewer_groups_than_mini_batches() {
+    let folder = tempfile::tempdir().expect("folder");
+    // nothing earns anything, so that every step is left without a group
+    let sets = [
+        "rl.sampling.max_tokens=1",
+        "rl.dynamic_sampling.max_rounds=1",
+        "rl.schedule.shape=linear",
+        "rl.schedule.warmup=0",
+    ];
+    let sets: Vec<&str> =
+        SMALL.iter().filter(|set| !set.starts_with("rl.schedule")).chain(&sets).copied().collect();
+    run(folder.path(), &train("tiny-dapo", "short", &sets));
+    let rates: Vec<f64> = metrics(&folder.path().join("short"))
+        .iter()
+        .filter_map(|line| line["learning_rate"].as_f64())
+        .collect();
+    // of 3 steps of 8 updates, each step makes its first
+    let peak = rates[0];
+    for (rate, share) in rates.iter().zip([24.0, 16.0, 8.0]) {
+        assert!((rate / peak - share / 24.0).abs() < 1e-9, "{rates:?}");
+    }
+    resumes_alike(folder.path(), "short", "step-000001", "step-000003");
+}
+
+#[test]
+fn what_reshapes_the_distribution_is_warned_of_corrected_and_measured() {
+    let folder = tempfile::tempdir().expect("folder");
+    let top_p = "rl.sampling.top_p=0.8";
+    let told = succeed(folder.path(), &["check", "tiny", "--set", top_p]);
+    assert!(told.contains("warning   [rl] sampling.top_p draws tokens from another distribution"), "{told}");
+    let json =
+        succeed(folder.path(), &["check", "tiny", "--json", "--set", top_p, "--set", "rl.correction={}"]);
+    let plan: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(!plan["warnings"].to_string().contains("top_p"), "{plan}");
+    let sets: Vec<&str> = SMALL.iter().chain(&[top_p, "rl.correction={}"]).copied().collect();
+    run(folder.path(), &train("tiny", "corrected", &sets));
+    for line in &metrics(&folder.path().join("corrected"))[1..] {
+        let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line}"));
+        // tokens that are kept gain probability when the others go: π/π_sampled is at most 1
+        assert!(number("mismatch_kl") > 0.0 && number("mismatch_max") > 0.0, "{line}");
+        assert!(
+            number("correction_max") < 1.0 + 1e-4 && number("correction_effective_share") < 1.0,
+            "{line}"
+        );
+    }
+}
+
 #[test]
 fn branches_with_and_without_a_trace_are_mixed_saved_and_resumed() {
     let folder = tempfile::tempdir().expect("folder");

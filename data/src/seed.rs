@@ -129,7 +129,7 @@ mod tests {
         };
         assert_eq!(draws(None), draws(Some(0)));
         // ChaCha8 of the same key and stream 0, worked out by another program
-        assert_eq!(draws(None)[..2], [0.718_339_166_248_664_2, 0.173_309_166_836_156_1]);
+        assert_eq!(draws(None)[..2], [0.718_339_166_248_664_2, 0.173_309_166_836_156_5]);
         let mut all: Vec<u64> = (0..50).flat_map(|n| draws(Some(n))).map(f64::to_bits).collect();
         all.sort_unstable();
         all.dedup();

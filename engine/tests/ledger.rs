@@ -13,7 +13,7 @@ use engine::gradient::{self, OpenRows};
 use engine::kernels::{Kernel, Path};
 use engine::ledger::{Ledger, LedgerConfig};
 use engine::model::{Compute, Policy, Recompute};
-use engine::objective::{Aggregate, LossConfig, ObjectiveConfig, Reinforce};
+use engine::objective::{Aggregate, Kl, KlEstimator, KlPlace, LossConfig, ObjectiveConfig, Reinforce};
 use engine::schedule::{Schedule, Snr};
 use engine::trainer::{Trainer, TrainerConfig};
 use engine::transform::{AdamW, OptimizerConfig};
@@ -331,4 +331,133 @@ fn a_normaliser_of_each_row_is_refused_for_weighted_baselines() {
     );
     wrong.baseline = BaselineConfig::GroupMean;
     assert_eq!(wrong.problem(), None);
+}
+
+/// The fixture's rollouts, the second half of each longer one put there by a thinking budget.
+fn forced(batch: &Completions, rewards: &[f32]) -> Vec<ScoredRollout> {
+    let mut all = scored(batch, rewards);
+    for rollout in all.iter_mut().map(|scored| &mut scored.rollout) {
+        let length = rollout.tokens.len();
+        if length > 1 {
+            rollout.forced = std::iter::once(length / 2..length).collect();
+        }
+    }
+    all
+}
+
+#[test]
+fn a_kl_term_in_the_reward_counts_tokens_that_the_policy_drew_and_no_others() {
+    let f = Fixture::load("qwen3-tiny");
+    let mut reference = f.policy.copy().expect("copy");
+    let scaled = f.policy.tensors().expect("tensors");
+    let scaled = scaled.iter().map(|(name, x)| (name.clone(), (x * 1.05).expect("scaled"))).collect();
+    reference.set(&scaled).expect("set");
+    let mut config = config(BaselineConfig::None);
+    let beta = 0.5;
+    config.loss.kl = Some(Kl {
+        coefficient: beta,
+        estimator: KlEstimator::K1,
+        importance_weighted: false,
+        place: KlPlace::Reward,
+    });
+    let batch = f.completions();
+    let mut trainer = Trainer::new(config, &reference).expect("trainer");
+    let rows = trainer.batch(&f.policy, &forced(&batch, &REWARDS), &BTreeMap::new()).expect("batch");
+    let of = |policy: &Policy| {
+        gradient::log_probs(policy, &batch.sequences(), 1 << 20, 1.0, false).expect("log-probs").log_probs
+    };
+    let (now, before) = (of(&f.policy), of(&reference));
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (row, (now, before)) in rows.rows.iter().zip(now.iter().zip(&before)) {
+        let mask = row.mask();
+        let d: Vec<f32> = now.iter().zip(before).zip(&mask).map(|((a, b), drawn)| (a - b) * drawn).collect();
+        assert!(mask.contains(&0.0) || d.len() == 1);
+        for (token, advantage) in row.advantages.iter().enumerate().filter(|(token, _)| mask[*token] != 0.0) {
+            let wanted = row.reward.expect("known") - beta * d[token..].iter().sum::<f32>();
+            assert!((advantage - wanted).abs() < 1e-4, "{advantage} is not {wanted}");
+        }
+        sum += f64::from(d.iter().sum::<f32>());
+        count += f64::from(mask.iter().sum::<f32>());
+    }
+    let mut policy = f.policy.copy().expect("copy");
+    let update = trainer.step(&mut policy, &rows).expect("step");
+    near_number("kl", update.kl.expect("kl"), sum / count, 1e-4);
+}
+
+#[test]
+fn whitening_looks_at_tokens_that_the_policy_drew_and_no_others() {
+    let f = Fixture::load("qwen2-tiny");
+    let config = TrainerConfig { scale: Scale::Whiten, ..config(BaselineConfig::None) };
+    let mut trainer = Trainer::new(config, &f.policy).expect("trainer");
+    let batch =
+        trainer.batch(&f.policy, &forced(&f.completions(), &REWARDS), &BTreeMap::new()).expect("batch");
+    let of_row = |row: &engine::batch::Row| -> Vec<f64> {
+        let drawn = row.advantages.iter().zip(row.mask()).filter(|(_, drawn)| *drawn != 0.0);
+        assert_eq!(row.advantages.len(), row.tokens.len());
+        drawn.map(|(advantage, _)| f64::from(*advantage)).collect()
+    };
+    let all: Vec<f64> = batch.rows.iter().flat_map(of_row).collect();
+    let n = all.len() as f64;
+    let mean = all.iter().sum::<f64>() / n;
+    let variance = all.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-4, "{mean} {variance}");
+}
+
+#[test]
+fn equal_rewards_beside_a_baseline_from_outside_do_not_swamp_the_step() {
+    let f = Fixture::load("qwen3-tiny-untied");
+    let mut rewards = [1.0f32; 8];
+    rewards[4..].copy_from_slice(&[0.0, 1.0, 0.0, 0.0]);
+    let open = Optimal { shrink: 2.0, ..Optimal::default() };
+    let cheap = Optimal { weights: Weights::Length, ..open.clone() };
+    for baseline in [
+        BaselineConfig::History(Default::default()),
+        BaselineConfig::Optimal(open),
+        BaselineConfig::Optimal(cheap),
+        BaselineConfig::Greedy,
+        BaselineConfig::None,
+    ] {
+        let norm = |scale: Scale, rewards: &[f32]| {
+            stepped(&TrainerConfig { scale, ..config(baseline.clone()) }, &f, rewards).1.grad_norm
+        };
+        for scale in [Scale::Group, Scale::Batch, Scale::Whiten] {
+            let (with, without) = (norm(scale, &rewards), norm(Scale::None, &rewards));
+            assert!(with < 10.0 * without, "{baseline:?} {scale:?}: {with} against {without}");
+            let nearly = rewards.map(|r| if r == 1.0 { 1.0 } else { 1.0 - 1e-6 });
+            let largest = norm(scale, &nearly);
+            assert!(
+                largest < 10.0 * norm(Scale::None, &rewards).max(1.0),
+                "{baseline:?} {scale:?}: {largest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_step_of_fewer_groups_than_mini_batches_leaves_the_schedule_where_the_step_ends() {
+    let f = Fixture::load("qwen2-tiny");
+    let config = TrainerConfig { mini_batches: 5, epochs: 2, ..config(BaselineConfig::GroupMean) };
+    let mut policy = f.policy.copy().expect("copy");
+    let mut trainer = Trainer::new(config.clone(), &policy).expect("trainer");
+    for step in 1..=2 {
+        let scored = scored(&f.completions(), &REWARDS);
+        let batch = trainer.batch(&policy, &scored, &BTreeMap::new()).expect("batch");
+        assert_eq!(batch.groups.len(), 2);
+        trainer.step(&mut policy, &batch).expect("step");
+        assert_eq!(trainer.optimizer().updates(), step * 10);
+    }
+    assert_eq!(config.updates(), 100);
+}
+
+#[test]
+fn where_a_greedy_reward_is_absent_the_other_groups_stand_in() {
+    let f = Fixture::load("qwen2-tiny");
+    let mut trainer = Trainer::new(config(BaselineConfig::Greedy), &f.policy).expect("trainer");
+    let greedy = BTreeMap::from([("group 0".to_owned(), 0.25)]);
+    let batch = trainer.batch(&f.policy, &scored(&f.completions(), &REWARDS), &greedy).expect("batch");
+    let others = REWARDS[..4].iter().sum::<f32>() / 4.0;
+    for (place, (row, reward)) in batch.rows.iter().zip(REWARDS).enumerate() {
+        let (found, wanted) = (reward - row.advantages[0], if place < 4 { 0.25 } else { others });
+        assert!((found - wanted).abs() < 1e-6, "{found} is not {wanted}");
+    }
 }

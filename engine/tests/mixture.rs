@@ -88,14 +88,21 @@ fn the_mixture_is_linear_and_its_moments_are_those_of_the_gradients() {
         let wanted = ((t * 0.3).expect("t") + (e * 0.7).expect("e")).expect("sum");
         near_tensor(name, &mixed, &wanted, 2e-3);
     }
+    // two halves of each branch are two chunks
+    let of = |alpha| stepped(&f, &config(alpha), &thinking, &empty).1;
+    assert_eq!(of(Alpha::Moment), of(Alpha::Regression));
+    // of a branch with a single pair no variance can be told, whatever the other has
+    let three = [&pairs[0], &pairs[1], &pairs[2]];
+    let (_, update) = stepped(&f, &config(Alpha::Moment), &three, &[&pairs[3]]);
+    assert_eq!((update.moments, update.alpha), (None, 0.5));
+    let (_, update) = stepped(&f, &config(Alpha::Moment), &three, &[&pairs[2], &pairs[3]]);
+    assert!(update.moments.expect("two chunks of each").thinking.is_finite());
     for alpha in [Alpha::Moment, Alpha::Regression] {
         let (_, update) = stepped(&f, &config(alpha), &thinking, &empty);
         let moments = update.moments.expect("two chunks");
         let (numerator, denominator) = moments.fraction();
         assert!((0.0..=1.0).contains(&update.alpha), "{update:?}");
-        if alpha == Alpha::Moment {
-            near_number("alpha", update.alpha, (numerator / denominator).clamp(0.0, 1.0), 1e-5);
-        }
+        near_number("alpha", update.alpha, (numerator / denominator).clamp(0.0, 1.0), 1e-5);
         // the same update by hand at the α that was found
         let fixed = stepped(&f, &config(Alpha::Fixed(update.alpha)), &thinking, &empty);
         near_number("norm", update.grad_norm / fixed.1.grad_norm, 1.0, 1e-3);

@@ -25,7 +25,7 @@ pub(crate) fn files() -> &'static [(&'static str, &'static str)] {
     FILES
 }
 
-/// What every preset is tried on, with its name in the places of braces.
+/// What every preset is tried on, with its name and a learning rate in the places of braces.
 const TINY_PRESET: &str = include_str!("../tiny-preset.toml");
 
 /// Name and text of every built-in recipe: the files, and `tiny` by every preset.
@@ -33,8 +33,13 @@ pub(crate) fn recipes() -> &'static [(String, String)] {
     static RECIPES: OnceLock<Vec<(String, String)>> = OnceLock::new();
     RECIPES.get_or_init(|| {
         let files = FILES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        let presets = crate::preset::PRESETS.iter().map(|(name, about, _)| {
-            let text = TINY_PRESET.replace("{preset}", name).replace("{about}", about);
+        let presets = crate::preset::PRESETS.iter().map(|(name, about, settings)| {
+            // many updates a step move the weights as far as four do
+            let learning_rate = format!("{:e}", 1.2e-3 / crate::preset::mini_batches(settings).max(4) as f64);
+            let text = TINY_PRESET
+                .replace("{preset}", name)
+                .replace("{about}", about)
+                .replace("{learning_rate}", &learning_rate);
             (format!("tiny-{}", name.replace('_', "-")), text)
         });
         files.chain(presets).collect()

@@ -84,7 +84,9 @@ fn print_json(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Result<()> 
     let folder = args.out.clone().unwrap_or_else(|| "runs".into());
     value["disk_bytes_available"] = json!(free_disk(&folder));
     let (memory, disk) = (sum(&value["memory_bytes"]), sum(&value["disk_bytes"]));
-    value["warnings"] = json!(misfits(plan, memory as usize, disk as usize, &folder));
+    let mut warnings = crate::warnings::warnings(plan);
+    warnings.extend(misfits(plan, memory as usize, disk as usize, &folder));
+    value["warnings"] = json!(warnings);
     if let (false, Some(speed)) = (args.no_time, Speed::measure(plan)?) {
         let time = time(plan, &speed, lengths);
         let stage = |stage: &StageTime| {

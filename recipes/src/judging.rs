@@ -66,7 +66,7 @@ pub(crate) fn examples(scored: &[ScoredRollout], rewards: &Rewards) -> Vec<Value
             let from = text.char_indices().rev().nth(SHOWN - 1).map_or(0, |(at, _)| at);
             examples.push(json!({
                 "reward": name, "kind": kind, "why": verdict.failure.as_ref().or(verdict.reason.as_ref()),
-                "prompt": rollout.prompt.id, "place": rollout.place, "answer": rollout.prompt.answer,
+                "prompt": rollout.prompt.id, "occurrence": rollout.occurrence, "place": rollout.place, "answer": rollout.prompt.answer,
                 "truncated": rollout.truncated(), "characters": text.chars().count(), "end": &text[from..],
             }));
         }

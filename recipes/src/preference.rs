@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use data::{Body, Prompt};
 use engine::gradient::Sequence;
-use engine::mixture::Mixture;
+use engine::mixture::{Alpha, Mixture};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::pairs::{self, Branch, Pair, PairsConfig};
@@ -92,6 +92,12 @@ pub(crate) fn stage(
         [thinking, empty].map(|count| Shuffled { prompts: count.max(1), seed: plan.seed().named("pairs") });
     let mut display = Display::new("preference", done, steps);
     display.note(&format!("{thinking} pairs with a trace, {empty} with an empty one"));
+    if !matches!(preference.mixture.alpha, Alpha::Fixed(_)) && [thinking, empty].contains(&1) {
+        display.note(&format!(
+            "warning: alpha stays at {}: it is found from how the gradients of pairs differ, and a branch has a single one",
+            preference.mixture.first
+        ));
+    }
     if done == 0 && folder.metrics(Stage::Preference)?.is_empty() {
         let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 }, folder)?;
         write_accuracy(folder, Stage::Preference, before)?;

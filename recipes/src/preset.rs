@@ -64,6 +64,12 @@ pub(crate) fn hint(name: &str) -> String {
     }
 }
 
+/// Updates that a preset makes of an epoch.
+pub(crate) fn mini_batches(settings: &str) -> i64 {
+    let settings: toml::Table = settings.parse().expect("presets are valid TOML, as a test says");
+    settings.get("mini_batches").and_then(toml::Value::as_integer).unwrap_or(1)
+}
+
 /// Tables of which a recipe names one of several choices, so that another choice takes the place of the preset's.
 const CHOICES: [&str; 3] = ["objective", "baseline", "aggregate"];
 

@@ -3,12 +3,13 @@
 //!
 //! Before: [`Plan`]. After: `evenkeel check` prints the warnings, `plan.json` holds them, and a run says them once as it begins.
 
+use engine::batch::{Overlong, Truncated};
 use engine::mixture::{Alpha, MixtureConfig};
 use engine::objective::{KlEstimator, ObjectiveConfig};
 use rollout::backend::BackendConfig;
 
 use crate::plan::Plan;
-use crate::recipe::{PreferenceRecipe, Recipe, RlRecipe, SftRecipe};
+use crate::recipe::{PairsRecipe, PreferenceRecipe, Recipe, RlRecipe, SftRecipe};
 
 /// Each as a sentence that names the setting and says what would help.
 pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
@@ -42,7 +43,7 @@ fn of_recipe(recipe: &Recipe, prompts: usize) -> Vec<String> {
         say("rl", of_rl(rl, prompts));
     }
     if let Some(preference) = &recipe.preference {
-        say("preference", of_preference(preference));
+        say("preference", of_preference(preference, prompts));
     }
     found
 }
@@ -58,6 +59,15 @@ fn of_rl(rl: &RlRecipe, prompts: usize) -> Vec<String> {
             "scale = \"group\" has no effect: group_size is 1, and a single reward has no deviation; use \"batch\", \"whiten\" or \"none\""
                 .into(),
         );
+    }
+    if let Truncated::Overlong(Overlong { buffer, limit }) = rl.truncated
+        && limit as f32 * (1.0 - buffer) >= rl.sampling.max_tokens as f32
+    {
+        found.push(format!(
+            "truncated.overlong has no effect: it begins at {:.0} tokens, and sampling.max_tokens is {}",
+            limit as f32 * (1.0 - buffer),
+            rl.sampling.max_tokens
+        ));
     }
     let reshaping = rl.sampling.reshaping();
     if !reshaping.is_empty() && rl.correction.is_none() {
@@ -105,12 +115,20 @@ fn of_sft(sft: &SftRecipe) -> Vec<String> {
     schedule(&sft.schedule, sft.steps.get() as u64).into_iter().chain(floor(&sft.schedule)).collect()
 }
 
-fn of_preference(preference: &PreferenceRecipe) -> Vec<String> {
+fn of_preference(preference: &PreferenceRecipe, prompts: usize) -> Vec<String> {
     let mut found: Vec<String> = schedule(&preference.schedule, preference.steps.get() as u64)
         .into_iter()
         .chain(floor(&preference.schedule))
         .chain(mixture(&preference.mixture))
         .collect();
+    if let PairsRecipe::Sample(sample) = &preference.pairs
+        && sample.prompts.get() > prompts
+    {
+        found.push(format!(
+            "pairs.sample.prompts is {}, and there are {prompts} prompts: each is sampled once",
+            sample.prompts.get()
+        ));
+    }
     if preference.mixture.alpha != Alpha::Moment && preference.chunks.get() != 8 {
         found.push(format!(
             "chunks = {} has no effect: mixture.alpha is not \"moment\"",
@@ -156,7 +174,7 @@ mod tests {
     fn no_built_in_recipe_says_what_has_no_effect() {
         for (name, _) in crate::builtin::recipes() {
             let recipe = Recipe::load(name, &[]).expect(name);
-            let found = of_recipe(&recipe, 100);
+            let found = of_recipe(&recipe, 500);
             assert!(found.is_empty(), "{name}: {found:?}");
         }
     }
@@ -184,6 +202,10 @@ mod tests {
             (&["rl.schedule.floor=0.1"], "schedule.floor = 0.1 has no effect"),
             (&["rl.schedule.warmup=500"], "schedule.warmup is 500 updates, and the stage has 120"),
             (&["rl.ledger.room=3.0"], "ledger.room = 3 has no effect"),
+            (
+                &["rl.truncated={overlong={limit=100}}"],
+                "truncated.overlong has no effect: it begins at 80 tokens",
+            ),
             (
                 &["rl.baseline={optimal={mode=\"own\",cap=2.0}}", "rl.aggregate=token_mean"],
                 "baseline.optimal.cap = 2",

@@ -1,7 +1,7 @@
 //! What a recipe file says: strict, sparse, typed.
 //!
 //! Before: TOML. After: [`crate::Plan`] resolves it. Unknown keys are refused with line, column and the nearest known
-//! key; ranges are types, so that a bad value is refused where it stands. Defaults are the published settings.
+//! key; ranges are types, so that a bad value is refused where it stands. Published settings are in the presets.
 
 mod benchmark;
 mod numbers;

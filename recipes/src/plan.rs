@@ -76,6 +76,9 @@ impl Plan {
         let reader = Reader::new(&recipe, &checkpoint, &tokenizer, &config)?;
         let set = dataset(&recipe.data, &recipe.prompt, recipe.seed, None)?;
         let tasks = reader.tasks(&set)?;
+        if let Some(format) = &recipe.rewards.format {
+            reader.check_format(&format.reward, &set)?;
+        }
         let empty_tasks = match recipe.thinks() {
             true => set.prompts().iter().map(|prompt| reader.empty_task(prompt)).collect::<Result<_>>()?,
             false => Vec::new(),
@@ -277,9 +280,27 @@ impl<'a> Reader<'a> {
 
     /// A prompt as the policy reads it.
     pub(crate) fn task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
+        self.tokens(prompt, &self.opened(prompt)?)
+    }
+
+    /// The text of a prompt as the policy reads it.
+    fn opened(&self, prompt: &Prompt) -> Result<String> {
         let own = prompt.fields.get("enable_thinking").and_then(serde_json::Value::as_bool);
         let text = self.text(prompt, own.or(self.enable_thinking))?;
-        self.tokens(prompt, &format!("{text}{}", self.thinking.open))
+        Ok(format!("{text}{}", self.thinking.open))
+    }
+
+    /// Whether completions of these prompts can have the form that is rewarded.
+    fn check_format(&self, format: &rewards::Format, set: &Dataset) -> Result<()> {
+        if !format.think {
+            return Ok(());
+        }
+        for prompt in set.prompts() {
+            if let Some(misfit) = format.misfit(&self.opened(prompt)?) {
+                return Err(Usage::error(format!("[rewards.format] prompt `{}` {misfit}", prompt.id)));
+            }
+        }
+        Ok(())
     }
 
     /// The same prompt behind an empty trace, under an id of its own.

@@ -37,7 +37,7 @@ impl Reward for Countdown {
         };
         let found = match self.extract == Extract::default() {
             true => expression(&rollout.text),
-            false => self.extract.extract(&rollout.text),
+            false => self.extract.of(rollout),
         };
         let judged = match &found {
             Some(text) => judge(text, &numbers, &target),

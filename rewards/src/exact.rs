@@ -30,7 +30,7 @@ impl Reward for ExactMatch {
         if answers.peek().is_none() {
             return Verdict::absent();
         }
-        let found = self.extract.extract(&rollout.text);
+        let found = self.extract.of(rollout);
         Verdict::right(answers.any(|answer| found.as_deref() == Some(answer))).with_answer(shown(found))
     }
 }

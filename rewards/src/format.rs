@@ -18,7 +18,7 @@ pub struct Format {
     /// The completion begins with `<think>…</think>`, has no other such tag, and says something after it.
     pub think: bool,
     /// With `think`: the prompt has opened the block already, as some chat templates do, so that the completion has only
-    /// its end.
+    /// its end. A run compares this with its prompts before it starts.
     pub opened: bool,
     /// There is one `<answer>…</answer>`, not blank, with nothing after it; with `think`, nothing between the two.
     pub answer: bool,
@@ -30,6 +30,23 @@ pub struct Format {
 }
 
 impl Format {
+    /// Why no completion behind this prompt, as the policy reads it, can have the form asked for, and what to set: the chat
+    /// template has opened the thinking block already, or has not although `opened` says so.
+    pub fn misfit(&self, prompt: &str) -> Option<&'static str> {
+        let last = |tag: &str| prompt.rfind(tag).map_or(0, |at| at + 1);
+        let opens = last("<think>") > last("</think>");
+        match (self.think, self.opened, opens) {
+            (true, false, true) => Some(
+                "ends with an open <think>, so that no completion begins with one and each would be 0: set opened = true",
+            ),
+            (true, true, false) => Some(
+                "does not end with an open <think>, so that a completion has to begin with one and each would be 0: set \
+                 opened = false, or open the block with `open` under [thinking]",
+            ),
+            _ => None,
+        }
+    }
+
     /// The judge.
     ///
     /// # Errors
@@ -167,6 +184,21 @@ mod tests {
         for text in ["<think>a</think>b", "ab", "a</think>", "a</think>b</think>c"] {
             assert_eq!(score(&opened, text), 0.0, "{text}");
         }
+    }
+
+    #[test]
+    fn a_prompt_that_opens_the_block_and_one_that_does_not_ask_for_other_settings() {
+        let of = |think, opened| Format { think, opened, ..Format::default() };
+        let (open, plain) = ("<|assistant|>\n<think>\n", "<|assistant|>\n");
+        let closed = "<|assistant|>\n<think>\n\n</think>\n\n";
+        assert!(of(true, false).misfit(open).unwrap().contains("set opened = true"));
+        assert_eq!(of(true, false).misfit(plain), None);
+        assert_eq!(of(true, false).misfit(closed), None);
+        assert_eq!(of(true, true).misfit(open), None);
+        for prompt in [plain, closed] {
+            assert!(of(true, true).misfit(prompt).unwrap().contains("set opened = false"));
+        }
+        assert_eq!(of(false, false).misfit(open), None);
     }
 
     #[test]

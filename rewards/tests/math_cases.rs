@@ -13,14 +13,16 @@ struct Case {
     id: String,
     form: String,
     gold: String,
+    #[serde(alias = "completion")]
     prediction: String,
+    #[serde(alias = "expected")]
     equivalent: bool,
 }
 
 impl Case {
     fn judged(&self) -> bool {
         let found = match self.form.as_str() {
-            "response" => Extract::default().extract(&self.prediction),
+            "response" | "boxed" => Extract::default().extract(&self.prediction),
             _ => Some(self.prediction.clone()),
         };
         found.is_some_and(|found| equal(&self.gold, &found))
@@ -46,6 +48,17 @@ fn common_forms_are_judged_as_labelled() {
 #[test]
 fn rarer_forms_are_judged_as_labelled() {
     all_as_labelled(include_str!("math/more.jsonl"));
+}
+
+#[test]
+fn forms_that_other_graders_were_reported_for_are_judged_as_labelled() {
+    all_as_labelled(include_str!("math/reports.jsonl"));
+}
+
+/// By kind: prose, headings, assignments, units, clocks, systems, sets, near misses and so on.
+#[test]
+fn kinds_of_forms_and_their_near_misses_are_judged_as_labelled() {
+    all_as_labelled(include_str!("math/kinds.jsonl"));
 }
 
 #[test]
@@ -167,7 +180,15 @@ proptest! {
     fn any_two_texts_have_a_verdict(answer in pieces(), found in pieces()) {
         let verdict = equal(&answer, &found);
         prop_assert!(!(verdict && (answer.trim().is_empty() || found.trim().is_empty())));
-        for place in [Place::Boxed, Place::Hash, Place::Phrase, Place::Choice, Place::LastNumber, Place::Whole] {
+        for place in [
+            Place::Boxed,
+            Place::Hash,
+            Place::Phrase,
+            Place::Choice,
+            Place::LastExpression,
+            Place::LastNumber,
+            Place::Whole,
+        ] {
             place.extract(&found);
         }
         let bare = answer.trim_matches(|c: char| c.is_whitespace() || "*`\"".contains(c));

@@ -139,6 +139,14 @@ pub(crate) fn value(node: &Node, point: Point<'_>, complex: bool) -> Option<Valu
             call(*func, &values, complex)
         }
         Node::Determinant(rows) => determinant(rows, &of),
+        Node::Apply(name, arguments) if arguments.len() == 2 && matches!(name.as_str(), "C" | "P" | "A") => {
+            let count = call(Func::Binomial, &[of(&arguments[0])?, of(&arguments[1])?], complex)?;
+            match name.as_str() {
+                "C" => Some(count),
+                _ => count.times(call(Func::Factorial, &[of(&arguments[1])?], complex)?),
+            }
+        }
+        Node::Limit(name, at, body) => limit(name, at, body, point, complex),
         _ => None,
     }
 }
@@ -283,6 +291,55 @@ fn call(func: Func, values: &[Value], complex: bool) -> Option<Value> {
         Func::Gcd => two(|a, b| Some(gcd(a, b))),
         Func::Lcm => two(|a, b| Some((a * b).abs() / gcd(a, b)).filter(|v| v.is_finite())),
     }
+}
+
+/// The limit as what Richardson's extrapolation comes to, if it settles.
+fn limit(name: &str, at: &Node, body: &Node, point: Point<'_>, complex: bool) -> Option<Value> {
+    /// Halvings of the distance.
+    const STEPS: usize = 7;
+    // each limit takes many values, and each limit in it as many for each of these
+    if body.any(&|node| matches!(node, Node::Limit(..))) {
+        return None;
+    }
+    let infinite = match at {
+        Node::Infinity => Some(1.0),
+        Node::Neg(inner) if **inner == Node::Infinity => Some(-1.0),
+        _ => None,
+    };
+    let center = if infinite.is_some() { 0.0 } else { value(at, point, complex)?.re };
+    let along = |side: f64| {
+        let mut table: Vec<f64> = Vec::new();
+        let mut last: Option<f64> = None;
+        for step in 0..STEPS {
+            let distance = 0.125 / f64::from(1 << step);
+            let x = match infinite {
+                Some(sign) => sign / distance,
+                None => center + side * distance,
+            };
+            let inner = |own: &str| if own == name { x } else { point(own) };
+            let now = value(body, &inner, complex).filter(|v| v.is_real())?.re;
+            let mut column = now;
+            let mut factor = 2.0;
+            for before in &mut table {
+                let finer = column + (column - *before) / (factor - 1.0);
+                *before = std::mem::replace(&mut column, finer);
+                factor *= 2.0;
+            }
+            table.push(column);
+            if step + 1 == STEPS {
+                let best = *table.last()?;
+                let near = last.is_some_and(|last| (last - best).abs() <= 1e-8 * best.abs().max(1e-3));
+                return near.then_some(best);
+            }
+            last = Some(column);
+        }
+        None
+    };
+    let right = along(1.0)?;
+    let left = if infinite.is_some() { right } else { along(-1.0)? };
+    let apart = (right - left).abs();
+    let size = right.abs().max(1e-3);
+    (apart <= 1e-8 * size).then_some(Value { re: 0.5 * (right + left), im: 0.0, error: 1e-8 * size })
 }
 
 fn gcd(a: f64, b: f64) -> f64 {

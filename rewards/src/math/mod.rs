@@ -4,18 +4,23 @@
 //! [`Extract`] finds the answer, `lex` and `parse` read it, `compare` decides.
 //!
 //! # What is the same
-//! Numbers are exact: `0.5` is `1/2`, `0.33` is not `1/3`, `1.41` is not `\sqrt{2}`. A unit, a currency, a degree or a percent
-//! sign may be missing; `25\%` is 25 and 0.25. Two known units must measure the same thing, and then numbers are
-//! converted. Tuples and intervals are ordered, a list without brackets and a set are not. `x = 5` is 5, and `y = 2x + 1` is
-//! `2x - y + 1 = 0`. An inequality is the set of its solutions. Words count without case, articles and
-//! punctuation. An answer that is missing, or a missing reference, is never right.
+//! Numbers are exact: `0.5` is `1/2`, `0.33` is not `1/3`, but `0.333...` is, `1.41` is not `\sqrt{2}`. A unit, a currency, a degree or a
+//! percent sign may be missing; `25\%` is 25 and 0.25. Two known units must measure the same thing, and then numbers are
+//! converted: `3 hours 30 minutes` is `3.5 hours`, `1 L` is `1000 cm^3`. Times of day, dates and spelled numbers are read.
+//! Tuples and intervals are ordered, a list without brackets and a set are not; numbers with words of their own, such as `3 men and 4
+//! women`, go by these words. `x = 5` is 5, `P(A) = 1/2` is 1/2, and `y = 2x + 1` is `2x - y + 1 = 0`. Names that stand for numbers
+//! are in alphabetical order if they are neighbours in the alphabet, else as written: `m=2, b=3` is `(2,3)`. An inequality is the set
+//! of its solutions, `x > 0, x \ne 1` those of both. A residue is its class: `3 \pmod 8` is `x = 8k + 3`. What an answer is said to hold
+//! for ("where x > 0", `k \in \mathbb{Z}`) may be missing. Words count without case, articles and punctuation. An answer that is
+//! missing, or a missing reference, is never right.
 //!
 //! # How sure it is
 //! Rational numbers, polynomials and their quotients in any unknowns, real roots of rational numbers, π, e, i and their sums and
 //! products are decided exactly. Anything else (trigonometry, logarithms, nested roots, powers with unknown
 //! exponents) is evaluated in f64 with a running bound on the error: at one point if it is a constant, else at 15 fixed points, of
-//! which at least 4 must be defined on both sides. Two that are taken as different are different. Two that are taken as equal may
-//! differ by less than the bound, about 10⁻¹⁴ of their size where little cancels and never more than 2·10⁻⁷.
+//! which at least 4 must be defined on both sides. Two that are taken as different are different. Real constants that f64 cannot tell
+//! apart are computed to some 90 digits, so that `\ln 2` is no decimal; two expressions in unknowns that are taken as equal may differ by
+//! less than the bound, about 10⁻¹⁴ of their size where little cancels and never more than 2·10⁻⁷. A limit is extrapolated, to 10⁻⁸.
 //!
 //! # Time
 //! An answer above [`LENGTH`] bytes is compared as text. Nesting, the size of numbers and the work of exact
@@ -24,9 +29,12 @@
 mod compare;
 mod eval;
 mod lex;
+mod moment;
 mod node;
 mod parse;
 mod poly;
+mod precise;
+mod reading;
 mod sets;
 mod text;
 mod unit;
@@ -37,9 +45,10 @@ use serde::{Deserialize, Serialize};
 use crate::extract::shown;
 use crate::{Extract, Reward, RewardError};
 use compare::Comparison;
-use lex::{Token, tokens};
+use lex::Token;
 use node::Node;
 use poly::Budget;
+use reading::Reading;
 
 /// Answers of more bytes are compared as text.
 pub const LENGTH: usize = 2000;
@@ -50,7 +59,8 @@ pub const LENGTH: usize = 2000;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Math {
-    /// Where the answer stands; by default in a box, else after `####`, else after "the answer is", else it is the last number.
+    /// Where the answer stands; by default in a box, else after `####`, else after "the answer is", else it is the last
+    /// expression of a completion that was not cut off.
     pub extract: Extract,
     /// Largest relative difference of two numbers, such as 0.01 for measurements; by default they must be equal.
     pub tolerance: f64,
@@ -80,7 +90,7 @@ impl Reward for Math {
             value => value.as_f64(),
         });
         let tolerance = own.filter(|t| (0.0..1.0).contains(t)).unwrap_or(self.tolerance);
-        let found = self.extract.extract(&rollout.text);
+        let found = self.extract.of(rollout);
         let Some(given) = &found else {
             return Verdict::right(false).with_answer(None).because("no answer was found");
         };
@@ -101,6 +111,16 @@ impl Reward for Math {
 /// See the module for what counts as the same. If either is blank the answer is no.
 pub fn equal(answer: &str, found: &str) -> bool {
     judge(answer, found, 0.0)
+}
+
+/// Whether a word behind a number is a unit.
+pub(crate) fn is_unit(word: &str) -> bool {
+    unit::is_known(word)
+}
+
+/// Whether a word behind a number multiplies it, as "million" does.
+pub(crate) fn is_scale(word: &str) -> bool {
+    matches!(unit::scaled(word), Some(unit::Scaled::Times(_)))
 }
 
 /// Whether the grader can read an answer as mathematics; if not it is compared as text.
@@ -124,15 +144,25 @@ fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
     }
     let budget = Budget::new();
     let comparison = Comparison { budget: &budget, tolerance };
-    if let (Some(a), Some(b)) = (clock(answer), clock(found)) {
-        return a.0 == b.0 && (a.1.is_none() || b.1.is_none() || a.1 == b.1);
+    if let Some(same) = moment::same(answer, found) {
+        return same;
     }
-    let (wanted, given) = (Reading::of(answer), Reading::of(found));
+    let wanted = Reading::of(answer);
+    let given = Reading::of(found).named_as(&wanted);
+    if !wanted.holds_where(&given, comparison) {
+        return false;
+    }
     let letter = choice_letter(&wanted.tokens).is_some();
     for a in wanted.nodes.iter().flatten() {
         // A = B is no choice
         let chooses = |b: &&Node| !(letter && matches!(b, Node::Relation(..)));
-        if given.nodes.iter().flatten().filter(chooses).any(|b| comparison.same(a, b)) {
+        if given.nodes.iter().flatten().filter(chooses).any(|b| comparison.same_remark(a, b)) {
+            return true;
+        }
+        // 3,5 may be three and a half, but 3, 5 for three and five is no answer
+        if let Some(b) = reading::comma_decimal(found).filter(|_| reading::is_broken(a))
+            && comparison.same(a, &b)
+        {
             return true;
         }
     }
@@ -158,62 +188,9 @@ fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
     }
 }
 
-/// An answer's tokens, and the one or two ways to read them.
-struct Reading {
-    tokens: Vec<Token>,
-    nodes: [Option<Node>; 2],
-}
-
-impl Reading {
-    fn of(answer: &str) -> Self {
-        let grouped = tokens(answer, true);
-        let first = parse::parse(said(&grouped));
-        // 1,234 may be a number or a list
-        let second = answer.contains(',').then(|| tokens(answer, false)).filter(|other| *other != grouped);
-        let second = second.and_then(|tokens| parse::parse(said(&tokens)));
-        Self { tokens: grouped, nodes: [first, second] }
-    }
-
-    fn unread(&self) -> bool {
-        self.nodes.iter().all(Option::is_none)
-    }
-}
-
 /// The text without blanks and dollar signs.
 fn solid(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter(|c| !c.is_whitespace() && *c != '$')
-}
-
-/// A time of day such as `6:05 p.m.`: the minutes since twelve, and whether it is after noon.
-fn clock(text: &str) -> Option<(u32, Option<bool>)> {
-    let mut plain = text.to_lowercase().replace("\\text", "").replace("\\mathrm", "");
-    plain.retain(|c| !c.is_whitespace() && !"\\!${}~.".contains(c));
-    let (hours, rest) = plain.split_once(':')?;
-    let (minutes, half) = rest.split_at_checked(2)?;
-    let number =
-        |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>().ok())?;
-    let (hours, minutes) = (number(hours)?, number(minutes)?);
-    let half = match half {
-        "" => None,
-        "am" => Some(false),
-        "pm" => Some(true),
-        _ => return None,
-    };
-    (hours < 24 && minutes < 60).then_some((60 * hours + minutes, half))
-}
-
-/// What follows "the answer is", if the answer begins so.
-fn said(tokens: &[Token]) -> &[Token] {
-    let words = tokens.iter().take_while(|token| matches!(token, Token::Word(_))).count();
-    match words.checked_sub(1).map(|last| &tokens[last]) {
-        Some(Token::Word(last)) if words < tokens.len() => {
-            let last = last.rsplit(' ').next().unwrap_or_default().to_lowercase();
-            let ends = matches!(last.as_str(), "is" | "are" | "equals" | "be" | "answer");
-            let colon = usize::from(tokens[words] == Token::Sign(':'));
-            if ends { &tokens[words + colon..] } else { tokens }
-        }
-        _ => tokens,
-    }
 }
 
 fn same_tokens(a: &[Token], b: &[Token]) -> bool {

@@ -151,6 +151,16 @@ pub(crate) enum Node {
     Matrix(Vec<Vec<Node>>),
     /// A determinant, `|A|` written as `vmatrix`.
     Determinant(Vec<Vec<Node>>),
+    /// `cases`: each row a value and where it holds.
+    Piecewise(Vec<Vec<Node>>),
+    /// `3 \pmod 8`: all that is congruent to the first modulo the second.
+    Residue(Box<Node>, Box<Node>),
+    /// `17 \bmod 5`: the remainder.
+    Remainder(Box<Node>, Box<Node>),
+    /// `\{2k \mid k \in \mathbb{Z}\}`: what is in it, and what has to hold.
+    Builder(Box<Node>, Vec<Node>),
+    /// The name that goes to the first, and the expression whose limit it is.
+    Limit(String, Box<Node>, Box<Node>),
     Reals,
     Empty,
     Text(String),
@@ -183,9 +193,18 @@ impl Node {
             | Self::Relation(items, _)
             | Self::Tuple { items, .. } => items.iter().collect(),
             Self::Neg(a) | Self::Percent(a) | Self::Degree(a) | Self::Quantity(a, _) => vec![a],
-            Self::Div(a, b) | Self::Pow(a, b) | Self::Root(a, b) | Self::Difference(a, b) => vec![a, b],
+            Self::Div(a, b)
+            | Self::Pow(a, b)
+            | Self::Root(a, b)
+            | Self::Residue(a, b)
+            | Self::Remainder(a, b)
+            | Self::Limit(_, a, b)
+            | Self::Difference(a, b) => vec![a, b],
             Self::PlusMinus { first, second, .. } => vec![first, second],
-            Self::Matrix(rows) | Self::Determinant(rows) => rows.iter().flatten().collect(),
+            Self::Builder(a, conditions) => std::iter::once(&**a).chain(conditions).collect(),
+            Self::Matrix(rows) | Self::Determinant(rows) | Self::Piecewise(rows) => {
+                rows.iter().flatten().collect()
+            }
             Self::Number(_)
             | Self::Variable(_)
             | Self::Pi
@@ -246,6 +265,11 @@ impl Node {
             Self::Pow(a, b) => Self::Pow(one(a), one(b)),
             Self::Root(a, b) => Self::Root(one(a), one(b)),
             Self::Difference(a, b) => Self::Difference(one(a), one(b)),
+            Self::Residue(a, b) => Self::Residue(one(a), one(b)),
+            Self::Remainder(a, b) => Self::Remainder(one(a), one(b)),
+            Self::Limit(name, a, b) => Self::Limit(name.clone(), one(a), one(b)),
+            Self::Builder(a, conditions) => Self::Builder(one(a), all(conditions)),
+            Self::Piecewise(rows) => Self::Piecewise(rows.iter().map(|row| all(row)).collect()),
             Self::PlusMinus { first, second, minus_first } => {
                 Self::PlusMinus { first: one(first), second: one(second), minus_first: *minus_first }
             }

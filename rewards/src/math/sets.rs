@@ -56,6 +56,10 @@ pub(crate) fn reals(node: &Node) -> Option<Reals> {
             for item in items {
                 all = all.and(&reals(item)?);
             }
+            // `x < 1, x > 3` means either
+            if all.0.is_empty() {
+                return reals(&Node::Union(items.clone()));
+            }
             Some(all)
         }
         Node::Difference(all, without) => Some(reals(all)?.and(&reals(without)?.others())),
@@ -78,6 +82,29 @@ fn end(node: &Node) -> Option<f64> {
         Node::Quantity(inner, _) | Node::Degree(inner) => end(inner),
         node if node.any(&|n| matches!(n, Node::Variable(_))) => None,
         node => value(node, &|_| f64::NAN, false).map(|value| value.re),
+    }
+}
+
+/// The finite numbers that intervals and inequalities in the node end at, each with its expression.
+pub(crate) fn bounds(node: &Node) -> Vec<(f64, &Node)> {
+    let mut found = Vec::new();
+    collect(node, &mut found);
+    found
+}
+
+fn collect<'a>(node: &'a Node, found: &mut Vec<(f64, &'a Node)>) {
+    match node {
+        Node::Tuple { items, .. }
+        | Node::Set(items)
+        | Node::List(items)
+        | Node::Union(items)
+        | Node::Intersection(items)
+        | Node::Relation(items, _) => items.iter().for_each(|item| collect(item, found)),
+        Node::Difference(a, b) => {
+            collect(a, found);
+            collect(b, found);
+        }
+        node => found.extend(end(node).filter(|at| at.is_finite()).map(|at| (at, node))),
     }
 }
 
@@ -112,6 +139,16 @@ fn relation(sides: &[Node], ops: &[Op]) -> Option<Reals> {
             one => std::slice::from_ref(one),
         };
         for other in others {
+            if let (Node::PlusMinus { first, second, .. }, Op::NotEqual) = (other, op) {
+                let (middle, by) = (end(first)?, end(second)?);
+                for bound in [middle - by, middle + by] {
+                    all = all.and(&Reals::of(vec![
+                        Interval { high: bound, ..WHOLE },
+                        Interval { low: bound, ..WHOLE },
+                    ]));
+                }
+                continue;
+            }
             let bound = end(other)?;
             let below = |high_in| Interval { high: bound, high_in, ..WHOLE };
             let above = |low_in| Interval { low: bound, low_in, ..WHOLE };

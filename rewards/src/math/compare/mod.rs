@@ -4,6 +4,8 @@
 //! order, sets, intervals, matrices, equations), then values: exactly by [`super::poly`], and where that cannot tell, by
 //! [`super::eval`] at fixed points.
 
+mod families;
+mod matrix;
 mod shape;
 mod value;
 
@@ -12,9 +14,13 @@ use num_traits::Signed;
 use super::eval::value;
 use super::node::{Node, Op};
 use super::poly::{Algebra, Budget, Poly};
-use super::sets::{falls, flipped, is_set, reals};
+use super::sets::{bounds, falls, flipped, is_set, reals};
 use super::text;
-use shape::{Items, Kind, definition, is_name, is_tuple, named, one_thing, ordered, tidy, values};
+use super::unit::says_otherwise;
+use matrix::tidy;
+use shape::{
+    Items, Kind, components, definition, is_name, is_tuple, labelled, named, one_thing, ordered, values,
+};
 
 /// Items of a list that are matched with each other.
 const ITEMS: usize = 64;
@@ -33,6 +39,23 @@ impl Comparison<'_> {
     pub(crate) fn same(self, answer: &Node, found: &Node) -> bool {
         let (answer, found) = (tidy(answer), tidy(found));
         self.same_tidy(&answer, &found)
+    }
+
+    /// The same, where the answer found may have a remark behind it: "84, altogether".
+    pub(crate) fn same_remark(self, answer: &Node, found: &Node) -> bool {
+        if let Node::List(items) = found
+            && !matches!(answer, Node::Text(_))
+            && !answer.any(&|node| matches!(node, Node::Text(_)))
+        {
+            let remark =
+                |node: &Node| matches!(node, Node::Text(words) if !words.split(' ').any(says_otherwise));
+            let kept = items.iter().rposition(|item| !remark(item)).map_or(0, |at| at + 1);
+            if kept > 0 && kept < items.len() {
+                let rest = if kept == 1 { items[0].clone() } else { Node::List(items[..kept].to_vec()) };
+                return self.same(answer, &rest);
+            }
+        }
+        self.same(answer, found)
     }
 
     fn same_tidy(self, answer: &Node, found: &Node) -> bool {
@@ -112,6 +135,14 @@ impl Comparison<'_> {
             |list: Vec<(&Node, &Node)>| list.into_iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
         let in_order =
             |a: &[Node], b: &[Node]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.same_one(a, b));
+        if let (Some(a), Some(b)) = (labelled(wanted), labelled(given))
+            && a.iter().all(|(label, _)| b.iter().any(|(other, _)| text::same(label, other)))
+        {
+            return a.len() == b.len()
+                && a.iter().all(|(label, number)| {
+                    b.iter().any(|(other, value)| text::same(label, other) && self.same_one(number, value))
+                });
+        }
         match (named(wanted), named(given)) {
             (Some(names), None) => in_order(&values(names), given),
             (None, Some(names)) => in_order(wanted, &values(names)),
@@ -137,6 +168,28 @@ impl Comparison<'_> {
         }
         match (answer, found) {
             (Node::Relation(..), _) | (_, Node::Relation(..)) => self.same_relation(answer, found),
+            (Node::Piecewise(a), Node::Piecewise(b)) => self.same_cases(a, b),
+            (Node::Builder(a, of_a), Node::Builder(b, of_b)) => self.same_builder((a, of_a), (b, of_b)),
+            (Node::Residue(value, modulus), other) | (other, Node::Residue(value, modulus)) => {
+                self.same_residue((value, modulus), other)
+            }
+            // a point has a name: P(5, 2)
+            (Node::Apply(name, items), Node::Tuple { items: others, open: '(', .. })
+            | (Node::Tuple { items: others, open: '(', .. }, Node::Apply(name, items))
+                if name.len() == 1 && items.len() == others.len() =>
+            {
+                items.iter().zip(others).all(|(a, b)| self.same_one(a, b))
+            }
+            (Node::Tuple { items: rows, .. }, Node::Matrix(matrix))
+            | (Node::Matrix(matrix), Node::Tuple { items: rows, .. })
+                if rows.len() == matrix.len() && rows.iter().all(|row| matches!(row, Node::Tuple { .. })) =>
+            {
+                rows.iter().zip(matrix).all(|(row, cells)| {
+                    ordered(row).is_some_and(|row| {
+                        row.len() == cells.len() && row.iter().zip(cells).all(|(a, b)| self.same_one(a, b))
+                    })
+                })
+            }
             (Node::Matrix(a), Node::Matrix(b)) => {
                 a.len() == b.len()
                     && a.iter()
@@ -158,6 +211,14 @@ impl Comparison<'_> {
             | (_, Node::Matrix(_)) => match (ordered(answer), ordered(found)) {
                 (Some(a), Some(b)) => {
                     a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| self.same_one(a, b))
+                }
+                // 2i − 3j + k
+                (Some(items), None) | (None, Some(items)) => {
+                    let other = if ordered(answer).is_some() { found } else { answer };
+                    let vector =
+                        other.any(&|node| matches!(node, Node::Variable(name) if name == "j" || name == "k"));
+                    let parts = if vector { components(other, items.len()) } else { None };
+                    parts.is_some_and(|parts| parts.iter().zip(&items).all(|(a, b)| self.same_one(a, b)))
                 }
                 _ => false,
             },
@@ -201,7 +262,7 @@ impl Comparison<'_> {
             }
         }
         if let (Some(a), Some(b)) = (reals(answer), reals(found)) {
-            return a.same(&b);
+            return a.same(&b) && self.same_ends(answer, found);
         }
         match (answer, found) {
             // x ∈ S is S
@@ -221,14 +282,29 @@ impl Comparison<'_> {
         }
     }
 
+    /// Whether what stands at the ends of two sets that are the same in f64 is the same exactly: 1.41421356237 is not √2.
+    fn same_ends(self, answer: &Node, found: &Node) -> bool {
+        let (wanted, given) = (bounds(answer), bounds(found));
+        wanted.iter().all(|(at, node)| {
+            let near = |other: f64| (other - at).abs() <= 1e-11 * at.abs().max(other.abs());
+            let mut beside = given.iter().filter(|(other, _)| near(*other)).peekable();
+            // an end that is in one of them only is no end of the set
+            beside.peek().is_none() || beside.any(|(_, other)| self.same_one(node, other))
+        })
+    }
+
     fn same_relation(self, answer: &Node, found: &Node) -> bool {
         match (answer, found) {
             (Node::Relation(a, of_a), Node::Relation(b, of_b)) => {
                 if let (Some((name, left)), Some((other, right))) = (definition(a, of_a), definition(b, of_b))
                     && one_thing(name, other)
-                    && self.same_tidy(left, right)
                 {
-                    return true;
+                    // two constants, with their units, say all
+                    let free = |node: &Node| node.any(&|n| matches!(n, Node::Variable(_)));
+                    let same = self.same_tidy(left, right);
+                    if same || name == other && !free(left) && !free(right) {
+                        return same;
+                    }
                 }
                 match (a.as_slice(), of_a.as_slice(), b.as_slice(), of_b.as_slice()) {
                     ([a, c], [op], [b, d], [other]) => self.same_two_sides((a, *op, c), (b, *other, d)),

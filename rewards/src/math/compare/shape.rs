@@ -3,7 +3,7 @@
 //! Before: [`crate::math::parse`]. After: [`super`] compares the pieces.
 
 use crate::math::eval::value;
-use crate::math::node::{Node, Op};
+use crate::math::node::{Func, Node, Op};
 
 /// What a chain of equations says that something is: the last of `x = 2 + 3 = 5`, and either of `x = 1/3 ≈ 0.33` if the two
 /// are near each other. Of a chain of constants it is for the caller to see that they are equal.
@@ -50,9 +50,33 @@ pub(super) fn definition<'a>(sides: &'a [Node], ops: &[Op]) -> Option<(&'a Node,
 }
 
 pub(super) fn is_name(node: &Node) -> bool {
+    let letter = |node: &Node| matches!(node, Node::Variable(_));
     match node {
         Node::Variable(_) | Node::Text(_) | Node::E | Node::I | Node::Apply(..) => true,
         Node::Tuple { items, .. } => items.iter().all(is_name),
+        // a : b = 3 : 4, and a/b = 3/4
+        Node::Ratio(items) => items.iter().all(is_name),
+        Node::Div(above, below) => {
+            // dy/dx
+            let change = |node: &Node| {
+                matches!(node, Node::Mul(items) if items.len() == 2
+                    && items[0] == Node::Variable("d".into()) && letter(&items[1]))
+            };
+            above != below && (letter(above) && letter(below) || change(above) && change(below))
+        }
+        // what |x| is leaves two answers for x
+        Node::Call(Func::Abs, inside) => inside.iter().all(|node| {
+            is_name(node) && !matches!(node, Node::Variable(name) if "xynt".contains(name.as_str()))
+        }),
+        Node::Call(func, inside) if func.of_angle() => {
+            inside.iter().all(|node| letter(node) && !is_unknown(node))
+        }
+        // m + n = 34
+        Node::Add(items) => {
+            items.len() > 1
+                && items.iter().all(letter)
+                && items.iter().enumerate().all(|(at, item)| !items[..at].contains(item))
+        }
         // AB, a segment
         Node::Mul(items) => match items.as_slice() {
             [Node::Variable(a), Node::Variable(b)] => [a, b]
@@ -64,14 +88,28 @@ pub(super) fn is_name(node: &Node) -> bool {
     }
 }
 
+/// `x`, which an equation is solved for.
+fn is_unknown(node: &Node) -> bool {
+    matches!(node, Node::Variable(name) if matches!(name.as_str(), "x" | "y" | "t"))
+}
+
 /// Whether two names may stand for one thing: `y` and `f(x)`.
 pub(super) fn one_thing(a: &Node, b: &Node) -> bool {
     let y = |node: &Node| matches!(node, Node::Variable(name) if name == "y");
-    a == b || y(a) && matches!(b, Node::Apply(..)) || y(b) && matches!(a, Node::Apply(..))
+    let length = |node: &Node, other: &Node| matches!(node, Node::Call(Func::Abs, inside) if inside.as_slice() == std::slice::from_ref(other));
+    a == b
+        || length(a, b)
+        || length(b, a)
+        || y(a) && matches!(b, Node::Apply(..))
+        || y(b) && matches!(a, Node::Apply(..))
 }
 
-/// Names that are all different and what each is, in the order of the names, if a list is nothing else.
+/// Names that are all different and what each is, if a list is nothing else: in the order of the names if they have a usual
+/// one, such as x, y, z, else as written.
 pub(super) fn named(list: &[Node]) -> Option<Vec<(&Node, &Node)>> {
+    if list.len() > super::ITEMS {
+        return None;
+    }
     let mut named = list
         .iter()
         .map(|node| match node {
@@ -79,8 +117,124 @@ pub(super) fn named(list: &[Node]) -> Option<Vec<(&Node, &Node)>> {
             _ => None,
         })
         .collect::<Option<Vec<_>>>()?;
-    named.sort_by_key(|(name, _)| crate::math::text::of(name));
-    (named.len() > 1 && named.windows(2).all(|pair| pair[0].0 != pair[1].0)).then_some(named)
+    let different =
+        named.iter().enumerate().all(|(at, (name, _))| named[..at].iter().all(|(other, _)| other != name));
+    if in_usual_order(&named) {
+        named.sort_by_key(|(name, _)| crate::math::text::of(name));
+    }
+    (named.len() > 1 && different).then_some(named)
+}
+
+/// Whether the names are neighbours in the alphabet, or one letter with numbers.
+fn in_usual_order(named: &[(&Node, &Node)]) -> bool {
+    let names: Option<Vec<&str>> = named
+        .iter()
+        .map(|(name, _)| match name {
+            Node::Variable(name) => Some(name.as_str()),
+            Node::I => Some("i"),
+            _ => None,
+        })
+        .collect();
+    let Some(mut names) = names else { return false };
+    names.sort_unstable();
+    let first = |name: &str| name.bytes().next().unwrap_or_default();
+    let letters = names.iter().all(|name| name.len() == 1);
+    let neighbours = names.windows(2).all(|pair| first(pair[0]) + 1 == first(pair[1]));
+    let space = names.iter().all(|name| matches!(*name, "x" | "y" | "z"));
+    let numbered = names.iter().all(|name| name.len() > 1 && first(name) == first(names[0]));
+    letters && (neighbours && !matches!(names.as_slice(), ["m", "n"]) || space) || numbered
+}
+
+/// What each number of a list counts, if all are quantities with words of their own: `3 men and 4 women`.
+pub(super) fn labelled(list: &[Node]) -> Option<Vec<(&str, &Node)>> {
+    /// More are no such list.
+    const LABELS: usize = 8;
+    if list.len() > LABELS {
+        return None;
+    }
+    let labels = list
+        .iter()
+        .map(|node| match node {
+            Node::Quantity(number, unit) => Some((unit.as_str(), &**number)),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let same = crate::math::text::same;
+    let different = labels
+        .iter()
+        .enumerate()
+        .all(|(at, (label, _))| labels[..at].iter().all(|(other, _)| !same(label, other)));
+    (labels.len() > 1 && different).then_some(labels)
+}
+
+/// `2i − 3j + k` as the numbers before i, j and k.
+pub(super) fn components(node: &Node, dimension: usize) -> Option<Vec<Node>> {
+    let terms = match node {
+        Node::Add(terms) => terms.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let axis = |node: &Node| match node {
+        Node::I => Some(0),
+        Node::Variable(name) if name == "j" => Some(1),
+        Node::Variable(name) if name == "k" => Some(2),
+        _ => None,
+    };
+    let mut found: Vec<Option<Node>> = vec![None; dimension];
+    for term in terms {
+        let (term, minus) = match term {
+            Node::Neg(inner) => (&**inner, true),
+            term => (term, false),
+        };
+        let factors = match term {
+            Node::Mul(factors) => factors.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let at = factors.iter().position(|factor| axis(factor).is_some())?;
+        let mut others: Vec<Node> = factors
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| *place != at)
+            .map(|(_, node)| node.clone())
+            .collect();
+        if others.iter().any(|node| node.any(&|node| axis(node).is_some())) {
+            return None;
+        }
+        if others.is_empty() {
+            others.push(Node::integer(1));
+        }
+        let value = Node::Mul(others);
+        let place = found.get_mut(axis(&factors[at])?)?;
+        if place.is_some() {
+            return None;
+        }
+        *place = Some(if minus { value.negated() } else { value });
+    }
+    Some(found.into_iter().map(|component| component.unwrap_or_else(|| Node::integer(0))).collect())
+}
+
+/// `8k + 3` as what it is for k = 0 and the step to k = 1, if it has one unknown and goes in equal steps.
+pub(super) fn steps(node: &Node) -> Option<(Node, Node)> {
+    let mut names: Vec<String> = Vec::new();
+    let letters = ["k", "n", "m", "t", "l", "j", "q", "s"];
+    for name in letters {
+        if node.any(&|inner| matches!(inner, Node::Variable(own) if own == name)) {
+            names.push(name.into());
+        }
+    }
+    let [name] = names.as_slice() else { return None };
+    if node.any(&|inner| {
+        matches!(inner, Node::Variable(own) if own != name) || matches!(inner, Node::Pow(..) | Node::Call(..))
+    }) {
+        return None;
+    }
+    let at = |value: i64| {
+        node.map(&|inner| match &inner {
+            Node::Variable(own) if own == name => Node::integer(value),
+            _ => inner,
+        })
+    };
+    let step = |from: i64| Node::Add(vec![at(from + 1), at(from).negated()]);
+    Some((at(0), step(0)))
 }
 
 pub(super) enum Kind {
@@ -112,7 +266,9 @@ impl Items {
 /// The node with + and with − for its ±, or as it is.
 fn both(node: &Node) -> Vec<Node> {
     let has = |node: &Node| node.any(&|n| matches!(n, Node::PlusMinus { .. }));
-    if !has(node) {
+    // x ≠ ±1 is one set
+    let excluded = matches!(node, Node::Relation(_, ops) if ops.contains(&Op::NotEqual));
+    if excluded || !has(node) {
         return vec![node.clone()];
     }
     let with = |minus: bool| {
@@ -146,44 +302,4 @@ pub(super) fn ordered(node: &Node) -> Option<Vec<Node>> {
         }
         _ => None,
     }
-}
-
-/// Numbers times matrices are multiplied out; what is a plain number is written as one.
-pub(super) fn tidy(node: &Node) -> Node {
-    let scaled = |rows: &[Vec<Node>], by: &dyn Fn(&Node) -> Node| {
-        Node::Matrix(rows.iter().map(|row| row.iter().map(by).collect()).collect())
-    };
-    node.map(&|node| match &node {
-        Node::Neg(inner) => match &**inner {
-            Node::Matrix(rows) => scaled(rows, &|cell| cell.clone().negated()),
-            _ => node,
-        },
-        Node::Div(above, below) => match &**above {
-            Node::Matrix(rows) => scaled(rows, &|cell| Node::Div(Box::new(cell.clone()), below.clone())),
-            _ => node,
-        },
-        Node::Mul(items) => {
-            let matrices = items.iter().filter(|item| matches!(item, Node::Matrix(_))).count();
-            match items.iter().position(|item| matches!(item, Node::Matrix(_))) {
-                Some(at) if matrices == 1 => {
-                    let Node::Matrix(rows) = &items[at] else { return node };
-                    let others: Vec<Node> =
-                        items.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, n)| n.clone()).collect();
-                    scaled(rows, &|cell| Node::Mul([others.clone(), vec![cell.clone()]].concat()))
-                }
-                _ => node,
-            }
-        }
-        Node::Relation(sides, ops) => match (sides.as_slice(), ops.as_slice()) {
-            // x = ±5 is two answers, and so is x = 1, 2
-            ([name, Node::List(items)], [Op::Equal]) if is_name(name) => Node::List(
-                items
-                    .iter()
-                    .map(|item| Node::Relation(vec![name.clone(), item.clone()], ops.clone()))
-                    .collect(),
-            ),
-            _ => node,
-        },
-        _ => node,
-    })
 }

@@ -4,12 +4,16 @@
 
 use super::Comparison;
 use crate::math::eval::{Value, value};
-use crate::math::node::Node;
+use crate::math::lex::{Commas, tokens};
+use crate::math::node::{Func, Node};
+use crate::math::parse::parse;
 use crate::math::poly::Algebra;
-use crate::math::unit;
+use crate::math::{precise, unit};
 
 /// Points at which two expressions are compared where algebra cannot tell.
 const POINTS: u64 = 15;
+/// What a comparison of ten nodes at many digits may cost.
+const PRECISE: u64 = 100;
 /// Points at which both have to be defined.
 const INFORMATIVE: usize = 4;
 
@@ -31,8 +35,8 @@ impl Comparison<'_> {
             {
                 self.same_value(a, &in_radians(b))
             }
-            (Node::Quantity(a, _), b) => self.same_one(a, b),
-            (a, Node::Quantity(b, _)) => self.same_one(a, b),
+            (Node::Quantity(a, unit), b) => self.same_one(a, b) || self.letters_of(a, unit, b),
+            (a, Node::Quantity(b, unit)) => self.same_one(a, b) || self.letters_of(b, unit, a),
             (Node::Percent(a), Node::Percent(b)) => self.same_value(a, b),
             (Node::Percent(a), b) => self.same_value(a, b) || self.same_value(&hundredth(a), b),
             (a, Node::Percent(b)) => self.same_value(a, b) || self.same_value(a, &hundredth(b)),
@@ -45,12 +49,29 @@ impl Comparison<'_> {
         }
     }
 
+    /// Whether a unit of single letters was meant as variables: `5 m` for `5m`.
+    fn letters_of(self, number: &Node, unit: &str, other: &Node) -> bool {
+        let unit = match unit {
+            "celsius" => "C",
+            "fahrenheit" => "F",
+            unit => unit,
+        };
+        if unit.len() > 12 || !other.any(&|node| matches!(node, Node::Variable(_))) {
+            return false;
+        }
+        let spaced: String =
+            unit.chars().flat_map(|c| if c.is_alphabetic() { vec![' ', c] } else { vec![c] }).collect();
+        let Some(letters) = parse(&tokens(&spaced, Commas::Part)) else { return false };
+        self.same_value(&Node::Mul(vec![number.clone(), letters]), other)
+    }
+
     /// Two expressions.
     pub(super) fn same_value(self, answer: &Node, found: &Node) -> bool {
         if answer == found {
             return true;
         }
-        let infinite = |node: &Node| node.any(&|n| *n == Node::Infinity);
+        let infinite =
+            |node: &Node| node.any(&|n| *n == Node::Infinity) && !node.any(&|n| matches!(n, Node::Limit(..)));
         if infinite(answer) || infinite(found) {
             return false; // equal only if written so
         }
@@ -72,7 +93,7 @@ impl Comparison<'_> {
             if difference.is_empty() {
                 return true;
             }
-            if algebra.certain && self.tolerance == 0.0 {
+            if algebra.is_certain(&difference) && self.tolerance == 0.0 {
                 return false;
             }
         }
@@ -85,14 +106,23 @@ impl Comparison<'_> {
         let complex = [answer, found].iter().any(|node| node.any(&|n| *n == Node::I));
         let constant = !free(answer) && !free(found);
         let points = if constant { 1 } else { POINTS };
+        let counts = |node: &Node| {
+            node.any(&|n| matches!(n, Node::Call(Func::Factorial | Func::Binomial, _)))
+                || node
+                    .any(&|n| matches!(n, Node::Apply(name, _) if matches!(name.as_str(), "C" | "P" | "A")))
+        };
+        let whole = !constant && (counts(answer) || counts(found));
         // some ten nodes are evaluated in a microsecond
-        if self.budget.pay((answer.size() + found.size()) * points / 10).is_none() {
+        let limits = [answer, found].iter().any(|node| node.any(&|n| matches!(n, Node::Limit(..))));
+        let values = if limits { 14 * points } else { points };
+        let size = answer.size() + found.size();
+        if self.budget.pay(size * values / 10).is_none() {
             return false;
         }
         let mut informative = 0;
         let mut ratio: Option<Value> = None;
         for point in 0..points {
-            let at = |name: &str| sample(name, point);
+            let at = |name: &str| sample(name, if whole { 3 * point } else { point });
             let (Some(a), Some(b)) = (value(answer, &at, complex), value(found, &at, complex)) else {
                 continue;
             };
@@ -125,7 +155,13 @@ impl Comparison<'_> {
             }
             informative += 1;
         }
-        informative >= if constant { 1 } else { INFORMATIVE }
+        let same = informative >= if constant { 1 } else { INFORMATIVE };
+        // what f64 cannot tell apart, 77 digits may
+        same && !(constant
+            && !factor
+            && self.tolerance == 0.0
+            && self.budget.pay(PRECISE * (10 + size) / 10).is_some()
+            && precise::differ(answer, found))
     }
 }
 

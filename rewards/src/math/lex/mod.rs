@@ -3,8 +3,11 @@
 //! Before: [`super::extract`] found the answer. After: [`super::parse`]. Fonts, blanks and sizes of TeX are dropped here.
 //! One pass, linear in the text.
 
+mod letters;
 mod number;
 mod tex;
+mod unicode;
+mod words;
 
 use super::node::{Func, Op, Rational};
 
@@ -48,26 +51,56 @@ pub(crate) enum Token {
     Close(Func),
     Degree,
     Currency(&'static str),
+    /// `\over`; or `\choose`, with `true`.
+    Over(bool),
+    /// `\pmod`, with `true`, or `\bmod`.
+    Mod(bool),
+    /// `\sum`, or `\prod` with `true`.
+    Sum(bool),
+    Limit,
+    /// `\to`
+    Arrow,
+    /// `\forall`
+    ForAll,
     /// What is not to be read, such as `\int`: its name.
     Unknown(String),
     /// A sign that means itself: `+ - * / ^ _ ( ) [ ] { } < > | , ; : ! % & '`
     Sign(char),
 }
 
-/// The tokens of a text. With `grouped`, a comma before exactly three digits belongs to the number.
-pub(crate) fn tokens(text: &str, grouped: bool) -> Vec<Token> {
-    let mut lexer = Lexer { text, at: 0, grouped, found: Vec::new() };
-    while lexer.at < text.len() {
+/// How a comma between digits is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commas {
+    /// One before exactly three digits belongs to the number.
+    Group,
+    /// It is between two items of a list.
+    Part,
+    /// It is the decimal sign.
+    Decimal,
+}
+
+/// The tokens of a text.
+pub(crate) fn tokens(text: &str, commas: Commas) -> Vec<Token> {
+    let plain = unicode::plain(text);
+    let (grouped, decimal_comma) = (commas == Commas::Group, commas == Commas::Decimal);
+    let mut lexer =
+        Lexer { text: &plain, at: 0, grouped, decimal_comma, found: Vec::new(), braces: 0, blank: false };
+    while lexer.at < plain.len() {
         lexer.next();
     }
-    lexer.found
+    words::spelled(lexer.found)
 }
 
 struct Lexer<'a> {
     text: &'a str,
     at: usize,
     grouped: bool,
+    decimal_comma: bool,
     found: Vec<Token>,
+    /// Braces that are open: what is in them is mathematics.
+    braces: usize,
+    /// Whether a blank is before the token that comes next.
+    blank: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -89,8 +122,10 @@ impl<'a> Lexer<'a> {
 
     fn next(&mut self) {
         let Some(c) = self.rest().chars().next() else { return };
+        let blank = std::mem::take(&mut self.blank);
         if c.is_whitespace() || c == '$' || c == '~' {
             self.at += c.len_utf8();
+            self.blank = blank || c != '$';
             if c == '$' && self.currency_follows() {
                 self.push(Token::Currency("dollar"));
             }
@@ -100,7 +135,7 @@ impl<'a> Lexer<'a> {
         {
             self.number();
         } else if c.is_ascii_alphabetic() {
-            self.letters();
+            self.letters(blank);
         } else {
             self.at += c.len_utf8();
             self.sign(c);
@@ -123,56 +158,8 @@ impl<'a> Lexer<'a> {
         matches!(self.found.last(), Some(Token::Number(..) | Token::Pi | Token::Sign('}' | ')' | '/')))
     }
 
-    fn letters(&mut self) {
-        let rest = self.rest();
-        let len = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let run = &rest[..len];
-        if len > 1 && run.bytes().all(|b| b.is_ascii_uppercase()) {
-            let at = self.at;
-            if let Some(token) = self.base_follows(at) {
-                return self.push(token);
-            }
-        }
-        self.at += len;
-        match run {
-            "pi" => return self.push(Token::Pi),
-            "inf" | "infinity" | "oo" | "Infinity" => return self.push(Token::Infinity),
-            "sqrt" => return self.push(Token::Sqrt),
-            "e" => return self.push(Token::E),
-            "i" => return self.push(Token::I),
-            "U" if self.found.last().is_some_and(|t| matches!(t, Token::Sign(')' | ']'))) => {
-                return self.push(Token::Set('∪'));
-            }
-            _ => {}
-        }
-        if len == 1 {
-            return self.push(letter(run));
-        }
-        if run == "min" && self.behind_number() {
-            return self.push(Token::Word(run.to_owned()));
-        }
-        if let Some(func) = Func::named(run) {
-            return self.push(Token::Func(func));
-        }
-        // a few letters are a product, more are a word
-        let product = match len {
-            2 => {
-                !super::unit::is_unit(run)
-                    && !matches!(run, "or" | "No" | "no" | "is" | "in" | "at" | "of" | "to")
-            }
-            3 => ["xyz", "abc", "pqr", "uvw", "rst"].iter().any(|set| run.chars().all(|c| set.contains(c))),
-            _ => false,
-        };
-        if product {
-            for c in run.chars() {
-                self.push(letter(c.encode_utf8(&mut [0; 4])));
-            }
-        } else if let Some((func, argument)) = func_and_letter(run) {
-            self.push(Token::Func(func));
-            self.push(letter(argument));
-        } else {
-            self.push(Token::Word(run.to_owned()));
-        }
+    fn behind_digits(&self) -> bool {
+        matches!(self.found.last(), Some(Token::Number(..)))
     }
 
     fn sign(&mut self, c: char) {
@@ -221,8 +208,15 @@ impl<'a> Lexer<'a> {
             '∣' => Token::Sign('|'),
             '€' => Token::Currency("euro"),
             '£' => Token::Currency("pound"),
-            '⟨' | '⟩' | '+' | '-' | '/' | '^' | '_' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ';'
-            | ':' | '!' | '%' | '&' => Token::Sign(c),
+            '₹' => Token::Currency("rupee"),
+            '¥' => Token::Currency("yen"),
+            '¢' => Token::Word("cent".into()),
+            '{' | '}' => {
+                self.braces = if c == '{' { self.braces + 1 } else { self.braces.saturating_sub(1) };
+                Token::Sign(c)
+            }
+            '⟨' | '⟩' | '+' | '-' | '/' | '^' | '_' | '(' | ')' | '[' | ']' | '|' | ',' | ';' | ':' | '!'
+            | '%' | '&' => Token::Sign(c),
             '.' | '?' | '"' | '`' => {
                 // an end of sentence; anywhere else it is not mathematics
                 if self.rest().trim_matches(|c: char| ".$\\)]} ".contains(c) || c.is_whitespace()).is_empty()
@@ -233,10 +227,7 @@ impl<'a> Lexer<'a> {
             }
             '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{feff}' => return,
             _ => {
-                if let Some(digit) = "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().position(|s| s == c) {
-                    self.push(Token::Sign('^'));
-                    Token::Number(Rational::from_integer(digit.into()), true)
-                } else if let Some((a, b)) = vulgar(c) {
+                if let Some((a, b)) = vulgar(c) {
                     self.push(Token::Frac);
                     self.push(Token::Number(Rational::from_integer(a.into()), true));
                     Token::Number(Rational::from_integer(b.into()), true)
@@ -262,13 +253,6 @@ fn letter(c: &str) -> Token {
         "π" => Token::Pi,
         _ => Token::Variable(c.to_owned()),
     }
-}
-
-/// `sinx`, `lnx`
-fn func_and_letter(run: &str) -> Option<(Func, &str)> {
-    let (name, argument) = run.split_at(run.len() - 1);
-    let func = Func::named(name).filter(|_| matches!(argument, "x" | "t" | "y" | "n"))?;
-    Some((func, argument))
 }
 
 fn vulgar(c: char) -> Option<(u32, u32)> {

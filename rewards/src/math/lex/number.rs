@@ -35,35 +35,29 @@ impl<'a> Lexer<'a> {
             self.at += 1;
             return self.push(Token::Number(Rational::from_integer(parse(&self.text[start..self.at])), true));
         }
+        if let Some(value) = self.european() {
+            return self.push(Token::Number(value, false));
+        }
         let first = self.digits();
         let mut digits = first.to_owned();
         let mut plain = true;
         if let Some(base) = self.base_follows(start) {
             return self.push(base);
         }
-        if (1..=3).contains(&first.len()) && !(first.starts_with('0') && first.len() > 1) {
+        if let Some(groups) = self.indian(first) {
+            digits.push_str(&groups);
+            plain = false;
+        } else if (1..=3).contains(&first.len()) && !first.starts_with('0') {
             while let Some(group) = self.group() {
                 digits.push_str(group);
                 plain = false;
             }
         }
         let mut value = Rational::from_integer(parse(&digits));
-        let rest = self.rest();
-        let decimals = rest.strip_prefix('.').is_some_and(|after| {
-            after.starts_with(|c: char| c.is_ascii_digit() || c == '\\') && !after.starts_with("\\ ")
-        });
-        if decimals
-            && (rest[1..].starts_with(|c: char| c.is_ascii_digit()) || rest[1..].starts_with("\\overline"))
-        {
-            self.at += 1;
-            let places = self.digits();
+        if let Some(places) = self.decimals() {
+            let Some(places) = places else { return self.push(Token::Unknown("...".into())) };
+            value += places;
             plain = false;
-            let scale = BigInt::from(10).pow(places.len().min(4096));
-            value += Rational::new(parse(places), scale.clone());
-            if let Some(repeating) = self.repeating() {
-                let nines: BigInt = BigInt::from(10).pow(repeating.len().min(4096)) - 1;
-                value += Rational::new(parse(repeating), nines * scale);
-            }
         }
         if let Some(exponent) = self.exponent() {
             let power = Rational::from_integer(BigInt::from(10)).pow(exponent);
@@ -73,22 +67,163 @@ impl<'a> Lexer<'a> {
         self.push(Token::Number(value, plain));
     }
 
-    /// `\overline{3}` behind a decimal point.
-    fn repeating(&mut self) -> Option<&'a str> {
+    /// What stands behind the decimal point, or a decimal comma; `Some(None)` if it goes on in a way that is not said, as
+    /// in `1.414...`.
+    fn decimals(&mut self) -> Option<Option<Rational>> {
         let rest = self.rest();
-        let inner = rest.strip_prefix("\\overline{")?;
-        let len = inner.find('}')?;
+        let comma = self.decimal_comma && rest.starts_with(',') || rest.starts_with("{,}");
+        let point = if rest.starts_with("{,}") { 3 } else { 1 };
+        let after = rest.get(point..)?;
+        let begins = |rest: &str| {
+            rest.starts_with(|c: char| c.is_ascii_digit())
+                || ["\\overline", "\\bar", "\\dot"].iter().any(|name| {
+                    rest.strip_prefix(name).is_some_and(|rest| {
+                        rest.trim_start_matches(['{', ' ']).starts_with(|c: char| c.is_ascii_digit())
+                    })
+                })
+                || rest.strip_prefix('(').is_some_and(|inner| {
+                    inner
+                        .find(')')
+                        .is_some_and(|len| len > 0 && inner[..len].bytes().all(|b| b.is_ascii_digit()))
+                })
+        };
+        if !(rest.starts_with('.') || comma) || !begins(after) {
+            return None;
+        }
+        self.at += point;
+        let places = self.digits();
+        let scale = BigInt::from(10).pow(places.len().min(4096));
+        let mut value = Rational::new(parse(places), scale.clone());
+        let mut repeating = self.repeating();
+        if repeating.is_empty() && self.ellipsis() {
+            match period(places) {
+                // 0.1666… is 0.1 and sixes from there on
+                Some(period) => repeating = period.to_owned(),
+                None => return Some(None),
+            }
+        }
+        if !repeating.is_empty() {
+            self.ellipsis();
+            let nines: BigInt = BigInt::from(10).pow(repeating.len().min(4096)) - 1;
+            value += Rational::new(parse(&repeating), nines * scale);
+        }
+        Some(Some(value))
+    }
+
+    /// The digits that repeat behind a decimal point: `\overline{3}`, `\dot{1}4285\dot{7}`, `(3)`.
+    fn repeating(&mut self) -> String {
+        let mut found = String::new();
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if let Some(inner) = self.rest().strip_prefix('(')
+            && let Some(len) = inner.find(')')
+            && digits(&inner[..len])
+        {
+            found.push_str(&inner[..len]);
+            self.at += len + 2;
+            return found;
+        }
+        while self.eat("\\overline") || self.eat("\\bar") {
+            match self.braced_digits() {
+                Some(inner) => found.push_str(inner),
+                None => return found,
+            }
+        }
+        if found.is_empty() && !self.rest().starts_with("\\dots") && self.eat("\\dot") {
+            found.push_str(self.braced_digits().unwrap_or_default());
+            let start = self.at;
+            let between = self.digits();
+            if self.eat("\\dot") {
+                found.push_str(between);
+                found.push_str(self.braced_digits().unwrap_or_default());
+            } else {
+                self.at = start;
+            }
+        }
+        found
+    }
+
+    /// `{12}`, or one digit.
+    fn braced_digits(&mut self) -> Option<&'a str> {
+        self.blanks();
+        let rest = self.rest();
+        let (inner, len, whole) = match rest.strip_prefix('{') {
+            Some(inner) => {
+                let len = inner.find('}')?;
+                (inner, len, len + 2)
+            }
+            None => (rest, rest.chars().next()?.len_utf8(), 1),
+        };
         if len == 0 || !inner[..len].bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        self.at += "\\overline{".len() + len + 1;
+        self.at += whole;
         Some(&inner[..len])
+    }
+
+    fn ellipsis(&mut self) -> bool {
+        let there = ["...", "\\ldots", "\\dots", "\\cdots"].iter().any(|dots| self.eat(dots));
+        if there {
+            while self.eat(".") {}
+        }
+        there
+    }
+
+    /// What follows, as far as a number with separators may reach.
+    fn near(&self) -> &'a str {
+        let rest = self.rest();
+        rest.char_indices().nth(40).map_or(rest, |(at, _)| &rest[..at])
+    }
+
+    /// `1.234,56` and `1.234.567`, as written where the comma is the decimal sign.
+    fn european(&mut self) -> Option<Rational> {
+        let rest = self.near();
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if rest.as_bytes().get(digits) != Some(&b'.') {
+            return None;
+        }
+        let len = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ',')).unwrap_or(rest.len());
+        let all = rest[..len].trim_end_matches(['.', ',']);
+        let (whole, places) = all.split_once(',').unwrap_or((all, ""));
+        let mut groups = whole.split('.');
+        let first = groups.next()?;
+        let count = whole.matches('.').count();
+        let fits = (1..=3).contains(&first.len())
+            && !first.starts_with('0')
+            && groups.all(|group| group.len() == 3)
+            && count >= if places.is_empty() { 2 } else { 1 }
+            && places.bytes().all(|b| b.is_ascii_digit());
+        if !fits {
+            return None;
+        }
+        self.at += all.len();
+        let value = Rational::from_integer(parse(&whole.replace('.', "")));
+        let scale = BigInt::from(10).pow(places.len().min(4096));
+        Some(value + Rational::new(parse(if places.is_empty() { "0" } else { places }), scale))
+    }
+
+    /// `12,34,567`: the groups of a lakh and a crore.
+    fn indian(&mut self, first: &str) -> Option<String> {
+        if !self.grouped || first.len() > 2 {
+            return None;
+        }
+        let rest = self.near();
+        let len = rest.find(|c: char| !(c.is_ascii_digit() || c == ',')).unwrap_or(rest.len());
+        let all = rest[..len].trim_end_matches(',');
+        let groups: Vec<&str> = all.strip_prefix(',')?.split(',').collect();
+        let (last, others) = groups.split_last()?;
+        if last.len() != 3 || others.is_empty() || others.iter().any(|group| group.len() != 2) {
+            return None;
+        }
+        self.at += all.len();
+        Some(groups.concat())
     }
 
     /// A separator and exactly three digits.
     fn group(&mut self) -> Option<&'a str> {
         let rest = self.rest();
-        let sure = [",\\! ", ",\\!", "{,}", "\\,", "\\!", " "].iter().find(|sign| rest.starts_with(**sign));
+        let sure = [",\\! ", ",\\!", "{,}", "\\,", "\\!", "\\;", "\\:", "\\ ", "~", "'", "_", " "]
+            .iter()
+            .find(|sign| rest.starts_with(**sign));
         let separator = match sure {
             Some(sign) => *sign,
             None if self.grouped && rest.starts_with(',') => ",",
@@ -98,7 +233,11 @@ impl<'a> Lexer<'a> {
         let fits =
             group.bytes().all(|b| b.is_ascii_digit()) && !after.starts_with(|c: char| c.is_ascii_digit());
         // `1 000` is a thousand, `3 100/200` and `2 500 x` are not
-        if !fits || separator == " " && after.trim_start().starts_with(['/', '\\', '^']) {
+        let blank = matches!(separator, " " | "\\;" | "\\:" | "\\ " | "~" | "_");
+        if !fits
+            || blank && after.trim_start().starts_with(['/', '\\', '^', '\'', '!'])
+            || separator == "'" && after.starts_with("''")
+        {
             return None;
         }
         self.at += separator.len() + 3;
@@ -154,6 +293,12 @@ impl<'a> Lexer<'a> {
         self.at = self.text.len() - rest.len();
         Some(Token::Based(digits.to_owned(), base))
     }
+}
+
+/// The shortest run of digits that stands at the end at least twice.
+fn period(places: &str) -> Option<&str> {
+    let len = places.len();
+    (1..=len / 2).map(|period| &places[len - period..]).find(|run| places[..len - run.len()].ends_with(run))
 }
 
 fn parse(digits: &str) -> BigInt {

@@ -2,7 +2,7 @@
 //!
 //! Before: a backslash. After: a token, or nothing if the command says only how things look.
 
-use super::{Lexer, Token, clean, letter, tokens};
+use super::{Commas, Lexer, Token, clean, letter, tokens};
 use crate::math::node::{Func, Op};
 use crate::math::unit;
 
@@ -144,6 +144,19 @@ const GREEK: &[&str] = &[
     "star",
 ];
 
+/// Whether TeX, or what this reads of it, has a command of this name.
+pub(super) fn is_command(name: &str) -> bool {
+    const OTHERS: &[&str] = &[
+        "frac", "dfrac", "tfrac", "sqrt", "binom", "pi", "infty", "cdot", "times", "div", "pm", "le", "leq",
+        "ge", "geq", "ne", "neq", "in", "cup", "cap", "circ", "begin", "end", "mathbb", "setminus", "approx",
+        "equiv", "pmod", "sum", "prod",
+    ];
+    [BLANK_COMMANDS, WORD_COMMANDS, FONT_COMMANDS, ACCENTS, GREEK, OTHERS]
+        .iter()
+        .any(|list| list.contains(&name))
+        || name.len() > 2 && Func::named(name).is_some()
+}
+
 impl Lexer<'_> {
     pub(super) fn command(&mut self) {
         self.at += 1;
@@ -160,14 +173,15 @@ impl Lexer<'_> {
                 '$' => self.push(Token::Currency("dollar")),
                 '|' => self.push(Token::Sign('|')),
                 '&' | '_' | '#' => self.push(Token::Unknown(c.into())),
-                _ => {} // \, \; \! \: \( \) \[ \] and a blank
+                // \, \; \! \: \( \) \[ \] and a blank
+                _ => self.blank = c.is_whitespace() || ",;:".contains(c),
             }
             return;
         }
         let name = &rest[..len];
         self.at += len;
         let token = match name {
-            "frac" | "dfrac" | "tfrac" | "cfrac" => Token::Frac,
+            "frac" | "dfrac" | "tfrac" | "cfrac" | "sfrac" | "nicefrac" | "flatfrac" => Token::Frac,
             "sqrt" => Token::Sqrt,
             "binom" | "dbinom" | "tbinom" => Token::Binom,
             "pi" => Token::Pi,
@@ -183,6 +197,23 @@ impl Lexer<'_> {
             "ne" | "neq" => Token::Relation(Op::NotEqual),
             "approx" | "simeq" | "doteq" | "sim" => Token::Relation(Op::Approximately),
             "equiv" | "cong" => Token::Relation(Op::Equal),
+            "over" | "atop" => Token::Over(false),
+            "choose" => Token::Over(true),
+            "pmod" | "pod" => Token::Mod(true),
+            "bmod" | "mod" => return self.modulo(),
+            // |A| and \det A are written for each other
+            "det" => Token::Func(Func::Abs),
+            "Pr" => Token::Variable("P".into()),
+            "sum" | "prod" => Token::Sum(name == "prod"),
+            "lim" => Token::Limit,
+            "to" | "rightarrow" | "longrightarrow" => Token::Arrow,
+            "forall" => Token::ForAll,
+            "dots" | "ldots" | "cdots" => Token::Unknown("...".into()),
+            "angle" | "measuredangle" | "triangle" | "square" | "arc" | "parallelogram" => self.figure(name),
+            "Omega" if self.behind_digits() => Token::Word("ohm".into()),
+            "jmath" | "j" => Token::Variable("j".into()),
+            "top" | "intercal" => Token::Variable("T".into()),
+            "cent" | "textcent" => Token::Word("cent".into()),
             "in" => Token::Relation(Op::In),
             "cup" | "bigcup" => Token::Set('∪'),
             "cap" | "bigcap" => Token::Set('∩'),
@@ -219,9 +250,10 @@ impl Lexer<'_> {
                 other => Token::Variable(format!("set {other}")),
             },
             "R" => Token::Reals,
+            "Z" | "N" | "Q" => Token::Variable(format!("set {name}")),
             "begin" => {
                 let name = self.argument();
-                if name == "array" {
+                if matches!(name.as_str(), "array" | "alignedat" | "alignat" | "alignat*") {
                     self.argument(); // the columns
                 }
                 Token::Begin(name)
@@ -251,15 +283,23 @@ impl Lexer<'_> {
                 let words = self.text_argument();
                 let Some(words) = words else { return };
                 let bare = words.trim().trim_matches('~').trim();
-                if self.behind_number() && unit::is_known(bare) {
-                    Token::Word(bare.to_owned())
+                if bare == "mod" {
+                    return self.modulo();
+                }
+                if self.found.last() == Some(&Token::Variable("\\mu".into()))
+                    && unit::is_known(&format!("μ{bare}"))
+                {
+                    self.found.pop();
+                    Token::Word(format!("μ{bare}"))
+                } else if self.behind_number() && unit::is_expression(bare) {
+                    Token::Word(bare.chars().filter(|c| !"{}".contains(*c)).collect())
                 } else if let Some(func) = Func::named(bare) {
                     Token::Func(func)
                 } else if bare.chars().count() == 1 && bare.chars().all(char::is_alphabetic) {
                     letter(bare)
                 } else if bare.chars().any(|c| c.is_ascii_digit() || c == '\\') {
                     // \mathbf{2340}: only a font
-                    let inner = tokens(bare, self.grouped);
+                    let inner = tokens(bare, self.commas());
                     self.found.extend(inner);
                     return;
                 } else {
@@ -269,7 +309,17 @@ impl Lexer<'_> {
             _ if ACCENTS.contains(&name) => {
                 self.blanks();
                 let under = self.text_argument().unwrap_or_default();
-                Token::Variable(format!("{name} {}", clean(&under)))
+                // a unit vector is named as in bold
+                match under.trim() {
+                    "i" | "\\imath" | "\\mathbf{i}"
+                        if name == "hat" || name == "vec" || name == "widehat" =>
+                    {
+                        Token::I
+                    }
+                    "j" | "\\jmath" | "\\mathbf{j}" => Token::Variable("j".into()),
+                    "k" | "\\mathbf{k}" => Token::Variable("k".into()),
+                    _ => Token::Variable(format!("{name} {}", clean(&under))),
+                }
             }
             _ if GREEK.contains(&name) => Token::Variable(format!("\\{name}")),
             _ => match Func::named(name) {
@@ -278,6 +328,32 @@ impl Lexer<'_> {
             },
         };
         self.push(token);
+    }
+
+    fn commas(&self) -> Commas {
+        match (self.grouped, self.decimal_comma) {
+            (true, _) => Commas::Group,
+            (false, true) => Commas::Decimal,
+            (false, false) => Commas::Part,
+        }
+    }
+
+    /// `\angle ABC`, `m\angle B`: a name with the letters that follow.
+    fn figure(&mut self, name: &str) -> Token {
+        self.blanks();
+        let rest = self.rest();
+        let inner = rest.strip_prefix('{').unwrap_or(rest);
+        let letters = inner.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(inner.len());
+        let braced = inner.len() < rest.len();
+        let closed = !braced || inner[letters..].starts_with('}');
+        let named = &inner[..if closed { letters } else { 0 }];
+        if letters > 0 && closed {
+            self.at += letters + 2 * usize::from(braced);
+        }
+        if name == "angle" && self.found.last() == Some(&Token::Variable("m".into())) {
+            self.found.pop();
+        }
+        Token::Variable(format!("{name} {named}"))
     }
 
     /// What stands in braces, or the one sign that follows.
@@ -316,9 +392,18 @@ impl Lexer<'_> {
 
     /// What `\text{…}` holds: words, or a single letter or number, which are read as if there were no `\text`.
     fn words(&mut self, words: &str) {
+        let micro = words.contains("\\mu ").then(|| words.replace("\\mu ", "μ"));
+        let words = micro.as_deref().unwrap_or(words);
         let bare = words.trim().trim_matches(|c: char| c == '~' || c.is_whitespace());
-        if self.behind_number() && unit::is_known(bare) {
-            return self.push(Token::Word(bare.to_owned()));
+        if bare == "mod" {
+            return self.modulo();
+        }
+        if self.behind_number() && unit::is_expression(bare) {
+            return self.push(Token::Word(bare.chars().filter(|c| !"{}".contains(*c)).collect()));
+        }
+        if self.behind_number() && unit::is_phrase(bare) {
+            let words = bare.split_whitespace().map(|word| Token::Word(word.into()));
+            return self.found.extend(words);
         }
         let inner = bare.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let single = |text: &str| text.chars().count() == 1 && text.chars().all(char::is_alphabetic);
@@ -327,7 +412,7 @@ impl Lexer<'_> {
         }
         let wordless = !bare.contains(char::is_alphabetic);
         if wordless || inner.is_some_and(single) || bare.contains(|c: char| c.is_ascii_digit() || c == '\\') {
-            let inner = tokens(bare, self.grouped);
+            let inner = tokens(bare, self.commas());
             return self.found.extend(inner);
         }
         for word in bare.replace(',', " , ").replace(';', " ; ").split_whitespace() {

@@ -3,8 +3,12 @@
 //! Before: [`super::lex`]. After: [`super::compare`]. Recursive descent, no deeper than [`DEPTH`], each token looked at a
 //! bounded number of times; what does not fit the grammar is no tree, and its answer is compared as text.
 
+mod environment;
+mod left_side;
 mod primary;
 mod quantity;
+mod series;
+mod sets;
 
 use num_traits::{Signed, Zero};
 
@@ -24,9 +28,18 @@ pub(crate) fn parse(tokens: &[Token]) -> Option<Node> {
         }
     }
     if !tokens.is_empty() && words.len() == tokens.len() {
-        return Some(Node::Text(words.join(" ")));
+        let parts: Vec<&[&str]> = words.split(|word| word.eq_ignore_ascii_case("and")).collect();
+        let list = parts.len() > 1 && parts.iter().all(|part| (1..=3).contains(&part.len()));
+        let mut texts = parts.iter().map(|part| Node::Text(part.join(" ")));
+        return Some(if list {
+            Node::List(texts.collect())
+        } else if parts.len() == 1 {
+            texts.next()?
+        } else {
+            Node::Text(words.join(" "))
+        });
     }
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0 };
+    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0, colons: true };
     let node = parser.list(true)?;
     (parser.at == tokens.len()).then_some(node)
 }
@@ -37,6 +50,8 @@ struct Parser<'a> {
     depth: usize,
     /// Open `|`, and sets, where a `|` cannot begin a factor.
     bars: usize,
+    /// Whether a colon is a ratio; before the conditions of a set it is none.
+    colons: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -93,7 +108,9 @@ impl<'a> Parser<'a> {
         let mut items = vec![self.item()?];
         let (mut or, mut all_and) = (true, true);
         loop {
-            let comma = self.eat(',') || self.eat(';');
+            let row = top && self.peek() == Some(&Token::Row);
+            self.at += usize::from(row);
+            let comma = self.eat(',') || self.eat(';') || row;
             let and = self.word_is(&["and", "&"]);
             let joined = and || self.word_is(&["or"]);
             if joined {
@@ -121,6 +138,18 @@ impl<'a> Parser<'a> {
         if or && items.iter().any(is_inequality) {
             return Some(Node::Union(items));
         }
+        // x ≠ -1, 1
+        if let [Node::Relation(sides, ops), rest @ ..] = items.as_slice()
+            && let ([name @ Node::Variable(_), first], [Op::NotEqual]) = (sides.as_slice(), ops.as_slice())
+            && !rest.iter().any(|item| matches!(item, Node::Relation(..)))
+        {
+            let all = Node::List([std::slice::from_ref(first), rest].concat());
+            return Some(Node::Relation(vec![name.clone(), all], ops.clone()));
+        }
+        // x > 0, x ≠ 1
+        if items.iter().all(is_inequality) && of_one_name(&items) {
+            return Some(Node::Intersection(items));
+        }
         Some(Node::List(items))
     }
 
@@ -133,14 +162,43 @@ impl<'a> Parser<'a> {
         if self.at == 0 && matches!(self.peek(), Some(Token::Relation(Op::Equal | Op::Approximately))) {
             self.at += 1;
         }
-        let mut sides = vec![self.set_expression()?];
+        let mut sides = vec![self.left_side()?];
         let mut ops = Vec::new();
-        while let Some(Token::Relation(op)) = self.peek() {
+        loop {
+            // x &= 1: aligned there
+            if self.is('&') && matches!(self.after(1), Some(Token::Relation(_))) {
+                self.at += 1;
+            }
+            let Some(Token::Relation(op)) = self.peek() else { break };
             self.at += 1;
             ops.push(*op);
+            self.eat('&');
             sides.push(self.set_expression()?);
         }
+        if let Some(Token::Mod(true)) = self.peek() {
+            // x ≡ 3 (mod 8)
+            self.at += 1;
+            let modulus = Box::new(self.modulus()?);
+            let residue = Node::Residue(Box::new(sides.pop()?), modulus);
+            sides.push(residue);
+        } else if let (Some(Node::Remainder(value, modulus)), [.., Op::Equal]) =
+            (sides.last(), ops.as_slice())
+            && sides.len() > 1
+        {
+            let residue = Node::Residue(value.clone(), modulus.clone());
+            sides.pop();
+            sides.push(residue);
+        }
         Some(if ops.is_empty() { sides.pop()? } else { Node::Relation(sides, ops) })
+    }
+
+    /// What stands behind `\pmod`.
+    fn modulus(&mut self) -> Option<Node> {
+        if self.eat('(') {
+            let modulus = self.item()?;
+            return self.eat(')').then_some(modulus);
+        }
+        self.argument()
     }
 
     fn set_expression(&mut self) -> Option<Node> {
@@ -165,7 +223,7 @@ impl<'a> Parser<'a> {
     fn ratio(&mut self) -> Option<Node> {
         let first = self.quantity()?;
         let mut terms = vec![first];
-        while self.eat(':') || self.eat_word("to") {
+        while self.colons && self.eat(':') || self.eat_word("to") {
             terms.push(self.quantity()?);
         }
         Some(if terms.len() == 1 { terms.pop()? } else { Node::Ratio(terms) })
@@ -209,6 +267,15 @@ impl<'a> Parser<'a> {
                     let first = Box::new(sum_of(std::mem::take(&mut terms)));
                     terms.push(Node::PlusMinus { first, second, minus_first: *minus_first });
                 }
+                Some(Token::Over(choose)) => {
+                    // {a + b \over c}
+                    self.at += 1;
+                    let (above, below) = (sum_of(terms), self.deeper(Self::sum)?);
+                    return Some(match choose {
+                        true => Node::Call(Func::Binomial, vec![above, below]),
+                        false => Node::Div(Box::new(above), Box::new(below)),
+                    });
+                }
                 _ => return Some(sum_of(terms)),
             }
         }
@@ -228,18 +295,39 @@ impl<'a> Parser<'a> {
                     let right = self.signed_factor()?;
                     node = Node::Div(Box::new(node), Box::new(right));
                 }
+                // 3!2!
+                Some(Token::Number(..)) if self.at > 0 && self.tokens[self.at - 1] == Token::Sign('!') => {
+                    let right = self.factor()?;
+                    node = times(node, right);
+                }
                 Some(Token::Number(..)) => {
                     // `3 1/2`; any other two numbers side by side are a mistake
                     let fraction = self.attempt(Self::plain_fraction)?;
                     node = mixed(node, fraction)?;
+                    node = self.signs(node)?;
+                }
+                Some(Token::Frac) if self.whole_before(&node) => {
+                    let right = self.deeper(Self::primary)?;
+                    // 33\frac{1}{3}\% is a third
+                    node = match proper(&right) {
+                        Some(value) => {
+                            let number = mixed(node, value)?;
+                            self.signs(number)?
+                        }
+                        None => {
+                            let right = self.signs(right)?;
+                            times(node, right)
+                        }
+                    };
+                }
+                Some(Token::Mod(false)) => {
+                    self.at += 1;
+                    let modulus = self.factor()?;
+                    node = Node::Remainder(Box::new(node), Box::new(modulus));
                 }
                 Some(_) if self.begins_factor() => {
-                    let fraction = self.peek() == Some(&Token::Frac);
                     let right = self.factor()?;
-                    node = match (&node, fraction.then(|| proper(&right)).flatten()) {
-                        (Node::Number(_), Some(value)) if self.whole_before(&node) => mixed(node, value)?,
-                        _ => times(node, right),
-                    };
+                    node = times(node, right);
                 }
                 _ => return Some(node),
             }
@@ -276,6 +364,9 @@ impl<'a> Parser<'a> {
                 | Token::Based(..)
                 | Token::Variable(_)
                 | Token::Func(_)
+                | Token::Sum(_)
+                | Token::Limit
+                | Token::Reals
                 | Token::Frac
                 | Token::Sqrt
                 | Token::Binom
@@ -294,13 +385,18 @@ impl<'a> Parser<'a> {
 
     /// A primary with its powers, factorials, percent and degree signs.
     fn factor(&mut self) -> Option<Node> {
-        let mut node = self.deeper(Self::primary)?;
+        let node = self.deeper(Self::primary)?;
+        self.signs(node)
+    }
+
+    /// The powers, factorials, percent and degree signs, primes and subscripts behind a primary.
+    fn signs(&mut self, mut node: Node) -> Option<Node> {
         loop {
             match self.peek() {
                 Some(Token::Sign('^')) => {
                     self.at += 1;
-                    if let Some(degrees) = self.attempt(Self::degree_sign) {
-                        node = degrees(node);
+                    if self.attempt(Self::degree_sign).is_some() {
+                        node = self.after_degree(node)?;
                         continue;
                     }
                     if let Some(primes) = self.attempt(Self::primes) {
@@ -308,7 +404,11 @@ impl<'a> Parser<'a> {
                         continue;
                     }
                     let exponent = self.deeper(Self::exponent)?;
-                    node = Node::Pow(Box::new(node), Box::new(exponent));
+                    let transpose = exponent == Node::Variable("T".into());
+                    node = match node {
+                        node @ (Node::Tuple { .. } | Node::Matrix(_)) if transpose => transposed(node),
+                        node => Node::Pow(Box::new(node), Box::new(exponent)),
+                    };
                 }
                 Some(Token::Sign('!')) => {
                     self.at += 1;
@@ -320,7 +420,7 @@ impl<'a> Parser<'a> {
                 }
                 Some(Token::Degree) => {
                     self.at += 1;
-                    node = Node::Degree(Box::new(node));
+                    node = self.after_degree(node)?;
                 }
                 Some(Token::Word(word)) if matches!(word.as_str(), "degrees" | "degree" | "deg") => {
                     self.at += 1;
@@ -330,9 +430,16 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     node = Node::Percent(Box::new(node));
                 }
+                Some(Token::Sign('\'')) if matches!(node, Node::Number(_)) => {
+                    node = self.feet(node)?;
+                }
                 Some(Token::Sign('\'')) => {
                     self.at += 1;
                     node = primed(node, 1)?;
+                    if let Node::Variable(name) = &node {
+                        let name = name.clone();
+                        node = self.attempt(|parser| parser.application(&name)).unwrap_or(node);
+                    }
                 }
                 Some(Token::Sign('_')) => {
                     self.at += 1;
@@ -343,13 +450,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn degree_sign(&mut self) -> Option<fn(Node) -> Node> {
+    fn degree_sign(&mut self) -> Option<()> {
         let braced = self.eat('{');
         if self.peek() != Some(&Token::Degree) {
             return None;
         }
         self.at += 1;
-        (!braced || self.eat('}')).then_some(|node| Node::Degree(Box::new(node)))
+        (!braced || self.eat('}')).then_some(())
     }
 
     fn primes(&mut self) -> Option<usize> {
@@ -388,6 +495,9 @@ impl<'a> Parser<'a> {
     }
 
     fn subscript(&mut self, node: Node) -> Option<Node> {
+        if let Some(count) = self.attempt(|parser| parser.combinations(&node)) {
+            return Some(count);
+        }
         let start = self.at;
         let text = if self.eat('{') {
             let mut depth = 1;
@@ -419,6 +529,33 @@ fn is_inequality(node: &Node) -> bool {
         Node::Relation(_, ops) => ops.iter().all(|op| !op.is_equality()),
         Node::Union(_) | Node::Intersection(_) => true,
         _ => false,
+    }
+}
+
+/// Whether all say something of one variable.
+fn of_one_name(items: &[Node]) -> bool {
+    let mut names = Vec::new();
+    items.iter().for_each(|item| collect(item, &mut names));
+    names.dedup();
+    names.len() == 1
+}
+
+fn collect<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
+    if let Node::Variable(name) = node {
+        names.push(name);
+    }
+    node.children().into_iter().for_each(|child| collect(child, names));
+}
+
+/// A row as a column, and the other way round.
+fn transposed(node: Node) -> Node {
+    match node {
+        Node::Tuple { items, .. } => Node::Matrix(items.into_iter().map(|item| vec![item]).collect()),
+        Node::Matrix(rows) => {
+            let width = rows.first().map_or(0, Vec::len);
+            Node::Matrix((0..width).map(|at| rows.iter().map(|row| row[at].clone()).collect()).collect())
+        }
+        node => node,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use num_traits::One;
 
-use super::{Parser, is_inequality, times};
+use super::{Parser, times};
 use crate::math::lex::Token;
 use crate::math::node::{Func, Node, Op, Rational};
 
@@ -23,7 +23,7 @@ impl Parser<'_> {
             Token::E => Some(Node::E),
             Token::I => Some(Node::I),
             Token::Infinity => Some(Node::Infinity),
-            Token::Reals => Some(Node::Reals),
+            Token::Reals => self.reals(),
             Token::Empty => Some(Node::Empty),
             Token::Frac => {
                 let above = self.argument()?;
@@ -56,15 +56,28 @@ impl Parser<'_> {
                 self.at += 1;
                 Some(Node::Call(*func, vec![inner]))
             }
-            Token::Begin(name) => self.matrix(name),
-            Token::SetOpen => self.set(),
-            Token::Sign('{') => {
-                let node = self.braced()?;
-                Some(match node {
-                    Node::List(items) => Node::Set(items),
-                    node => node,
-                })
+            Token::Begin(name) => self.environment(name),
+            Token::Sum(product) => self.series(*product),
+            Token::Limit => self.limit(),
+            Token::SetOpen => self.set(&Token::SetClose),
+            Token::Sign('{') if self.is('}') => {
+                self.at += 1;
+                self.combinations_behind()
             }
+            Token::Sign('^' | '_') if self.at == 1 => {
+                self.at -= 1;
+                self.combinations_behind()
+            }
+            Token::Sign('{')
+                if matches!(self.peek(), Some(Token::Variable(_)))
+                    && matches!(self.after(1), Some(Token::Mid | Token::Sign('|' | ':'))) =>
+            {
+                self.set(&Token::Sign('}'))
+            }
+            Token::Sign('{') => Some(match self.braced()? {
+                Node::List(items) => Node::Set(items),
+                node => node,
+            }),
             Token::Sign(open @ ('(' | '[' | '⟨')) => self.bracket(*open),
             Token::Sign(']') => self.bracket(']'),
             Token::Sign('|') => {
@@ -78,19 +91,39 @@ impl Parser<'_> {
     }
 
     /// `(x)` behind a letter that is used for functions; `(1+r)` behind one is a factor.
-    fn application(&mut self, name: &str) -> Option<Node> {
-        let usual =
-            matches!(name, "f" | "g" | "h" | "F" | "G" | "H" | "P" | "Q" | "I" | "V" | "T" | "N" | "S");
+    pub(super) fn application(&mut self, name: &str) -> Option<Node> {
+        let usual = matches!(
+            name,
+            "f" | "g"
+                | "h"
+                | "F"
+                | "G"
+                | "H"
+                | "P"
+                | "Q"
+                | "I"
+                | "V"
+                | "T"
+                | "N"
+                | "S"
+                | "C"
+                | "f'"
+                | "f''"
+                | "g'"
+                | "A"
+        );
         if !self.eat('(') {
             return None;
         }
         let mut arguments = Vec::new();
         loop {
-            arguments.push(match self.peek()? {
+            let minus = self.eat('-');
+            let argument = match self.peek()? {
                 Token::Number(value, _) => Node::Number(value.clone()),
                 Token::Variable(name) => Node::Variable(name.clone()),
                 _ => return None,
-            });
+            };
+            arguments.push(if minus { argument.negated() } else { argument });
             self.at += 1;
             if !self.eat(',') {
                 break;
@@ -98,9 +131,74 @@ impl Parser<'_> {
         }
         let variables = arguments.iter().all(|argument| matches!(argument, Node::Variable(_)));
         let closed = self.eat(')');
-        // a(t) = …
+        // a(t) = …, and C(5,2), which is a number or a point
         let defined = variables && matches!(self.peek(), Some(Token::Relation(Op::Equal)));
-        (closed && (usual || defined)).then(|| Node::Apply(name.to_owned(), arguments))
+        let usual = usual && (!matches!(name, "C" | "A") || arguments.len() > 1);
+        let point =
+            arguments.len() > 1 && name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase());
+        (closed && (usual || defined || point)).then(|| Node::Apply(name.to_owned(), arguments))
+    }
+
+    /// `\mathbb{R}`, with `^+`.
+    fn reals(&mut self) -> Option<Node> {
+        let above = |sign: char| {
+            move |parser: &mut Self| {
+                let begins = parser.eat('^') || parser.eat('_');
+                let braced = parser.eat('{');
+                (begins && parser.eat(sign) && (!braced || parser.eat('}'))).then_some(())
+            }
+        };
+        let half = |sign: char| {
+            let zero = Node::integer(0);
+            let items =
+                if sign == '+' { vec![zero, Node::Infinity] } else { vec![Node::Infinity.negated(), zero] };
+            Node::Tuple { open: '(', close: ')', items }
+        };
+        for sign in ['+', '-'] {
+            if self.attempt(above(sign)).is_some() {
+                return Some(half(sign));
+            }
+        }
+        // R − {0}
+        if self.is('-') && matches!(self.after(1), Some(Token::SetOpen | Token::Sign('{'))) {
+            self.at += 1;
+            let without = self.primary()?;
+            let without = match without {
+                set @ (Node::Set(_) | Node::List(_)) => set,
+                one => Node::Set(vec![one]),
+            };
+            return Some(Node::Difference(Box::new(Node::Reals), Box::new(without)));
+        }
+        Some(Node::Reals)
+    }
+
+    /// Behind a `C` or `A`: `_{10}^{3}`.
+    pub(super) fn combinations(&mut self, name: &Node) -> Option<Node> {
+        let Node::Variable(name) = name else { return None };
+        if !matches!(name.as_str(), "C" | "A" | "P") {
+            return None;
+        }
+        let lower = self.argument()?;
+        let upper = if self.eat('^') { self.deeper(Self::exponent)? } else { return None };
+        counted(name, lower, upper)
+    }
+
+    /// `^5C_2`, `_5P_2`, behind an empty group or not.
+    fn combinations_behind(&mut self) -> Option<Node> {
+        if !(self.eat('^') || self.eat('_')) {
+            return None;
+        }
+        let of = self.argument()?;
+        let Some(Token::Variable(name)) = self.peek() else { return None };
+        if !matches!(name.as_str(), "C" | "A" | "P") {
+            return None;
+        }
+        self.at += 1;
+        if !(self.eat('_') || self.eat('^')) {
+            return None;
+        }
+        let taken = self.argument()?;
+        Some(Node::Apply(name.clone(), vec![of, taken]))
     }
 
     /// Up to the closing bracket: a group, a tuple or an interval.
@@ -123,86 +221,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Up to `\}`: items, or a variable and what holds for it.
-    fn set(&mut self) -> Option<Node> {
-        if self.peek() == Some(&Token::SetClose) {
-            self.at += 1;
-            return Some(Node::Empty);
-        }
-        self.bars += 1;
-        let inner = self.list(false)?;
-        self.bars -= 1;
-        let divides = matches!(self.peek(), Some(Token::Mid | Token::Sign('|' | ':')));
-        let ratio = match &inner {
-            Node::Ratio(terms) if terms.len() == 2 && terms.iter().any(is_inequality) => None,
-            Node::Ratio(_) => return None,
-            _ => Some(()),
-        };
-        let node = if divides && ratio.is_some() {
-            self.at += 1;
-            // { 2k | … } is not what holds for k
-            let plain = match &inner {
-                Node::Variable(_) => true,
-                Node::Tuple { items, .. } => items.iter().all(|item| matches!(item, Node::Variable(_))),
-                Node::Relation(sides, ops) => {
-                    ops.as_slice() == [Op::In] && matches!(sides[0], Node::Variable(_))
-                }
-                _ => false,
-            };
-            if !plain {
-                return None;
-            }
-            self.list(false)?
-        } else {
-            match inner {
-                Node::List(items) => Node::Set(items),
-                inner => Node::Set(vec![inner]),
-            }
-        };
-        if self.peek() != Some(&Token::SetClose) {
-            return None;
-        }
-        self.at += 1;
-        Some(node)
-    }
-
-    fn matrix(&mut self, name: &str) -> Option<Node> {
-        let determinant = match name.trim_end_matches('*') {
-            "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" | "array" => false,
-            "vmatrix" => true,
-            _ => return None,
-        };
-        let bars = std::mem::take(&mut self.bars);
-        let mut rows = vec![Vec::new()];
-        loop {
-            rows.last_mut()?.push(self.item()?);
-            match self.peek()? {
-                Token::Sign('&') => self.at += 1,
-                Token::Row => {
-                    self.at += 1;
-                    if self.peek() == Some(&Token::End) {
-                        self.at += 1;
-                        break;
-                    }
-                    rows.push(Vec::new());
-                }
-                Token::End => {
-                    self.at += 1;
-                    break;
-                }
-                _ => return None,
-            }
-        }
-        self.bars = bars;
-        let width = rows[0].len();
-        if rows.iter().any(|row| row.len() != width) {
-            return None;
-        }
-        Some(if determinant { Node::Determinant(rows) } else { Node::Matrix(rows) })
-    }
-
     /// What a TeX command takes: braces, or one digit or sign.
-    fn argument(&mut self) -> Option<Node> {
+    pub(super) fn argument(&mut self) -> Option<Node> {
         if self.eat('{') {
             return self.braced();
         }
@@ -269,6 +289,22 @@ impl Parser<'_> {
         }
         Some(node)
     }
+}
+
+/// `C_n^k` and `A_n^k`, if that cannot be a constant C₁ squared.
+fn counted(name: &str, lower: Node, upper: Node) -> Option<Node> {
+    let number = |node: &Node| match node {
+        Node::Number(value) => Some(value.clone()),
+        _ => None,
+    };
+    let fits = match (number(&lower), number(&upper)) {
+        (Some(n), Some(k)) => {
+            n.is_integer() && k.is_integer() && n >= k && n > Rational::from_integer(2.into())
+        }
+        (None, _) => lower.any(&|node| matches!(node, Node::Variable(name) if name == "n" || name == "m")),
+        _ => false,
+    };
+    fits.then(|| Node::Apply(name.to_owned(), vec![lower, upper]))
 }
 
 fn inverse_of(func: Func) -> Option<Func> {

@@ -50,10 +50,85 @@ impl Parser<'_> {
             (Some(name), Some(unit)) => Some(format!("{name} {unit}")),
             (None, unit) => unit,
         };
-        Some(match words {
-            Some(words) => Node::Quantity(Box::new(value), words),
-            None => value,
-        })
+        let Some(mut words) = words else { return Some(value) };
+        // 3 hours 30 minutes, 5 feet and 6 inches
+        while let Some((more, smaller)) = self.attempt(|parser| parser.smaller_part(&words)) {
+            let factor = unit::factor(&words, &smaller)?;
+            let more = Node::Mul(vec![more, Node::Number(factor)]);
+            value = Node::Add(vec![value, more]);
+            words = words.trim().to_owned();
+        }
+        Some(Node::Quantity(Box::new(value), words))
+    }
+
+    /// "and 30 minutes" behind hours: a number and its unit.
+    fn smaller_part(&mut self, larger: &str) -> Option<(Node, String)> {
+        let _ = self.eat(',');
+        let _ = self.eat_word("and");
+        let Some(Token::Number(value, _)) = self.peek() else { return None };
+        self.at += 1;
+        let unit = self.unit().filter(|unit| unit::is_known(unit) && unit::is_known(larger))?;
+        let factor = unit::factor(larger, &unit)?;
+        (factor < num_traits::One::one()).then(|| (Node::Number(value.clone()), unit))
+    }
+
+    /// Behind a degree sign: minutes and seconds, or the scale of a temperature.
+    pub(super) fn after_degree(&mut self, node: Node) -> Option<Node> {
+        let scale = match self.peek() {
+            Some(Token::Variable(name)) if name == "C" => "celsius",
+            Some(Token::Variable(name)) if name == "F" => "fahrenheit",
+            _ => "",
+        };
+        if !scale.is_empty() {
+            self.at += 1;
+            return Some(Node::Quantity(Box::new(node), scale.into()));
+        }
+        let mut terms = vec![node];
+        for (marks, part) in [(1, 60), (2, 3600)] {
+            let minutes = self.attempt(|parser| {
+                let Some(Token::Number(value, _)) = parser.peek() else { return None };
+                parser.at += 1;
+                let count = parser.marks();
+                (count == marks)
+                    .then(|| Node::Number(value / num_rational::BigRational::from_integer(part.into())))
+            });
+            terms.extend(minutes);
+        }
+        Some(Node::Degree(Box::new(if terms.len() == 1 { terms.pop()? } else { Node::Add(terms) })))
+    }
+
+    /// How many `'` follow; as a power or not.
+    fn marks(&mut self) -> usize {
+        if let Some(count) = self.attempt(|parser| if parser.eat('^') { parser.primes() } else { None }) {
+            return count;
+        }
+        let mut count = 0;
+        while count < 2 && self.eat('\'') {
+            count += 1;
+        }
+        if count == 0 && self.peek() == Some(&Token::Unknown("\"".into())) {
+            self.at += 1;
+            count = 2;
+        }
+        count
+    }
+
+    /// `5'6''`: feet and inches.
+    pub(super) fn feet(&mut self, node: Node) -> Option<Node> {
+        if self.marks() != 1 {
+            return Some(Node::Quantity(Box::new(node), "inch".into()));
+        }
+        let inches = self.attempt(|parser| {
+            let Some(Token::Number(value, _)) = parser.peek() else { return None };
+            parser.at += 1;
+            (parser.marks() == 2)
+                .then(|| Node::Number(value / num_rational::BigRational::from_integer(12.into())))
+        });
+        let feet = match inches {
+            Some(inches) => Node::Add(vec![node, inches]),
+            None => node,
+        };
+        Some(Node::Quantity(Box::new(feet), "feet".into()))
     }
 
     /// Words alone, up to a comma or a relation.

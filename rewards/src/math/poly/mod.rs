@@ -151,6 +151,20 @@ impl<'a> Algebra<'a> {
                 self.root(&under, 1, degree)
             }
             Node::Call(func, arguments) => self.call(*func, arguments),
+            Node::Remainder(value, modulus) => {
+                let (value, modulus) =
+                    (self.fraction(value)?.rational()?, self.fraction(modulus)?.rational()?);
+                let whole = value.is_integer() && modulus.is_integer() && modulus.is_positive();
+                let (value, modulus) = (value.to_integer(), modulus.to_integer());
+                whole.then(|| {
+                    Fraction::constant(Rational::from_integer(((value % &modulus) + &modulus) % &modulus))
+                })
+            }
+            Node::Apply(name, arguments)
+                if arguments.len() == 2 && matches!(name.as_str(), "C" | "P" | "A") =>
+            {
+                self.counted(name, arguments)
+            }
             Node::Apply(name, arguments) => {
                 let mut written = vec![name.clone()];
                 for argument in arguments {
@@ -163,6 +177,16 @@ impl<'a> Algebra<'a> {
             Node::Determinant(rows) => self.determinant(rows),
             _ => None,
         }
+    }
+
+    /// `C(n, k)`; with `P` or `A`, where the order counts.
+    fn counted(&mut self, name: &str, arguments: &[Node]) -> Option<Fraction> {
+        let combinations = self.call(Func::Binomial, arguments)?;
+        if name == "C" {
+            return Some(combinations);
+        }
+        let orders = self.call(Func::Factorial, &arguments[1..])?;
+        self.multiply(&combinations, &orders)
     }
 
     fn call(&mut self, func: Func, arguments: &[Node]) -> Option<Fraction> {
@@ -322,6 +346,15 @@ impl<'a> Algebra<'a> {
             factor = Some(ratio);
             left == right && same
         })
+    }
+
+    /// Whether a difference that is not the zero polynomial is known not to be zero: no unknown in it is opaque.
+    pub(crate) fn is_certain(&self, difference: &Poly) -> bool {
+        self.certain
+            || difference
+                .keys()
+                .flatten()
+                .all(|(at, _)| !matches!(self.unknowns[*at as usize], Unknown::Opaque(_)))
     }
 
     /// A text for a fraction: two that are equal as they stand have the same.

@@ -3,9 +3,14 @@
 //! Before: a completion, with all its words. After: [`crate::Math`] and [`crate::ExactMatch`] compare the answer with the
 //! reference. No place of the text is read more than a few times, so time is linear in its length, whatever it says.
 
-use serde::{Deserialize, Serialize};
+mod boxes;
+mod choice;
+mod last;
+mod phrase;
+mod spans;
 
-use crate::scan;
+use data::Rollout;
+use serde::{Deserialize, Serialize};
 
 /// A place where the answer may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,14 +20,20 @@ pub enum Place {
     /// In the last `\boxed{…}` or `\fbox{…}`; if that is not closed, there is no answer. Boxes with nothing but commas or
     /// "and" between are one answer.
     Boxed,
-    /// After the last `####`, up to the end of the line.
+    /// After the last `####` that begins no heading, up to the end of the line, without words that comment on it.
     Hash,
-    /// After the last "answer is", "answer:" or "answer =", up to the end of the sentence: a formula if there is one, else
-    /// a number among words, else the words.
+    /// After the last "answer is", "answer:" or "answer =", or below a heading "Answer", up to the end of the sentence: a
+    /// formula if there is one, else an expression among words, else the words. Words that comment on it ("84, in total")
+    /// or say what it is the value of ("the largest $n$ is 34") are left out.
     Phrase,
     /// The last capital letter from A to J that stands alone: `(C)`, `C.`, `option C`.
     Choice,
-    /// The last number, with its sign, fraction and exponent: `-3`, `1,250`, `1/2`, `\frac{1}{2}`, `2.5 \times 10^3`.
+    /// The last expression that is more than a name: `\sqrt{2}` of "the side is $\sqrt{2}$", `12 cm^2`, `5x + 2`, `(3, 4)`. One
+    /// that lacks its end, such as `2 + 2 =`, is no answer. In a completion that was cut off there is none, as what
+    /// stands last there is a step of the work.
+    LastExpression,
+    /// The last number, with its sign, fraction and exponent: `-3`, `1,250`, `1/2`, `\frac{1}{2}`, `2.5 \times 10^3`; even
+    /// inside an expression, and in a completion that was cut off.
     LastNumber,
     /// The whole text.
     Whole,
@@ -31,7 +42,13 @@ pub enum Place {
 /// Where in a completion its answer stands: the first of these places that is there at all decides, even if it is blank.
 ///
 /// In a recipe: one place, such as `"boxed"`, a list of them, or `"auto"`, which is
-/// `["boxed", "hash", "phrase", "last_number"]`.
+/// `["boxed", "hash", "phrase", "last_expression"]`. With both `"boxed"` and `"phrase"`, a "final answer is" behind the last box
+/// goes before it.
+///
+/// `"phrase"` and `"last_expression"` look into the last `<answer>…</answer>` alone, if there is one.
+///
+/// Of a completion that was cut off by its token budget, `"hash"` and `"phrase"` leave out the last sentence, which may have been
+/// cut in the middle of a number.
 ///
 /// What stands between `<think>` and `</think>` never counts. A block that is not closed gives no answer; if there is
 /// only a `</think>`, because the chat template opened the block, what follows it counts.
@@ -82,7 +99,7 @@ impl From<Extract> for Written {
 
 impl Default for Extract {
     fn default() -> Self {
-        Self(vec![Place::Boxed, Place::Hash, Place::Phrase, Place::LastNumber])
+        Self(vec![Place::Boxed, Place::Hash, Place::Phrase, Place::LastExpression])
     }
 }
 
@@ -93,12 +110,47 @@ impl From<Place> for Extract {
 }
 
 impl Extract {
-    /// The answer without blanks around it, or `None` if there is none or it is blank.
+    /// The answer of a completion that ended by itself, without blanks around it, or `None` if there is none or it is blank.
     pub fn extract(&self, completion: &str) -> Option<String> {
-        let text = said(completion)?;
-        let answer = self.0.iter().find_map(|place| place.find(&text))??;
-        Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())
+        self.find(completion, false)
     }
+
+    /// The answer of a rollout, as [`Extract::extract`] finds it; less counts if its token budget cut it off.
+    pub fn of(&self, rollout: &Rollout) -> Option<String> {
+        self.find(&rollout.text, rollout.truncated())
+    }
+
+    fn find(&self, completion: &str, cut_off: bool) -> Option<String> {
+        let text = said(completion)?;
+        let (place, answer) = self.0.iter().find_map(|place| Some((place, place.find(&text, cut_off)?)))?;
+        let answer = match place {
+            Place::Boxed if self.0.contains(&Place::Phrase) => final_phrase(&text, cut_off).or(answer),
+            _ => answer,
+        };
+        Some(answer?.trim().to_owned()).filter(|answer| !answer.is_empty())
+    }
+}
+
+/// What follows a "final answer is" behind the last box.
+fn final_phrase(text: &str, cut_off: bool) -> Option<String> {
+    let (at, _) = boxes::last(text)?;
+    phrase::last_final(finished(text, cut_off), at).map(str::to_owned)
+}
+
+/// What is in the last `<answer>…</answer>`, if there is one, else all of the text.
+fn answer_block(text: &str) -> &str {
+    let block = text.rsplit_once("</answer>").and_then(|(before, _)| before.rsplit_once("<answer>"));
+    block.map_or(text, |(_, inside)| inside)
+}
+
+/// The text without the sentence that was cut off.
+fn finished(text: &str, cut_off: bool) -> &str {
+    if !cut_off {
+        return text;
+    }
+    let ends = [". ", ".\n", "? ", "! ", "\n"];
+    let end = ends.iter().filter_map(|end| Some(text.rfind(end)? + end.len())).max();
+    &text[..end.unwrap_or(0)]
 }
 
 /// An answer as a verdict shows it: of a long one, the beginning.
@@ -118,14 +170,18 @@ impl Place {
     }
 
     /// `None` if the place is not there, `Some(None)` if it is and holds no answer.
-    fn find(self, text: &str) -> Option<Option<String>> {
+    fn find(self, text: &str, cut_off: bool) -> Option<Option<String>> {
         let whole = |found: Option<&str>| found.map(|answer| Some(answer.to_owned()));
         match self {
-            Self::Boxed => boxes(text),
-            Self::Hash => whole(after_hash(text)),
-            Self::Phrase => phrase(text).map(Some),
-            Self::Choice => whole(choice(text)),
-            Self::LastNumber => whole(last_number(text)),
+            Self::Boxed => boxes::last(text).map(|(_, answer)| answer),
+            Self::Hash => whole(phrase::after_hash(finished(text, cut_off))),
+            Self::Phrase => whole(phrase::last(finished(answer_block(text), cut_off))),
+            Self::Choice => whole(choice::last(text)),
+            Self::LastExpression if cut_off => None,
+            Self::LastExpression => {
+                last::expression(answer_block(text)).map(|found| found.map(str::to_owned))
+            }
+            Self::LastNumber => whole(last::number(text)),
             Self::Whole => Some(Some(text.to_owned())),
         }
     }
@@ -156,254 +212,6 @@ pub(crate) fn said(completion: &str) -> Option<String> {
     Some(said)
 }
 
-/// What is in the box that was opened last, joined with those right before it.
-fn boxes(text: &str) -> Option<Option<String>> {
-    /// Boxes that are taken for one answer.
-    const TOGETHER: usize = 16;
-    let openers: Vec<Opener> = text.match_indices('\\').filter_map(|(at, _)| Opener::at(text, at)).collect();
-    let last = openers.last()?;
-    let Some(content) = last.content(&text[last.inside..]) else { return Some(None) };
-    let (mut found, mut start) = (vec![content], last.at);
-    for opener in openers.iter().rev().skip(1).take(TOGETHER) {
-        let Some(content) = opener.content(&text[opener.inside..start]) else { break };
-        let end = opener.inside + content.len() + usize::from(opener.braced);
-        if !text.get(end..start).is_some_and(joins) {
-            break;
-        }
-        if !found.contains(&content) {
-            found.push(content);
-        }
-        start = opener.at;
-    }
-    found.reverse();
-    Some(Some(found.join(", ")))
-}
-
-/// A `\boxed` or `\fbox`: where it is and where its content begins.
-struct Opener {
-    at: usize,
-    inside: usize,
-    /// Or else `\boxed 5`, which holds one number.
-    braced: bool,
-}
-
-impl Opener {
-    fn at(text: &str, at: usize) -> Option<Self> {
-        let command = &text[at..];
-        let rest = command.strip_prefix(r"\boxed").or_else(|| command.strip_prefix(r"\fbox"))?;
-        let content = rest.trim_start();
-        let (inside, braced) = match content.strip_prefix('{') {
-            Some(inside) => (inside, true),
-            None => (content, false),
-        };
-        let there = braced || rest.len() > content.len() && scan::number_len(content).is_some();
-        there.then(|| Self { at, inside: text.len() - inside.len(), braced })
-    }
-
-    /// Up to the closing brace.
-    fn content<'a>(&self, text: &'a str) -> Option<&'a str> {
-        if !self.braced {
-            return scan::number_len(text).map(|len| &text[..len]);
-        }
-        let (mut depth, mut escaped) = (0_usize, false);
-        for (at, c) in text.char_indices() {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                '{' => depth += 1,
-                '}' if depth == 0 => return Some(&text[..at]),
-                '}' => depth -= 1,
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
-/// Whether two boxes with this between them are one answer.
-fn joins(between: &str) -> bool {
-    if between.len() > 60 {
-        return false;
-    }
-    let mut rest = between.to_owned();
-    for word in [r"\text", r"\quad", r"\qquad", r"\mbox", "and", r"\,", r"\;", r"\ ", "&"] {
-        rest = rest.replace(word, " ");
-    }
-    rest.chars().all(|c| c.is_whitespace() || "$,;{}()[]\\".contains(c)) && !between.contains("\n\n")
-}
-
-fn after_hash(text: &str) -> Option<&str> {
-    text.rsplit_once("####").map(|(_, answer)| answer.lines().next().unwrap_or_default())
-}
-
-/// After the last "answer is" that something follows.
-fn phrase(text: &str) -> Option<String> {
-    let mut last = None;
-    for (at, _) in text.match_indices("nswer") {
-        if !text[..at].ends_with(['a', 'A']) {
-            continue;
-        }
-        // only where it begins, as a line may be as long as the text and have many of these
-        let from = at + "nswer".len();
-        last = follows(&text[from..]).map(|skipped| from + skipped).or(last);
-    }
-    last.map(|from| answer_of(text[from..].lines().next().unwrap_or_default().trim()))
-}
-
-/// Where the answer begins behind "answer", if a verb or a colon is between.
-fn follows(rest: &str) -> Option<usize> {
-    /// Characters between "answer" and its verb.
-    const NEAR: usize = 60;
-    let near = rest.char_indices().nth(NEAR).map_or(rest, |(at, _)| &rest[..at]);
-    let near = near.split(['\n', '.', '?', '!']).next().unwrap_or_default();
-    let verbs = [" is:", " is", " are", " be", " equals", ":", " ="];
-    let (at, verb) = verbs.iter().filter_map(|verb| Some((find_word(near, verb)?, verb))).min()?;
-    let piece = rest[at + verb.len()..].trim_start_matches(|c: char| c.is_whitespace() || ":*".contains(c));
-    (!piece.is_empty()).then_some(rest.len() - piece.len())
-}
-
-/// The first place of a verb that is no part of a longer word.
-fn find_word(text: &str, verb: &str) -> Option<usize> {
-    text.match_indices(verb).map(|(at, _)| at).find(|at| {
-        let next = text[at + verb.len()..].chars().next();
-        !verb.ends_with(char::is_alphabetic) || next.is_none_or(|c| !c.is_alphanumeric())
-    })
-}
-
-/// The answer in the words behind "the answer is".
-fn answer_of(piece: &str) -> String {
-    /// More words than a unit and a joint have are a sentence.
-    const WORDS: usize = 3;
-    if let Some(formula) = formula(piece) {
-        return formula.to_owned();
-    }
-    let mut piece = sentence(piece).trim_matches(|c: char| c.is_whitespace() || "*\"'`".contains(c));
-    for word in
-        ["therefore ", "thus ", "simply ", "just ", "now ", "then ", "equal to ", "approximately ", "about "]
-    {
-        piece = piece.strip_prefix(word).unwrap_or(piece);
-    }
-    // what is hedged or taken back is not for picking a number out of
-    const HEDGES: [&str; 12] = [
-        " or ",
-        "not ",
-        "less than",
-        "more than",
-        "greater than",
-        "at least",
-        "at most",
-        "between ",
-        "either ",
-        "minus ",
-        " plus ",
-        "to the power",
-    ];
-    let lower = piece.to_lowercase();
-    if HEDGES.iter().any(|hedge| lower.contains(hedge)) {
-        return piece.to_owned();
-    }
-    let words = piece.split_whitespace().filter(|word| {
-        let letters = word.chars().filter(|c| c.is_alphabetic()).count();
-        letters > 1 && !word.contains('\\')
-    });
-    let words = words.count();
-    let begins = piece.starts_with(|c: char| c.is_ascii_digit() || "-−$\\.(".contains(c));
-    if begins
-        && (words >= WORDS || !crate::math::readable(piece))
-        && let Some(len) = scan::number_len(piece)
-    {
-        // 3^{100} is not 3, nor is 2 million 2
-        let rest = piece[len..].trim_start();
-        let ends =
-            rest.is_empty() || rest.len() < piece.len() - len || rest.starts_with([',', ';', '%', ')']);
-        let scaled =
-            ["hundred", "thousand", "million", "billion", "trillion", "dozen", "+", "-", "*", "/", "^", ","];
-        if ends && !scaled.iter().any(|word| rest.starts_with(word)) {
-            return piece[..len].to_owned();
-        }
-        return piece.to_owned();
-    }
-    match last_number(piece).filter(|_| words >= WORDS && !begins) {
-        Some(number) => number.to_owned(),
-        None => piece.to_owned(),
-    }
-}
-
-/// The formula in `$…$`, `\(…\)` or `\[…\]`; with several that only a comma, "and" or "or" is between, all of them.
-fn formula(piece: &str) -> Option<&str> {
-    for (open, close) in [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")] {
-        let Some(start) = piece.find(open) else { continue };
-        let inside = start + open.len();
-        let Some(len) = piece[inside..].find(close) else { continue };
-        if len == 0 {
-            continue;
-        }
-        let mut end = inside + len;
-        loop {
-            let after = &piece[end + close.len()..];
-            let Some(next) =
-                after.find(open).filter(|next| joins(&after[..*next]) || after[..*next].trim() == "or")
-            else {
-                break;
-            };
-            let from = end + close.len() + next + open.len();
-            let Some(len) = piece[from..].find(close) else { break };
-            end = from + len;
-        }
-        return Some(&piece[inside..end]);
-    }
-    None
-}
-
-/// Up to the end of the sentence.
-fn sentence(piece: &str) -> &str {
-    let mut ends = piece.match_indices(['.', '!', '?']).map(|(at, _)| at);
-    let end = ends.find(|at| {
-        let next = piece[at + 1..].chars().next();
-        !piece[at + 1..].starts_with('=')
-            && next.is_none_or(|c| c.is_whitespace() || "*\"'".contains(c))
-            && !(piece[*at..].starts_with('!') && next.is_some_and(char::is_whitespace))
-    });
-    piece[..end.unwrap_or(piece.len())].trim_end_matches('.')
-}
-
-/// The last capital letter that stands alone; "A bus" and "I think" are words.
-fn choice(text: &str) -> Option<&str> {
-    let mut last = None;
-    let mut before: Option<char> = None;
-    for (at, c) in text.char_indices() {
-        let after = &text[at + c.len_utf8()..];
-        let mut next = after.chars();
-        let alone = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && !"'’_^=+\\".contains(c));
-        if ('A'..='J').contains(&c) && alone(before) && alone(after.chars().next()) {
-            let word = next.next() == Some(' ') && next.next().is_some_and(char::is_lowercase);
-            if !(word && (c == 'A' || c == 'I') && before != Some('(')) {
-                last = Some(&text[at..at + 1]);
-            }
-        }
-        before = Some(c);
-    }
-    last
-}
-
-fn last_number(text: &str) -> Option<&str> {
-    let (mut last, mut at, mut before) = (None, 0, None);
-    while let Some(c) = text[at..].chars().next() {
-        // After a digit, a word or a bracket, a sign is an operator.
-        let operator =
-            scan::is_sign(c) && before.is_some_and(|b: char| b.is_alphanumeric() || ")]}%".contains(b));
-        let begins = c.is_ascii_digit() || c == '.' || c == '\\' || (scan::is_sign(c) && !operator);
-        let found = if begins { scan::number_len(&text[at..]) } else { None };
-        if let Some(len) = found {
-            last = Some(&text[at..at + len]);
-        }
-        let step = found.unwrap_or(c.len_utf8());
-        before = text[..at + step].chars().next_back();
-        at += step;
-    }
-    last
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -412,8 +220,15 @@ mod tests {
 
     use super::*;
 
-    const PLACES: [Place; 6] =
-        [Place::Boxed, Place::Hash, Place::Phrase, Place::Choice, Place::LastNumber, Place::Whole];
+    const PLACES: [Place; 7] = [
+        Place::Boxed,
+        Place::Hash,
+        Place::Phrase,
+        Place::Choice,
+        Place::LastExpression,
+        Place::LastNumber,
+        Place::Whole,
+    ];
 
     fn all() -> Vec<Extract> {
         PLACES.into_iter().map(Extract::from).chain([Extract::default()]).collect()
@@ -469,6 +284,10 @@ mod tests {
                 ("#### a b ", Some("a b")),
                 ("#### ", None),
                 ("####\n42", None),
+                ("#### Final Answer\n42", None),
+                ("#### 42\n#### Check\n6 times 7", Some("42")),
+                ("#### 42 (forty-two)", Some("42")),
+                ("##### 42", None),
                 ("### 42", None),
                 ("42", None),
             ],
@@ -512,7 +331,58 @@ mod tests {
     }
 
     #[test]
-    fn auto_asks_for_a_box_then_a_hash_then_a_number() {
+    fn the_last_expression_is_whole_and_more_than_a_name() {
+        check(
+            Place::LastExpression,
+            &[
+                (r"The side is $\sqrt{2}$.", Some(r"\sqrt{2}")),
+                ("The area is 12 cm^2.", Some("12 cm^2")),
+                ("It simplifies to 5x + 2, of course.", Some("5x + 2")),
+                ("The point is (3, 4).", Some("(3, 4)")),
+                ("The largest $n$ is 34", Some("34")),
+                ("So 34 is the value of $n$.", Some("34")),
+                ("It costs $5 and $7.", Some("$7")),
+                ("So\n\\[\nx = 2\n\\]", Some("x = 2")),
+                ("in 2020, 12 people", Some("12")),
+                ("the roots are 1, 2, 3.", Some("1, 2, 3")),
+                ("3 hours and 30 minutes", Some("3 hours and 30 minutes")),
+                ("2 + 2 =", None),
+                ("no number", None),
+                ("", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn of_a_completion_that_was_cut_off_only_what_is_complete_counts() {
+        let of = |extract: Extract, text: &str| {
+            let cut_off = Rollout { stop: data::StopReason::Length, ..crate::testing::rollout(text, None) };
+            (extract.extract(text), extract.of(&cut_off))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let auto = || Extract::default();
+        assert_eq!(of(auto(), "First, 2 + 2 = 4. Then 12"), (some("12"), None));
+        assert_eq!(of(auto(), "#### 12"), (some("12"), None));
+        assert_eq!(of(auto(), "#### 12\nCheck:"), (some("12"), some("12")));
+        assert_eq!(of(auto(), "The answer is 12"), (some("12"), None));
+        assert_eq!(of(auto(), "The answer is 12. I"), (some("12"), some("12")));
+        assert_eq!(of(auto(), r"\boxed{12} and"), (some("12"), some("12")));
+        assert_eq!(of(Place::LastExpression.into(), "we get 12"), (some("12"), None));
+        // asked for by name
+        assert_eq!(of(Place::LastNumber.into(), "we get 12"), (some("12"), some("12")));
+        let both = Extract(vec![Place::Boxed, Place::LastNumber]);
+        assert_eq!(of(both, "we get 12"), (some("12"), some("12")));
+    }
+
+    #[test]
+    fn a_final_answer_behind_the_last_box_goes_before_it() {
+        let revised = "\\boxed{10,000}. But wait.\n\nThe final answer is 10,455.";
+        check(Extract::default(), &[(revised, Some("10,455")), (r"\boxed{7}. The answer is 8.", Some("7"))]);
+        check(Place::Boxed, &[(revised, Some("10,000"))]);
+    }
+
+    #[test]
+    fn auto_asks_for_a_box_then_a_hash_then_an_expression() {
         check(
             Extract::default(),
             &[
@@ -636,6 +506,11 @@ mod tests {
                 ("The answer is\n42", Some("42")),
                 ("The answer is 6. No, the answer is 7.", Some("7")),
                 ("The answer is no solution.", Some("no solution")),
+                ("The answer is 84, in total.", Some("84")),
+                ("The answer is 84 (even).", Some("84")),
+                ("The answer: the largest $n$ is 34.", Some("34")),
+                ("**Final Answer**\n84", Some("84")),
+                ("The answer is _7_.", Some("7")),
                 ("I have no answer", None),
                 ("answer is", None),
             ],

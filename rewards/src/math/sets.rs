@@ -37,6 +37,9 @@ pub(crate) fn reals(node: &Node) -> Option<Reals> {
         Node::Empty => Some(Reals(vec![])),
         Node::Tuple { open: open @ ('(' | '['), close: close @ (')' | ']'), items } if items.len() == 2 => {
             let (low, high) = (end(&items[0])?, end(&items[1])?);
+            if low > high {
+                return None; // a point
+            }
             let piece = Interval { low, low_in: *open == '[', high, high_in: *close == ']' };
             Some(Reals::of(vec![piece]))
         }

@@ -263,6 +263,18 @@ pub(crate) fn says_otherwise(word: &str) -> bool {
         "if",
         "because",
         "except",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
     ];
     WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().as_str())
 }

@@ -144,7 +144,10 @@ impl Comparison<'_> {
                 });
         }
         match (named(wanted), named(given)) {
+            (Some(_), None) if given.iter().any(|node| matches!(node, Node::Relation(..))) => false,
             (Some(names), None) => in_order(&values(names), given),
+            // x = 1, x = 2 is not x = 1, y = 2
+            (None, Some(_)) if wanted.iter().any(|node| matches!(node, Node::Relation(..))) => false,
             (None, Some(names)) => in_order(wanted, &values(names)),
             _ => self.in_any_order(wanted, given),
         }

@@ -62,8 +62,12 @@ pub(super) fn is_name(node: &Node) -> bool {
                 matches!(node, Node::Mul(items) if items.len() == 2
                     && items[0] == Node::Variable("d".into()) && letter(&items[1]))
             };
-            above != below && (letter(above) && letter(below) || change(above) && change(below))
+            let both = |is: &dyn Fn(&Node) -> bool| is(above) && is(below);
+            above != below && (both(&letter) || both(&change) || both(&segment))
         }
+        Node::Call(Func::Gcd | Func::Lcm | Func::Min | Func::Max, inside) => inside.iter().all(is_name),
+        // (x, y) as a column
+        Node::Matrix(rows) => rows.iter().flatten().all(letter),
         // what |x| is leaves two answers for x
         Node::Call(Func::Abs, inside) => inside.iter().all(|node| {
             is_name(node) && !matches!(node, Node::Variable(name) if "xynt".contains(name.as_str()))
@@ -74,16 +78,20 @@ pub(super) fn is_name(node: &Node) -> bool {
         // m + n = 34
         Node::Add(items) => {
             items.len() > 1
-                && items.iter().all(letter)
+                && items.iter().all(|item| letter(item) || segment(item))
                 && items.iter().enumerate().all(|(at, item)| !items[..at].contains(item))
         }
-        // AB, a segment
-        Node::Mul(items) => match items.as_slice() {
-            [Node::Variable(a), Node::Variable(b)] => [a, b]
-                .iter()
-                .all(|name| name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase())),
-            _ => false,
-        },
+        node => segment(node),
+    }
+}
+
+/// `AB`
+fn segment(node: &Node) -> bool {
+    let capital = |name: &String| name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase());
+    match node {
+        Node::Mul(items) => {
+            matches!(items.as_slice(), [Node::Variable(a), Node::Variable(b)] if capital(a) && capital(b))
+        }
         _ => false,
     }
 }

@@ -18,7 +18,8 @@ const WORDS: &[&str] = &[
 const SHORT: &[&str] = &[
     "th", "st", "nd", "rd", "hrs", "lbs", "mph", "kph", "rpm", "pts", "Mr", "Mrs", "Dr", "sqft", "yrs", "yr",
     "mins", "secs", "pcs", "TV", "PhD", "cm", "mm", "km", "vs", "Rs", "ct", "cts", "pct", "ppl", "cc", "bp",
-    "dm", "wk", "wks", "mo", "mos", "doz", "gal", "qt", "pt", "mod", "DNE", "LCM", "GCD", "QED", "BC", "AD",
+    "dm", "wk", "wks", "mo", "mos", "doz", "gal", "qt", "pt", "mod", "sq", "cu", "DNE", "LCM", "GCD", "QED",
+    "BC", "AD",
 ];
 
 impl Lexer<'_> {
@@ -120,6 +121,18 @@ impl Lexer<'_> {
     fn unit_to_the_end(&mut self, blank: bool) -> bool {
         if !blank || !self.behind_digits() || self.braces > 0 {
             return false;
+        }
+        // the h of 1 h 20 min
+        let mut words = self.rest().split(' ').filter(|word| !word.is_empty());
+        if let (Some(first), Some(number), Some(second), None) =
+            (words.next(), words.next(), words.next(), words.next())
+            && matches!(first, "h" | "m" | "g" | "L" | "s")
+            && number.bytes().all(|b| b.is_ascii_digit())
+            && unit::is_expression(second)
+        {
+            self.at += 1;
+            self.push(Token::Word(first.to_owned()));
+            return true;
         }
         let unit = self.rest().trim_end_matches(|c: char| c.is_whitespace() || ".$".contains(c));
         if unit.len() > 24 || !unit::is_expression(unit) {

@@ -211,6 +211,14 @@ impl Lexer<'_> {
             "dots" | "ldots" | "cdots" => Token::Unknown("...".into()),
             "angle" | "measuredangle" | "triangle" | "square" | "arc" | "parallelogram" => self.figure(name),
             "Omega" if self.behind_digits() => Token::Word("ohm".into()),
+            "Omega" if matches!(self.found.as_slice(), [.., Token::Number(..), Token::Variable(k)] if k == "k" || k == "M") =>
+            {
+                let prefix = match self.found.pop() {
+                    Some(Token::Variable(prefix)) => prefix,
+                    _ => return,
+                };
+                Token::Word(format!("{prefix}ohm"))
+            }
             "jmath" | "j" => Token::Variable("j".into()),
             "top" | "intercal" => Token::Variable("T".into()),
             "cent" | "textcent" => Token::Word("cent".into()),

@@ -9,7 +9,9 @@ use crate::math::node::{Node, Op};
 /// Whether there are relations or events in it: `P(X = 1)`, `P(A ∩ B)`.
 fn about_sets(node: &Node) -> bool {
     matches!(node, Node::Mul(_))
-        && node.any(&|inner| matches!(inner, Node::Relation(..) | Node::Intersection(_) | Node::Union(_)))
+        && node.any(&|inner| {
+            matches!(inner, Node::Relation(..) | Node::Intersection(_) | Node::Union(_) | Node::Text(_))
+        })
 }
 
 impl Parser<'_> {

@@ -182,6 +182,14 @@ impl Parser<'_> {
                         break;
                     }
                 }
+                // $20/hour
+                Some(Token::Sign('/'))
+                    if text.is_empty()
+                        && matches!(self.after(1), Some(Token::Word(word)) if unit::is_known(word)) =>
+                {
+                    self.at += 1;
+                    text.push('/');
+                }
                 Some(Token::Sign('/' | '*')) if !text.is_empty() => {
                     let product = self.is('*');
                     if !matches!(self.after(1), Some(Token::Word(_) | Token::Variable(_))) {

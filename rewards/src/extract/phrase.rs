@@ -9,40 +9,29 @@ use crate::math::is_scale;
 
 /// After the last "answer is" that something follows.
 pub(super) fn last(text: &str) -> Option<&str> {
-    places(text).last().map(|from| answer_of(&text[from..]))
+    place(text, 0, |_| true).map(|from| answer_of(&text[from..]))
 }
 
 /// After the last "final answer is" behind a place of the text, if that is more than words.
 pub(super) fn last_final(text: &str, behind: usize) -> Option<&str> {
-    let finals = places_of(text, behind, |before| {
+    let from = place(text, behind, |before| {
         let bytes = before.as_bytes();
         bytes.len() >= 7 && bytes[bytes.len() - 7..bytes.len() - 1].eq_ignore_ascii_case(b"final ")
-    });
-    let answer = answer_of(&text[finals.last()?..]);
+    })?;
+    let answer = answer_of(&text[from..]);
     answer.contains(|c: char| c.is_ascii_digit() || c == '\\').then_some(answer)
 }
 
-fn places(text: &str) -> impl Iterator<Item = usize> {
-    places_of(text, 0, |_| true)
-}
-
-/// Where the answers begin that "answer" announces.
-fn places_of<'a>(
-    text: &'a str,
-    behind: usize,
-    wanted: impl Fn(&str) -> bool + 'a,
-) -> impl Iterator<Item = usize> + 'a {
-    // only where each begins, as a line may be as long as the text and have many of these
-    text[behind..].match_indices(['n', 'N']).filter_map(move |(at, _)| {
+/// Where the answer begins that the last "answer" announces whose text before it is as `wanted`.
+fn place(text: &str, behind: usize, wanted: impl Fn(&str) -> bool) -> Option<usize> {
+    text.get(behind..)?.rmatch_indices(['n', 'N']).find_map(|(at, _)| {
         let at = behind + at;
         let rest = &text[at..];
-        if !(rest.starts_with("nswer") || rest.starts_with("NSWER")) || !text[..at].ends_with(['a', 'A']) {
+        let word = rest.starts_with("nswer") || rest.starts_with("NSWER");
+        if !word || !text[..at].ends_with(['a', 'A']) || !wanted(&text[..at]) {
             return None;
         }
         let from = at + "nswer".len();
-        if !wanted(&text[..at]) {
-            return None;
-        }
         let skipped = follows(&text[from..]).or_else(|| heading(&text[..at - 1], &text[from..]))?;
         Some(from + skipped)
     })
@@ -322,7 +311,7 @@ fn predicate(piece: &str) -> &str {
         rest = rest
             .max(place.filter(|at| spans::first(piece[*at..].trim_start()).is_some_and(|span| !span.name)));
     }
-    if let Some(at) = rest.filter(|at| piece[..*at].matches('$').count() % 2 == 0) {
+    if let Some(at) = rest.filter(|at| piece[..*at].matches('$').count().is_multiple_of(2)) {
         return answer_of(&piece[at..]);
     }
     let words = piece.split_whitespace().filter(|word| {
@@ -352,10 +341,11 @@ fn sentence(piece: &str) -> &str {
     let end = ends.find(|at| {
         let next = piece[at + 1..].chars().next();
         let word = piece[..*at].rsplit(char::is_whitespace).next().unwrap_or_default();
-        !piece[at + 1..].starts_with('=')
-            && next.is_none_or(|c| c.is_whitespace() || "*\"'".contains(c))
-            && !(piece[*at..].starts_with('!') && next.is_some_and(char::is_whitespace))
-            && !(SHORT.contains(&word) && next.is_some())
+        let followed = next.is_some_and(char::is_whitespace);
+        let ends = next.is_none_or(|c| c.is_whitespace() || "*\"'".contains(c));
+        // 5! ways, approx. 5
+        let within = piece[*at..].starts_with('!') && followed || SHORT.contains(&word) && next.is_some();
+        ends && !within
     });
     piece[..end.unwrap_or(piece.len())].trim_end_matches('.')
 }

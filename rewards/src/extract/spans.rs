@@ -274,7 +274,7 @@ pub(super) fn first(line: &str) -> Option<Span> {
 fn runs(line: &str, items: &[Item], only_first: bool) -> Vec<Span> {
     let mut found: Vec<Span> = Vec::new();
     let mut at = 0;
-    while at < items.len() && !(only_first && !found.is_empty()) {
+    while at < items.len() && (!only_first || found.is_empty()) {
         let start = &items[at];
         let sign_next = items.get(at + 1).is_some_and(|next| next.kind == Kind::Sign) && start.ends.is_none();
         let begins = match start.kind {

@@ -8,18 +8,16 @@ pub(crate) fn same(answer: &str, found: &str) -> Option<bool> {
         return None;
     }
     let digit = |text: &str| text.contains(|c: char| c.is_ascii_digit());
-    if !(digit(answer) && digit(found)) && !(noon(answer) || noon(found)) {
+    if !(digit(answer) && digit(found) || noon(answer) || noon(found)) {
         return None;
     }
     let letter = |text: &str, c: char| text.contains([c, c.to_ascii_uppercase()]);
     let timely = |text: &str| text.contains(':') || letter(text, 'm') || noon(text);
-    if timely(answer) && timely(found)
-        || (timely(answer) || timely(found)) && answer.len().max(found.len()) < 40
-    {
-        if let (Some(a), Some(b)) = (Clock::of(answer), Clock::of(found)) {
-            // 9 beside 9 a.m. is a number without its unit
-            return (a.sure() && b.sure()).then(|| a.same(b));
-        }
+    let short = answer.len().max(found.len()) < 40;
+    let either = timely(answer) && timely(found) || (timely(answer) || timely(found)) && short;
+    if either && let (Some(a), Some(b)) = (Clock::of(answer), Clock::of(found)) {
+        // 9 beside 9 a.m. is a number without its unit
+        return (a.sure() && b.sure()).then(|| a.same(b));
     }
     let wordy = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count() >= 3;
     if !(wordy(answer) && wordy(found)) {
@@ -96,14 +94,11 @@ impl Clock {
         };
         let (a, b) = (since_midnight(self), since_midnight(other));
         // 6:05 may be in the morning and in the evening; 18:05 says which
-        let open = |clock: Self| clock.half.is_none() && clock.hours <= 12;
-        if open(self) || open(other) {
-            let both = open(self) && open(other);
-            return a == b
-                || !both
-                    && a % 720 == b % 720
-                    && !(self.hours > 12 && other.half.is_none())
-                    && !(other.hours > 12 && self.half.is_none());
+        let open = |clock: Self| clock.half.is_none() && (1..=12).contains(&clock.hours);
+        if open(self) != open(other) {
+            // 16:05 is not 4:05, but 4:05 p.m. is
+            let sure = if open(self) { other } else { self };
+            return a == b || a % 720 == b % 720 && sure.half.is_some();
         }
         a == b
     }

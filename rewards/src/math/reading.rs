@@ -188,7 +188,7 @@ pub(crate) fn is_broken(node: &Node) -> bool {
             is_broken(inner)
         }
         Node::Div(above, below) => {
-            matches!((&**above, &**below), (Node::Number(a), Node::Number(b)) if !(a % b == Rational::from_integer(0.into())))
+            matches!((&**above, &**below), (Node::Number(a), Node::Number(b)) if a % b != Rational::from_integer(0.into()))
         }
         _ => false,
     }

@@ -43,11 +43,7 @@ impl Lexer<'_> {
             "inf" | "infinity" | "oo" | "Infinity" => return self.push(Token::Infinity),
             "sqrt" => return self.push(Token::Sqrt),
             "mod" => return self.modulo(),
-            "Rs" | "INR" | "USD" | "EUR" | "GBP" | "US" | "AU" => {
-                if self.money_follows(run) {
-                    return;
-                }
-            }
+            "Rs" | "INR" | "USD" | "EUR" | "GBP" | "US" | "AU" if self.money_follows(run) => return,
             "e" => return self.push(Token::E),
             "i" => return self.push(Token::I),
             "U" if self.found.last().is_some_and(|t| matches!(t, Token::Sign(')' | ']'))) => {

@@ -44,7 +44,8 @@ pub(super) fn expression(text: &str) -> Option<Option<&str>> {
             }
             name = name.or(Some(found));
         }
-        end = start;
+        // without the line break, or it would be met again
+        end = text[..start].trim_end().len();
     }
     name.map(Some)
 }

@@ -342,6 +342,8 @@ mod tests {
                 ("The largest $n$ is 34", Some("34")),
                 ("So 34 is the value of $n$.", Some("34")),
                 ("It costs $5 and $7.", Some("$7")),
+                ("It is 34.\n\nThat is all.\nBye", Some("34")),
+                ("nothing\n\nhere\n", None),
                 ("So\n\\[\nx = 2\n\\]", Some("x = 2")),
                 ("in 2020, 12 people", Some("12")),
                 ("the roots are 1, 2, 3.", Some("1, 2, 3")),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::kernels::{AdamStep, adam, preconditioned_norm};
+use crate::kernels::{AdamStep, adam, preconditioned_norm, trim_heap};
 use crate::model::weights::{Source, missing};
 use crate::model::{Flat, Grads, Policy};
 use crate::schedule::Schedule;
@@ -262,6 +262,7 @@ impl Moments {
             }
         }
         state.clear();
+        trim_heap();
         Ok(moments)
     }
 }

@@ -33,7 +33,7 @@ mod rows;
 mod softmax;
 
 pub use awake::awake;
-pub use buffer::{Buffer, trim};
+pub use buffer::{Buffer, trim, trim_heap};
 pub use gated::{swiglu, swiglu_backward};
 pub use gram::{Columns, Gram};
 pub use kernel::{Kernel, Path, UnknownPath};

@@ -55,7 +55,7 @@ pub(crate) fn memory(plan: &Plan, program: usize) -> Vec<(&'static str, usize)> 
         parts.push(("logits and activations while sampling", buffers));
     }
     // sampling and saving take turns
-    let saving = 2 * 4 * largest_tensor(plan);
+    let saving = 4 * largest_tensor(plan);
     if keys > saving {
         parts.push(("keys and values while sampling, at most", keys));
     } else {

@@ -24,7 +24,9 @@ use super::flat::{Flat, Layout};
 use super::policy::{EMBEDDING, HEAD, NORM, Recompute};
 use super::{ModelConfig, Sequences};
 use crate::kernels::attention::{Keys, KvLayout, Segment, Shape, attend};
-use crate::kernels::{Buffer, Heads, Kernel, Packed, Start, View, health, product, rms_norm, rotate, swiglu};
+use crate::kernels::{
+    Buffer, Heads, Kernel, Packed, Start, View, health, product, rms_norm, rotate, swiglu, trim_heap,
+};
 
 /// Names of a layer's parameters.
 struct Names {
@@ -181,6 +183,7 @@ impl Fused {
         for (name, tensor) in tensors {
             fused.set_one(&name, &tensor)?;
         }
+        trim_heap();
         fused.pack();
         Ok(fused)
     }

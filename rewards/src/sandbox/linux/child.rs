@@ -17,10 +17,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getppid, setrlimit, setsid,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getppid, kill_process, setrlimit, setsid,
 };
 use rustix::process::{dumpable_behavior, set_dumpable_behavior, set_parent_process_death_signal, waitpid};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs};
@@ -54,9 +54,31 @@ pub(super) struct Child {
     pub(super) standard: [OwnedFd; 3],
 }
 
-/// Whether this process may be looked at by debuggers, before any other process had a part in it.
-static DUMPABLE: LazyLock<bool> =
-    LazyLock::new(|| matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable)));
+/// The starts under way whose new process changes its user while it has this one's memory. The kernel forbids debuggers
+/// to look at such memory, for both. It is allowed again when the last of them has memory of its own: earlier, whoever is
+/// the same user could look at ours through one that is not yet away.
+static SHARING: Sharing = Sharing(Mutex::new((0, false)));
+
+/// How many share the memory, and whether it could be looked at before the first of them.
+struct Sharing(Mutex<(usize, bool)>);
+
+impl Sharing {
+    /// One more; `allowed` says whether debuggers may look, and is asked while there is none.
+    fn begin(&self, allowed: impl FnOnce() -> bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 == 0 {
+            state.1 = allowed();
+        }
+        state.0 += 1;
+    }
+
+    /// One less; `allow` is called after the last if it was allowed before the first.
+    fn end(&self, allow: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 -= 1;
+        if *state == (0, true) { allow() } else { Ok(()) }
+    }
+}
 
 /// What both processes see while they share memory.
 struct Shared<'a> {
@@ -81,7 +103,10 @@ impl Child {
             environment: &environment,
             error: AtomicI32::new(0),
         };
-        let dumpable = *DUMPABLE;
+        let other_user = matches!(self.user, User::Nobody(_));
+        if other_user {
+            SHARING.begin(|| matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable)));
+        }
         let mut stack = vec![0_u128; STACK / 16]; // in units of its alignment
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         // SAFETY: the sets are written before they are read. With CLONE_VFORK this thread stands still until the new
@@ -96,24 +121,24 @@ impl Child {
             let process = libc::clone(enter, top, flags, ptr::from_ref(&shared).cast_mut().cast::<c_void>());
             let error = io::Error::last_os_error();
             libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
-            if process == -1 {
-                return Err(error);
-            }
-            process
+            if process == -1 { Err(error) } else { Ok(process) }
         };
         drop(stack);
-        if let (User::Nobody(_), true) = (self.user, dumpable) {
-            // Who changes its user shall not be looked at: the kernel noted that in the memory that was ours too.
-            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-        }
-        let process = Pid::from_raw(process).ok_or(io::ErrorKind::Other)?;
-        match shared.error.load(Ordering::Relaxed) {
-            0 => Ok(process),
-            error => {
-                waitpid(Some(process), WaitOptions::empty())?;
-                Err(io::Error::from_raw_os_error(error))
-            }
-        }
+        let allowed = if other_user {
+            SHARING.end(|| Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?))
+        } else {
+            Ok(())
+        };
+        let process = Pid::from_raw(process?).ok_or(io::ErrorKind::Other)?;
+        let error = match shared.error.load(Ordering::Relaxed) {
+            0 => allowed.err(),
+            error => Some(io::Error::from_raw_os_error(error)),
+        };
+        let Some(error) = error else { return Ok(process) };
+        // it may have ended by itself
+        let _ = kill_process(process, Signal::KILL);
+        waitpid(Some(process), WaitOptions::empty())?;
+        Err(error)
     }
 
     /// Puts all on.
@@ -223,4 +248,44 @@ fn change_folder(folder: &CString) -> io::Result<()> {
 fn restrict(ruleset: &OwnedFd) -> io::Result<()> {
     // SAFETY: the call takes an open file and no flags, and reads no memory.
     done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// The kernel's note, which every start of another user's program sets to `false`.
+    #[test]
+    fn debuggers_are_let_in_again_by_the_last_of_several_starts() {
+        let (sharing, note) = (Sharing(Mutex::new((0, false))), Cell::new(true));
+        let begin = || {
+            sharing.begin(|| note.get());
+            note.set(false);
+        };
+        let end = || {
+            sharing
+                .end(|| {
+                    note.set(true);
+                    Ok(())
+                })
+                .expect("nothing fails");
+        };
+        begin();
+        begin(); // finds what the first one left, and is not misled by it
+        end();
+        assert!(!note.get(), "the second still has our memory");
+        begin();
+        end();
+        assert!(!note.get());
+        end();
+        assert!(note.get());
+        begin();
+        end();
+        assert!(note.get(), "one alone");
+        note.set(false);
+        begin();
+        end();
+        assert!(!note.get(), "what was not allowed before is not allowed after");
+    }
 }

@@ -34,7 +34,8 @@ impl App {
     }
 
     /// Reads the command line and runs it. Exit code 0 for success, 1 for a failure, 2 for a mistake in the command
-    /// line or the recipe. To be called before the program starts threads: it sets an environment variable.
+    /// line or the recipe. Best called before the program starts threads: while there is none, candle is told through the
+    /// environment not to start its own, which cost more than they help.
     pub fn main(self) -> ExitCode {
         self.run(std::env::args_os())
     }

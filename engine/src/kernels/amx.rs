@@ -6,8 +6,11 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
+#[cfg(test)]
+use super::kernel::{Kernel, Path};
 use super::pack::PANEL;
 use super::product::Tile;
 
@@ -43,8 +46,26 @@ fn arch_prctl(code: usize, argument: usize) -> isize {
     result
 }
 
-/// The tile registers of this thread, set up as long as this lives.
-pub(super) struct Configured(());
+/// The tile registers of this thread, set up as long as this lives. It stays where it was made: another thread has
+/// registers of its own.
+pub(super) struct Configured(PhantomData<*const ()>);
+
+/// An instruction of the tile unit, with the registers that it may change: which one it is depends on a constant that a
+/// clobber cannot name, so all eight are listed.
+///
+/// Registers keep their contents from one statement to the next although no operand says so. That holds since the compiler
+/// makes tile instructions from tile intrinsics alone, of which there are none here, and since between a load and the store
+/// nothing else is called. None of them is `pure`: the compiler keeps them all, and in this order.
+macro_rules! tile_unit {
+    ([$($option:ident),*], $($asm:tt)*) => {
+        asm!(
+            $($asm)*,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags $(, $option)*)
+        )
+    };
+}
 
 #[repr(C, align(64))]
 struct Configuration([u8; 64]);
@@ -62,15 +83,15 @@ impl Configured {
             configuration.0[48 + tile] = 16; // rows
         }
         // SAFETY: the caller vouches for the leave; the operand is a valid configuration.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) };
-        Self(())
+        unsafe { tile_unit!([readonly], "ldtilecfg [{}]", in(reg) &configuration) };
+        Self(PhantomData)
     }
 }
 
 impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: as for `new`; the tiles hold nothing that is still needed.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        unsafe { tile_unit!([nomem], "tilerelease") };
     }
 }
 
@@ -97,33 +118,28 @@ pub(super) trait Tiles {
 /// The processor's.
 pub(super) struct Hardware;
 
-// The compiler never uses tile registers itself, so they keep their contents from one statement to the next.
 impl Tiles for Hardware {
     #[inline(always)]
     unsafe fn zero<const TILE: usize>() {
         // SAFETY: the caller vouches for the unit.
-        unsafe { asm!("tilezero tmm{}", const TILE, options(nostack, nomem)) };
+        unsafe { tile_unit!([nomem], "tilezero tmm{}", const TILE) };
     }
     #[inline(always)]
     unsafe fn load<const TILE: usize>(from: *const u32, stride: usize) {
         // SAFETY: the caller vouches for the unit and the rows.
         unsafe {
-            asm!("tileloadd tmm{}, [{} + {}*1]", const TILE, in(reg) from, in(reg) stride, options(nostack))
+            tile_unit!([readonly], "tileloadd tmm{}, [{} + {}*1]", const TILE, in(reg) from, in(reg) stride)
         };
     }
     #[inline(always)]
     unsafe fn store<const TILE: usize>(to: *mut f32, stride: usize) {
         // SAFETY: the caller vouches for the unit and the rows.
-        unsafe {
-            asm!("tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const TILE, options(nostack))
-        };
+        unsafe { tile_unit!([], "tilestored [{} + {}*1], tmm{}", in(reg) to, in(reg) stride, const TILE) };
     }
     #[inline(always)]
     unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
         // SAFETY: the caller vouches for the unit.
-        unsafe {
-            asm!("tdpbf16ps tmm{}, tmm{}, tmm{}", const SUM, const LEFT, const RIGHT, options(nostack));
-        }
+        unsafe { tile_unit!([nomem], "tdpbf16ps tmm{}, tmm{}, tmm{}", const SUM, const LEFT, const RIGHT) };
     }
     #[inline(always)]
     fn fetch<const FAR: bool>(place: *const u32) {
@@ -135,6 +151,33 @@ impl Tiles for Hardware {
             }
         }
     }
+}
+
+/// [`tile`] on the unit; in tests on the model of it where there is none.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+pub(super) unsafe fn run(t: &Tile) {
+    // SAFETY: the caller vouches for all of it.
+    unsafe {
+        #[cfg(test)]
+        if Kernel::new(Path::Amx).is_none() {
+            return tile::<tests::Model>(t);
+        }
+        tile::<Hardware>(t);
+    }
+}
+
+/// [`Configured::new`], if there is a unit.
+///
+/// # Safety
+/// As for [`Configured::new`], but for tests, which may lack a unit.
+pub(super) unsafe fn configured() -> Option<Configured> {
+    #[cfg(test)]
+    let _exists = Kernel::new(Path::Amx)?;
+    // SAFETY: the caller vouches for the leave.
+    Some(unsafe { Configured::new() })
 }
 
 /// Words of one tile of the left operand, and of 16 rows in all.
@@ -233,7 +276,7 @@ pub(super) unsafe fn peak(rounds: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::RefCell;
 
     use super::*;
@@ -244,7 +287,7 @@ mod tests {
     }
 
     /// The unit as its definition has it: even and odd products of a pair are summed apart and then together.
-    struct Model;
+    pub(super) struct Model;
 
     impl Tiles for Model {
         unsafe fn zero<const TILE: usize>() {
@@ -272,22 +315,42 @@ mod tests {
         }
         fn fetch<const FAR: bool>(_: *const u32) {}
         unsafe fn dot<const SUM: usize, const LEFT: usize, const RIGHT: usize>() {
-            let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
             REGISTERS.with_borrow_mut(|r| {
-                for m in 0..16 {
-                    for n in 0..16 {
-                        let (mut even, mut odd) = (0f32, 0f32);
-                        for k in 0..16 {
-                            let (a, b) = (r[LEFT][16 * m + k], r[RIGHT][16 * k + n]);
-                            even = low(a).mul_add(low(b), even);
-                            odd = high(a).mul_add(high(b), odd);
-                        }
-                        let sum = f32::from_bits(r[SUM][16 * m + n]) + (even + odd);
-                        r[SUM][16 * m + n] = sum.to_bits();
-                    }
+                let (left, right) = (r[LEFT], r[RIGHT]);
+                if Kernel::new(Path::Avx2).is_some() {
+                    // SAFETY: the kernel proves AVX2 and FMA.
+                    unsafe { dot_fma(&mut r[SUM], &left, &right) };
+                } else {
+                    dot(&mut r[SUM], &left, &right);
                 }
             });
         }
+    }
+
+    type Register = [u32; TILE_WORDS];
+
+    #[inline(always)]
+    fn dot(sum: &mut Register, left: &Register, right: &Register) {
+        let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
+        for (sum, left) in sum.chunks_exact_mut(16).zip(left.chunks_exact(16)) {
+            let (mut even, mut odd) = ([0f32; 16], [0f32; 16]);
+            for (a, right) in left.iter().zip(right.chunks_exact(16)) {
+                for n in 0..16 {
+                    even[n] = low(*a).mul_add(low(right[n]), even[n]);
+                    odd[n] = high(*a).mul_add(high(right[n]), odd[n]);
+                }
+            }
+            for n in 0..16 {
+                sum[n] = (f32::from_bits(sum[n]) + (even[n] + odd[n])).to_bits();
+            }
+        }
+    }
+
+    /// # Safety
+    /// The machine has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn dot_fma(sum: &mut Register, left: &Register, right: &Register) {
+        dot(sum, left, right);
     }
 
     /// The product of a strip and a panel, by the tile loop on the model, for every number of rows and columns.

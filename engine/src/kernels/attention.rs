@@ -46,6 +46,20 @@ impl Shape {
         self.heads / self.kv_heads
     }
 
+    /// Numbers of all query heads, and of all key heads.
+    ///
+    /// # Panics
+    /// If key heads do not divide the query heads, or so many numbers have no count.
+    fn widths(&self) -> (usize, usize) {
+        let Self { heads, kv_heads, head_dim } = *self;
+        assert!(
+            heads > 0 && head_dim > 0 && kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "{heads} query heads of {head_dim} do not share {kv_heads} key heads"
+        );
+        let wide = heads.checked_mul(head_dim);
+        (wide.unwrap_or_else(|| panic!("{heads} heads of {head_dim} are too many")), kv_heads * head_dim)
+    }
+
     fn scale(&self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
@@ -67,11 +81,27 @@ pub struct KvLayout {
 
 impl KvLayout {
     /// Room for `capacity` tokens, rounded up to whole panels.
+    ///
+    /// # Panics
+    /// If a layer of it is larger than the address space.
     pub fn new(kernel: Kernel, shape: Shape, capacity: usize) -> Self {
-        Self { kernel, shape, capacity: capacity.next_multiple_of(PANEL) }
+        let words = || {
+            let capacity = capacity.checked_next_multiple_of(PANEL)?;
+            let width = shape.head_dim.checked_next_multiple_of(PANEL)?;
+            // as many for keys as for values, both rounded up
+            let most = capacity.checked_mul(width)?.checked_mul(2)?.checked_mul(shape.kv_heads)?;
+            (most <= isize::MAX as usize / 4).then_some(capacity)
+        };
+        match words() {
+            Some(capacity) => Self { kernel, shape, capacity },
+            None => panic!("keys of {capacity} tokens, {shape:?}, are larger than the address space"),
+        }
     }
 
     /// The same with room for another number of tokens.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
     #[must_use]
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self::new(self.kernel, self.shape, capacity)
@@ -85,6 +115,51 @@ impl KvLayout {
     /// Tokens that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Makes the places behind the first `length` tokens harmless to them: sums over values are made by whole groups of
+    /// [`Kernel::terms`] tokens, where those behind the last token count 0 times, and 0 times NaN or infinity is NaN. `slab`
+    /// is that of one layer.
+    ///
+    /// # Panics
+    /// If there are not as many places.
+    pub fn forget(&self, slab: &mut [f32], length: usize) {
+        assert!(length <= self.capacity && slab.len() >= self.words(), "keys beyond the slab");
+        if !length.is_multiple_of(self.kernel.terms()) {
+            for head in 0..self.shape.kv_heads {
+                let (_, values) = self.head(slab, head);
+                self.clear_values(values, length);
+            }
+        }
+    }
+
+    /// Zeros from a token on to the end of the group of [`Kernel::terms`] tokens that are multiplied together.
+    fn clear_values(&self, values: &mut [f32], from: usize) {
+        let terms = self.kernel.terms();
+        if terms == 1 {
+            return;
+        }
+        let (first, end) = (from.div_ceil(2), (from / terms + 1) * terms / 2);
+        for panel in values.chunks_exact_mut(self.value_distance()) {
+            if !from.is_multiple_of(2) {
+                // the token before is the low half
+                for word in &mut panel[from / 2 * PANEL..][..PANEL] {
+                    *word = f32::from_bits(word.to_bits() & 0xffff);
+                }
+            }
+            panel[first * PANEL..end * PANEL].fill(0.0);
+        }
+    }
+
+    /// Keys and values of one head.
+    fn head<'s>(&self, slab: &'s mut [f32], head: usize) -> (&'s mut [f32], &'s mut [f32]) {
+        let words = self.key_words() + self.value_words();
+        slab[head * words..][..words].split_at_mut(self.key_words())
+    }
+
+    /// Words from one panel of values to the next.
+    fn value_distance(&self) -> usize {
+        self.kernel.groups(self.capacity) * PANEL
     }
 
     fn key_words(&self) -> usize {
@@ -102,7 +177,8 @@ impl KvLayout {
 
     /// Writes keys and values of new tokens behind the first `length`. `k` and `v` hold a token every `k_stride` and
     /// `v_stride` numbers, its heads side by side. `slab` is that of one layer, zero before its
-    /// first use; later it may hold what an earlier sequence left there.
+    /// first use; later it may hold what an earlier sequence left there. A sequence's tokens are written in order; one that
+    /// goes back first says so by [`Self::forget`].
     ///
     /// # Panics
     /// If they do not fit.
@@ -117,15 +193,19 @@ impl KvLayout {
         v: &[f32],
         v_stride: usize,
     ) {
-        assert!(length + count <= self.capacity && slab.len() >= self.words(), "keys beyond the slab");
+        let fits = length.checked_add(count).is_some_and(|end| end <= self.capacity);
+        assert!(fits && slab.len() >= self.words(), "keys beyond the slab");
         let (width, bf16) = (self.shape.head_dim, self.kernel.path().is_bf16());
         let key_groups = self.kernel.groups(width);
-        let value_distance = self.kernel.groups(self.capacity) * PANEL;
+        let value_distance = self.value_distance();
         for head in 0..self.shape.kv_heads {
-            let (keys, values) =
-                slab[head * (self.key_words() + self.value_words())..].split_at_mut(self.key_words());
+            let (keys, values) = self.head(slab, head);
             for token in 0..count {
                 let place = length + token;
+                // without groups of groups the first of a pair clears its neighbour, see below
+                if self.kernel.group_multiple() > 1 && place.is_multiple_of(self.kernel.terms()) {
+                    self.clear_values(values, place);
+                }
                 let k = &k[token * k_stride + head * width..][..width];
                 let v = &v[token * v_stride + head * width..][..width];
                 let panel = &mut keys[place / PANEL * key_groups * PANEL..][..key_groups * PANEL];
@@ -209,6 +289,35 @@ pub struct Segment<'a> {
     pub keys: Keys<'a>,
 }
 
+impl Segment<'_> {
+    /// The number behind its last query, if it and its keys have the places that are said.
+    ///
+    /// # Panics
+    /// If not.
+    fn checked_end(&self, kernel: Kernel, shape: Shape) -> usize {
+        let end = self.first.checked_add(self.count).zip(self.base.checked_add(self.count));
+        let (end, keys) = end.unwrap_or_else(|| panic!("{} queries from {} on", self.count, self.first));
+        if let Keys::Chunks(chunks) = self.keys {
+            let mut held = 0usize;
+            for chunk in chunks {
+                let layout = chunk.layout;
+                assert!(
+                    layout.kernel == kernel && layout.shape == shape,
+                    "{layout:?} is not for {kernel:?}, {shape:?}"
+                );
+                assert!(
+                    chunk.tokens <= layout.capacity && chunk.slab.len() >= layout.words(),
+                    "a chunk holds fewer than {} tokens",
+                    chunk.tokens
+                );
+                held = held.saturating_add(chunk.tokens);
+            }
+            assert!(held >= keys || self.count == 0, "chunks hold {held} tokens, wanted {keys}");
+        }
+        end
+    }
+}
+
 /// Some queries of a segment.
 struct Part<'a, 's> {
     segment: &'s Segment<'a>,
@@ -282,10 +391,16 @@ impl<'a> Block<'a, '_> {
                 let run = &self.parts[next..end];
                 let rows = run.iter().map(|part| part.queries.len()).sum::<usize>() * self.shape.shared();
                 if let Some(chunk) = run[0].segment.keys.chunks().get(level) {
-                    // a chunk that is shared is whole, and all see all of it
                     let keys = run.iter().map(Part::keys).max().unwrap_or(0);
                     let first = before[next];
                     let count = chunk.tokens.min(keys.saturating_sub(first));
+                    // rows that see fewer keys would take the others' scores for weights
+                    assert!(
+                        run.iter()
+                            .zip(&before[next..])
+                            .all(|(p, before)| *before == first && p.keys() >= first + count),
+                        "a chunk that is shared is whole, and all see all of it"
+                    );
                     if count > 0 {
                         f(row..row + rows, chunk, first, count);
                     }
@@ -348,7 +463,7 @@ impl<'a> Block<'a, '_> {
             let layout = chunk.layout;
             let panels = Panels::of(
                 &chunk.slab[self.slab_start(layout) + layout.key_words()..],
-                self.kernel.groups(layout.capacity) * PANEL,
+                layout.value_distance(),
             );
             let left = View::rows(&weights[rows.start * keys + first..], keys);
             let to = &mut means[rows.start * width..];
@@ -367,7 +482,8 @@ impl<'a> Block<'a, '_> {
 /// `out_stride` numbers of `out`, heads side by side in both.
 ///
 /// # Panics
-/// If a segment reaches beyond its queries, keys or results.
+/// If a segment reaches beyond its queries, keys or results, the heads of one token overlap those of the next, segments
+/// are not in ascending order or have queries in common, or chunks were written for another kernel or shape.
 pub fn attend(
     kernel: Kernel,
     shape: Shape,
@@ -377,6 +493,15 @@ pub fn attend(
     out: &mut [f32],
     out_stride: usize,
 ) {
+    let target = Rows::new(out);
+    let mut end = 0;
+    for segment in segments {
+        assert!(segment.first >= end, "query {} is not behind the {end} of earlier segments", segment.first);
+        end = segment.checked_end(kernel, shape);
+    }
+    let (all, _) = shape.widths();
+    target.hold_apart(end, out_stride, 0, all);
+    assert!(View::rows(q, q_stride).holds(end, all), "wanted {end} queries of {all} numbers");
     let size = shape.queries();
     let parts: Vec<Part<'_, '_>> = segments
         .iter()
@@ -405,12 +530,12 @@ pub fn attend(
         blocks.extend((0..shape.kv_heads).map(|kv_head| Block { kernel, shape, kv_head, parts }));
         first = end;
     }
-    let target = Rows::new(out);
     let one = |block: &Block<'_, '_>| {
         let (weights, inverse) = block.weights(q, q_stride);
         let means = block.means(&weights, &inverse);
         for (place, means) in block.places(out_stride).zip(means.chunks_exact(shape.head_dim)) {
-            // SAFETY: this head of this token belongs to this block alone.
+            // SAFETY: this head of this token belongs to this block alone: segments have no query in common, and heads
+            // of different tokens lie apart, as was checked.
             unsafe { target.part(place, shape.head_dim) }.copy_from_slice(means);
         }
     };
@@ -435,7 +560,7 @@ pub struct Gradient<'a> {
 /// end. Scores are computed once more.
 ///
 /// # Panics
-/// If a slice is shorter than its tokens.
+/// If a slice is shorter than its tokens, or the heads of one token overlap those of the next in a gradient.
 #[expect(
     clippy::too_many_arguments,
     reason = "three inputs, the result and four gradients, each with its place"
@@ -455,6 +580,17 @@ pub fn attend_backward(
     dv: Gradient<'_>,
 ) {
     let width = shape.head_dim;
+    let tokens = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length));
+    let tokens = tokens.unwrap_or_else(|| panic!("so many tokens have no number"));
+    let (all, shared) = shape.widths();
+    let targets =
+        [(Rows::new(dq.data), dq.stride), (Rows::new(dk.data), dk.stride), (Rows::new(dv.data), dv.stride)];
+    for (x, stride) in [(q, q_stride), (out, out_stride), (d_out, out_stride)] {
+        assert!(View::rows(x, stride).holds(tokens, all), "wanted {tokens} tokens of {all} numbers");
+    }
+    for ((target, stride), width) in targets.iter().zip([all, shared, shared]) {
+        target.hold_apart(tokens, *stride, 0, width);
+    }
     let mut first = 0;
     let segments: Vec<Segment<'_>> = lengths
         .iter()
@@ -469,10 +605,8 @@ pub fn attend_backward(
         .collect();
     let tasks: Vec<(&Segment<'_>, usize)> =
         segments.iter().flat_map(|segment| (0..shape.kv_heads).map(move |head| (segment, head))).collect();
-    let targets =
-        [(Rows::new(dq.data), dq.stride), (Rows::new(dk.data), dk.stride), (Rows::new(dv.data), dv.stride)];
     let put = |(target, _): (Rows, usize), place: usize, row: &[f32]| {
-        // SAFETY: this head of this token belongs to one task alone.
+        // SAFETY: this head of this token belongs to one task alone, and lies apart from all others, as was checked.
         unsafe { target.part(place, row.len()) }.copy_from_slice(row);
     };
     tasks.par_iter().for_each(|(segment, kv_head)| {

@@ -57,9 +57,15 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 /// A block that was idle for so many of them is given back to the system when memory is needed for another size.
 const PATIENCE: u64 = 1 << 14;
 
+/// Numbers that a block may be asked for: a slice has no more bytes than `isize::MAX`, and a block is at most an eighth
+/// longer than what is asked for.
+const MOST: usize = isize::MAX as usize / 4 / 2;
+
 /// One of the sizes that blocks come in, at most an eighth more than is asked for. So what is given back in one step of
 /// some work fits the next.
 fn size_of(length: usize) -> usize {
+    // beyond it the sums below would wrap to a small block for a long slice
+    assert!(length <= MOST, "a buffer of {length} numbers is larger than the address space");
     let length = length.max(16);
     let step = (length.next_power_of_two() / 16).max(16);
     length.next_multiple_of(step)
@@ -100,7 +106,8 @@ impl Block {
 
     /// Pages of zeros from the system, large ones where it has them: far fewer to be fetched and to be looked up.
     fn mapped(capacity: usize) -> Self {
-        let Ok(mut map) = MmapMut::map_anon(4 * capacity) else { handle_alloc_error(Self::layout(capacity)) };
+        let layout = Self::layout(capacity);
+        let Ok(mut map) = MmapMut::map_anon(layout.size()) else { handle_alloc_error(layout) };
         #[cfg(target_os = "linux")]
         {
             // only a hint: a system without large pages gives small ones
@@ -122,6 +129,9 @@ impl Drop for Block {
 
 impl Buffer {
     /// `length` numbers of any value.
+    ///
+    /// # Panics
+    /// If so many are more than an address space holds.
     pub fn new(length: usize) -> Self {
         let capacity = size_of(length);
         let own = if capacity <= SMALL { OWN.with_borrow_mut(|own| take(own, capacity)) } else { None };
@@ -139,11 +149,17 @@ impl Buffer {
 
     /// `length` zeros straight from the system, which get them back at the end: for what lives long and has a size of its
     /// own. Pages that are never used cost nothing.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
     pub fn fresh(length: usize) -> Self {
         Self { block: ManuallyDrop::new(Block::new(size_of(length))), length, fresh: true }
     }
 
     /// `length` zeros.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
     pub fn zeros(length: usize) -> Self {
         let mut buffer = Self::new(length);
         buffer.fill(0.0);
@@ -248,6 +264,20 @@ mod tests {
             assert_eq!(buffer.len(), length);
             assert_eq!(buffer.as_ptr() as usize % ALIGN, 0);
             assert!(buffer.iter().all(|x| *x == 0.0));
+        }
+    }
+
+    /// 2⁶² numbers are 2⁶⁴ bytes, which is 0 in a word.
+    #[test]
+    fn more_numbers_than_there_are_addresses_are_refused() {
+        for length in
+            [MOST + 1, 1 << 62, (1 << 62) + (1 << 20), usize::MAX / 4 + 1, usize::MAX - 15, usize::MAX]
+        {
+            for make in [Buffer::new, Buffer::fresh, Buffer::zeros] {
+                let refused = std::panic::catch_unwind(|| make(length)).err().expect("no such buffer");
+                let message = refused.downcast::<String>().expect("a message");
+                assert!(message.contains("larger than the address space"), "{message}");
+            }
         }
     }
 

@@ -10,11 +10,11 @@ use super::rows::{Rows, blocks};
 /// Shazeer, arXiv:2002.05202.
 ///
 /// # Panics
-/// If `x` is not twice as long as `out`.
+/// If `x` is not twice as long as `out` or does not have whole rows.
 pub fn swiglu(x: &[f32], width: usize, out: &mut [f32]) {
-    assert!(x.len() == 2 * out.len());
+    let (rows, numbers) = (whole_rows(x, out, width), x.len());
     let target = Rows::new(out);
-    blocks(x.len() / (2 * width), x.len(), |rows| {
+    blocks(rows, numbers, |rows| {
         // SAFETY: rows of different blocks do not overlap.
         let out = unsafe { target.part(rows.start * width, rows.len() * width) };
         wide(|| {
@@ -30,13 +30,26 @@ pub fn swiglu(x: &[f32], width: usize, out: &mut [f32]) {
     });
 }
 
+/// The number of rows of `width` gates and as many ups, for which `half` has `width` numbers each.
+fn whole_rows(x: &[f32], half: &[f32], width: usize) -> usize {
+    assert!(
+        width > 0
+            && x.len() / 2 == half.len()
+            && x.len().is_multiple_of(2)
+            && half.len().is_multiple_of(width),
+        "{} and {} numbers are not rows of 2 · {width} and of {width}",
+        x.len(),
+        half.len()
+    );
+    half.len() / width
+}
+
 /// Backward of [`swiglu`]: `x` is overwritten with its own gradient, from ∂L/∂out `dy` `(rows, width)`.
 ///
 /// # Panics
 /// As [`swiglu`].
 pub fn swiglu_backward(x: &mut [f32], width: usize, dy: &[f32]) {
-    assert!(x.len() == 2 * dy.len());
-    let (rows, numbers) = (x.len() / (2 * width), x.len());
+    let (rows, numbers) = (whole_rows(x, dy, width), x.len());
     let target = Rows::new(x);
     blocks(rows, numbers, |rows| {
         // SAFETY: rows of different blocks do not overlap.

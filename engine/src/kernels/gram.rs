@@ -10,8 +10,8 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::kernel::Kernel;
-use super::math::{dot, wide};
+use super::kernel::{Kernel, Path};
+use super::math::{LANES, total, wide};
 use super::pack::View;
 use super::product::{Start, product};
 
@@ -122,7 +122,7 @@ fn triangle(length: usize) -> usize {
 /// Inner products of the tokens of one row, as [`triangle`] keeps them.
 fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
     if length <= SHORT {
-        short_products(x, token, length, out);
+        short_products(kernel, x, token, length, out);
         return;
     }
     let mut rest = out;
@@ -135,15 +135,16 @@ fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, o
     }
 }
 
-/// The same for a short row, whole; only what is on and below the diagonal is set.
-fn short_products(x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
+/// The same for a short row, whole; only what is on and below the diagonal is set. Each product is a sum of fused
+/// multiply-adds in [`LANES`] parts on every path, so that all give the same bits.
+fn short_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
+    if kernel.has_avx512() {
         for i in (0..length).step_by(4) {
             for j in (0..=i).step_by(4) {
                 // beyond the end the last token stands in, and its products are not kept
                 let rows = |first: usize| [0, 1, 2, 3].map(|k| x.row(token + (first + k).min(length - 1)));
-                // SAFETY: just detected.
+                // SAFETY: holding a kernel of this path or a later one proves AVX-512 F.
                 let block = unsafe { sixteen(rows(i), rows(j)) };
                 for (row, values) in block.iter().enumerate().take(length - i) {
                     let count = 4.min(length - j);
@@ -155,9 +156,42 @@ fn short_products(x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) 
     }
     for i in 0..length {
         for j in 0..=i {
-            out[i * length + j] = wide(|| dot(x.row(token + i), x.row(token + j)));
+            let (a, b) = (x.row(token + i), x.row(token + j));
+            out[i * length + j] = match kernel.path() {
+                // SAFETY: holding such a kernel proves AVX2 and FMA.
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx2 => unsafe { fused_dot_avx2(a, b) },
+                _ => fused_dot(a, b),
+            };
         }
     }
+}
+
+/// Σ aᵢ bᵢ by fused multiply-adds, in [`LANES`] parts.
+#[inline(always)]
+fn fused_dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut parts = [0f32; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder());
+    for (a, b) in a.zip(b) {
+        for ((part, a), b) in parts.iter_mut().zip(a).zip(b) {
+            *part = a.mul_add(*b, *part);
+        }
+    }
+    for (part, (a, b)) in parts.iter_mut().zip(rest) {
+        *part = a.mul_add(*b, *part);
+    }
+    total(parts)
+}
+
+/// [`fused_dot`] with the instructions that it is made of.
+///
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn fused_dot_avx2(a: &[f32], b: &[f32]) -> f32 {
+    fused_dot(a, b)
 }
 
 /// Inner products of four rows with four others, all of one width.
@@ -185,6 +219,7 @@ unsafe fn sixteen(a: [&[f32]; 4], b: [&[f32]; 4]) -> [[f32; 4]; 4] {
         }
         at += 16;
     }
+    // adds the halves, their halves and so on, in the order of `total`
     sums.map(|row| row.map(|sum| _mm512_reduce_add_ps(sum)))
 }
 
@@ -278,6 +313,27 @@ mod tests {
         assert!((norm(&gradient(2.0), &[2]) - 0.396_516).abs() < 1e-5, "at temperature 2");
         let proxy: f32 = e.iter().map(|e| e * e).sum();
         assert!((proxy - 1.339_634).abs() < 1e-5, "in terms of logits");
+    }
+
+    /// The bits of a norm belong to the path that was asked for, whatever else the processor could do.
+    #[test]
+    fn the_f32_paths_agree_to_the_bit() {
+        for (length, width) in [(1, 1), (5, 15), (17, 16), (48, 67), (49, 40), (150, 33)] {
+            let (x, dy) = (numbers(length * width, 5), numbers(length * 19, 6));
+            let all: Vec<u64> = Path::ALL
+                .into_iter()
+                .filter(|path| !path.is_bf16())
+                .filter_map(Kernel::new)
+                .map(|kernel| {
+                    let lengths = [length];
+                    let gram = Gram::new(kernel, &lengths, Columns::all(&x, width));
+                    let mut norms = [0.0];
+                    gram.add_norms(Columns::all(&dy, 19), &mut norms);
+                    norms[0].to_bits()
+                })
+                .collect();
+            assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{length} × {width}: {all:x?}");
+        }
     }
 
     #[test]

@@ -89,6 +89,19 @@ impl Kernel {
         self.0
     }
 
+    /// Whether operands are packed and short rows multiplied by AVX-512, which every path from it on has. A kernel of
+    /// [`Self::every`] may lack it.
+    pub(super) fn has_avx512(self) -> bool {
+        self.0 >= Path::Avx512 && (cfg!(not(test)) || Self::new(Path::Avx512).is_some())
+    }
+
+    /// All that the machine has, and AMX on any x86: where there is no such unit, tests compute its tiles by the model.
+    #[cfg(test)]
+    pub(super) fn every() -> impl Iterator<Item = Self> {
+        let modelled = |path| (path == Path::Amx && cfg!(target_arch = "x86_64")).then_some(Self(path));
+        Path::ALL.into_iter().filter_map(move |path| Self::new(path).or_else(|| modelled(path)))
+    }
+
     /// Rows that share a strip of a left operand with so many rows: strips are about equally high.
     pub(super) fn strip(self, rows: usize) -> usize {
         let most = match self.0 {

@@ -20,6 +20,8 @@ mod awake;
 mod buffer;
 mod gated;
 mod gram;
+#[cfg(test)]
+mod hostile;
 mod kernel;
 mod math;
 mod norm;

@@ -36,7 +36,13 @@ impl<'a> View<'a> {
 
     /// Whether rows and columns of this number lie within the data.
     pub(super) fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows == 0 || columns == 0 || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+        let last = |count: usize, distance: usize| (count - 1).checked_mul(distance);
+        rows == 0
+            || columns == 0
+            || last(rows, self.row)
+                .zip(last(columns, self.column))
+                .and_then(|(row, column)| row.checked_add(column))
+                .is_some_and(|last| last < self.data.len())
     }
 
     /// What lies to the right of and below an element.
@@ -58,9 +64,15 @@ pub struct Packed {
 
 impl Packed {
     /// Room for a weight matrix; all zeros until [`Self::fill`].
+    ///
+    /// # Panics
+    /// If it is larger than the address space.
     pub fn new(kernel: Kernel, outputs: usize, inputs: usize) -> Self {
         let groups = kernel.groups(inputs);
-        let panels = Buffer::fresh(outputs.div_ceil(PANEL) * groups * PANEL);
+        let words = groups.checked_mul(PANEL).and_then(|panel| panel.checked_mul(outputs.div_ceil(PANEL)));
+        let words =
+            words.unwrap_or_else(|| panic!("{outputs} × {inputs} weights are larger than the address space"));
+        let panels = Buffer::fresh(words);
         Self { kernel, inputs, outputs, groups, panels }
     }
 
@@ -81,7 +93,7 @@ impl Packed {
     pub fn fill(&mut self, parts: &[&[f32]]) {
         let (kernel, inputs, groups) = (self.kernel, self.inputs, self.groups);
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        assert_eq!(total, self.outputs * inputs, "wanted {} rows of {inputs}", self.outputs);
+        assert_eq!(Some(total), self.outputs.checked_mul(inputs), "wanted {} rows of {inputs}", self.outputs);
         if inputs == 0 {
             return;
         }
@@ -199,7 +211,7 @@ const ACROSS: usize = 8;
 
 /// Whether rows lie so, and the kernel can make use of it.
 fn across(kernel: Kernel, rows: View<'_>) -> bool {
-    kernel.path() >= Path::Avx512 && rows.row == 1 && rows.column > 1
+    kernel.has_avx512() && rows.row == 1 && rows.column > 1
 }
 
 /// `total` rows of `k` terms to strips or panels of `width` rows; see [`across`].
@@ -213,11 +225,13 @@ fn pack_across(
     width: usize,
     whole: bool,
 ) {
-    let distance = width * kernel.groups(k);
+    let distance = width.checked_mul(kernel.groups(k)).expect("words that exist are counted");
     let strips = total.div_ceil(width);
     let last = if whole { width } else { total - (strips - 1) * width };
     assert!(rows.holds(total, k) && rows.row == 1, "a view must hold what is packed from it");
-    assert!(words.len() >= (strips - 1) * distance + last * kernel.groups(k), "no room for {strips} strips");
+    let end = (strips - 1).checked_mul(distance).zip(last.checked_mul(kernel.groups(k)));
+    let end = end.and_then(|(before, last)| before.checked_add(last));
+    assert!(end.is_some_and(|end| end <= words.len()), "no room for {strips} strips");
     let filled = if kernel.path().is_bf16() { k.div_ceil(2) } else { k };
     if filled < kernel.groups(k) || (whole && !total.is_multiple_of(width)) {
         words.fill(0);
@@ -233,10 +247,10 @@ fn pack_across(kernel: Kernel, _: View<'_>, _: usize, _: usize, _: &mut [u32], _
     unreachable!("{kernel:?} does not exist on this architecture")
 }
 
-/// Words that [`pack_strips`] writes.
+/// Words that [`pack_strips`] writes; `usize::MAX` for more than there are addresses.
 pub(super) fn strip_words(kernel: Kernel, m: usize, k: usize) -> usize {
     let rows = if kernel.path() == Path::Amx { m.next_multiple_of(32) } else { m };
-    rows * kernel.groups(k)
+    rows.saturating_mul(kernel.groups(k))
 }
 
 /// f32 → bf16 in the low half, to nearest, ties to even; NaN stays NaN.
@@ -250,9 +264,10 @@ pub(super) fn round(x: f32) -> u32 {
 fn pack(kernel: Kernel, rows: View<'_>, count: usize, k: usize, words: &mut [u32], width: usize) {
     assert!(rows.holds(count, k), "a view must hold what is packed from it");
     let groups = kernel.groups(k);
-    assert!(groups == 0 || count == 0 || words.len() >= (groups - 1) * width + count);
+    let end = |groups: usize| (groups - 1).checked_mul(width)?.checked_add(count);
+    assert!(groups == 0 || count == 0 || end(groups).is_some_and(|end| end <= words.len()));
     #[cfg(target_arch = "x86_64")]
-    if kernel.path() >= Path::Avx512 {
+    if kernel.has_avx512() {
         // SAFETY: holding such a kernel proves AVX-512 F and BW; the two assertions bound reads and writes.
         unsafe {
             super::avx512::pack(
@@ -269,9 +284,16 @@ fn pack(kernel: Kernel, rows: View<'_>, count: usize, k: usize, words: &mut [u32
         zero_groups(kernel, k, count, words, width);
         return;
     }
-    for group in 0..k {
+    let at = |lane: usize, term: usize| rows.data[lane * rows.row + term * rows.column];
+    let bf16 = kernel.path().is_bf16();
+    for group in 0..if bf16 { k.div_ceil(2) } else { k } {
         for lane in 0..count {
-            words[group * width + lane] = rows.data[lane * rows.row + group * rows.column].to_bits();
+            words[group * width + lane] = if bf16 {
+                let second = if 2 * group + 1 < k { round(at(lane, 2 * group + 1)) } else { 0 };
+                round(at(lane, 2 * group)) | (second << 16)
+            } else {
+                at(lane, group).to_bits()
+            };
         }
     }
     zero_groups(kernel, k, count, words, width);

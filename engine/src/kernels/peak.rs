@@ -28,14 +28,17 @@ pub fn peak_flops(kernel: Kernel, seconds: f64) -> f64 {
 /// Some operations; says how many.
 fn burst(kernel: Kernel) -> f64 {
     const ROUNDS: usize = 20_000;
-    // SAFETY: of all four: holding a kernel proves that the machine has its instructions.
     match kernel.path() {
+        // SAFETY: holding a kernel of this path proves that the machine has its instructions.
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => unsafe { super::avx2::peak(ROUNDS) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Path::Avx512 => unsafe { super::avx512::peak_f32(ROUNDS) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Path::Avx512Bf16 => unsafe { super::avx512::peak_bf16(ROUNDS) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Path::Amx => unsafe { super::amx::peak(ROUNDS) },
         _ => {

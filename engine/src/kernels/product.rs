@@ -97,7 +97,7 @@ fn columns(
 ) {
     assert!(packed.kernel() == kernel, "packed for {:?}, not {kernel:?}", packed.kernel());
     assert!(
-        packed.inputs() == k && packed.outputs() >= first + n,
+        packed.inputs() == k && first.checked_add(n).is_some_and(|last| last <= packed.outputs()),
         "packed for other sizes than {k} × {first} + {n}"
     );
     assert!(first.is_multiple_of(PANEL), "column {first} does not begin a panel of {PANEL}");
@@ -121,6 +121,11 @@ pub(super) fn product_with_panels(
     multiply(kernel, size, a, Source::Panels(panels), out, stride, start);
 }
 
+/// Where the last of some rows of `width` numbers ends, if that is a place at all.
+fn ends(rows: usize, stride: usize, width: usize) -> Option<usize> {
+    rows.checked_sub(1)?.checked_mul(stride)?.checked_add(width)
+}
+
 #[derive(Clone, Copy)]
 enum Source<'a> {
     View(View<'a>),
@@ -140,7 +145,10 @@ fn multiply(
         return;
     }
     assert!(a.holds(m, k), "the left operand is shorter than {m} × {k}");
-    assert!(stride >= n && out.len() >= (m - 1) * stride + n, "the result is shorter than {m} × {n}");
+    assert!(
+        stride >= n && ends(m, stride, n).is_some_and(|end| end <= out.len()),
+        "the result is shorter than {m} × {n}"
+    );
     if let Start::Bias(bias) = start {
         assert!(bias.len() >= n, "wanted {n} biases, found {}", bias.len());
     }
@@ -154,7 +162,7 @@ fn multiply(
         }
         return;
     }
-    let parallel = m * n * k > SMALL && rayon::current_num_threads() > 1;
+    let parallel = m.saturating_mul(n).saturating_mul(k) > SMALL && rayon::current_num_threads() > 1;
     let unit = if kernel.path().is_bf16() { 2 } else { 1 };
     let all_groups = kernel.groups(k);
     // all of k at once if the left operand is small
@@ -249,10 +257,12 @@ impl Block<'_> {
         let strip = self.kernel.strip(self.rows);
         let panels = self.width.div_ceil(PANEL);
         let strips = self.rows.div_ceil(strip);
-        assert!(out.len() >= (self.rows - 1) * self.stride + self.width);
+        let holds = |length: usize, end: Option<usize>| end.is_some_and(|end| end <= length);
+        assert!(self.width <= self.stride && holds(out.len(), ends(self.rows, self.stride, self.width)));
         let lanes = if self.kernel.path() == Path::Amx { self.rows.next_multiple_of(32) } else { self.rows };
-        assert!(self.left.len() >= lanes * self.groups);
-        assert!(self.right.words.len() >= (panels - 1) * self.right.distance + self.groups * PANEL);
+        assert!(holds(self.left.len(), lanes.checked_mul(self.groups)));
+        let last = self.groups.checked_mul(PANEL).and_then(|last| ends(panels, self.right.distance, last));
+        assert!(holds(self.right.words.len(), last));
         // strips whose words stay in the cache together
         let high = (LEFT_WORDS / (strip * self.groups)).clamp(1, strips);
         let tasks_down = strips.div_ceil(high);
@@ -277,7 +287,7 @@ impl Block<'_> {
         let width = self.kernel.strip(self.rows);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: holding a kernel of this path proves the leave to use the unit.
-        let _tiles = (self.kernel.path() == Path::Amx).then(|| unsafe { super::amx::Configured::new() });
+        let _tiles = (self.kernel.path() == Path::Amx).then(|| unsafe { super::amx::configured() });
         let inner = match self.kernel.path() {
             Path::Amx => 2 * INNER,
             // such processors often have no more than 32 KiB
@@ -371,7 +381,7 @@ impl Kernel {
                 #[cfg(target_arch = "x86_64")]
                 Path::Avx512Bf16 => super::avx512::tile_bf16(tile),
                 #[cfg(target_arch = "x86_64")]
-                Path::Amx => super::amx::tile::<super::amx::Hardware>(tile),
+                Path::Amx => super::amx::run(tile),
                 #[cfg(not(target_arch = "x86_64"))]
                 other => unreachable!("{other:?} does not exist on this architecture"),
             }

@@ -18,6 +18,25 @@ pub struct Heads {
     pub width: usize,
 }
 
+/// How many tokens there are angles for, if the heads of one place can become those of the other.
+fn tokens(from: Heads, to: Heads, cos: &[f32]) -> usize {
+    assert!(
+        from.width >= 2 && from.width.is_multiple_of(2),
+        "a head has pairs of numbers, not {}",
+        from.width
+    );
+    assert!(
+        from.count == to.count && from.width == to.width,
+        "{} heads of {} are not {} of {}",
+        from.count,
+        from.width,
+        to.count,
+        to.width
+    );
+    assert!(from.count.checked_mul(from.width).is_some(), "{} heads of {} wrap", from.count, from.width);
+    cos.len() / (from.width / 2)
+}
+
 /// The RMS norm of every head, if it has one, then its rotation: each pair (i, i + width/2) turns by its angle, given as
 /// `cos` and `sin`, `(tokens, width / 2)`. Reads heads of `x` at `from`, writes heads of `out` at `to`.
 ///
@@ -25,7 +44,8 @@ pub struct Heads {
 /// Su et al., arXiv:2104.09864, in the half-split layout of Qwen's reference implementation.
 ///
 /// # Panics
-/// If a head lies outside its slice.
+/// If a head lies outside its slice, heads of different tokens overlap in `out`, or the two places differ in number or
+/// width of heads.
 pub fn rotate(
     x: &[f32],
     from: Heads,
@@ -36,15 +56,17 @@ pub fn rotate(
     to: Heads,
 ) {
     let (width, half) = (from.width, from.width / 2);
-    let tokens = cos.len() / half;
+    let tokens = tokens(from, to, cos);
     let target = Rows::new(out);
+    target.hold_apart(tokens, to.stride, to.first, to.count * width);
     blocks(tokens, tokens * from.count * width, |tokens| {
         wide(|| {
             for token in tokens {
                 let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
                 for head in 0..from.count {
                     let x = &x[token * from.stride + from.first + head * width..][..width];
-                    // SAFETY: the heads of a token are written by the block that has it.
+                    // SAFETY: the heads of a token are written by the block that has it, and lie apart from those of
+                    // others by the check above.
                     let out = unsafe { target.part(token * to.stride + to.first + head * width, width) };
                     let (low, high) = out.split_at_mut(half);
                     let inverse = norm.map_or(1.0, |(_, eps)| inverse_root(x, eps));
@@ -81,8 +103,9 @@ pub fn rotate_back(
     d_norm: RowSums<'_>,
 ) {
     let (width, half) = (from.width, from.width / 2);
-    let count = cos.len() / half;
+    let count = tokens(from, to, cos);
     let target = Rows::new(dx);
+    target.hold_apart(count, from.stride, from.first, from.count * width);
     summed(count, width, count * from.count * width, d_norm, |tokens, dw| {
         let mut turned = vec![0f32; width];
         wide(|| {
@@ -91,7 +114,7 @@ pub fn rotate_back(
                 for head in 0..from.count {
                     let dy = &dy[token * to.stride + to.first + head * width..][..width];
                     let place = token * from.stride + from.first + head * width;
-                    // SAFETY: the heads of a token are written by the block that has it.
+                    // SAFETY: as in the forward.
                     let dx = unsafe { target.part(place, width) };
                     let out = if norm.is_some() { &mut *turned } else { &mut *dx };
                     let (low, high) = out.split_at_mut(half);

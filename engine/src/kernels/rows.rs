@@ -55,7 +55,14 @@ pub(super) fn summed(
             }
         }
         RowSums::Each(lengths, out) => {
-            assert_eq!(lengths.iter().sum::<usize>(), rows, "the lengths are those of all rows");
+            // a sum that wrapped would give the same rows to two ranges
+            let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length));
+            assert_eq!(total, Some(rows), "the lengths are those of all rows");
+            assert_eq!(
+                Some(out.len()),
+                lengths.len().checked_mul(width),
+                "a sum of {width} numbers for each length"
+            );
             let mut first = 0;
             let ranges = lengths.iter().map(|length| {
                 first += length;
@@ -84,11 +91,32 @@ impl Rows {
         Self(data.as_mut_ptr(), data.len())
     }
 
+    /// Parts of `width` numbers, one every `stride`, the first at `first`: checks that `count` of them lie inside and
+    /// apart, so that none of the places wraps and no two parts share a number.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub(super) fn hold_apart(&self, count: usize, stride: usize, first: usize, width: usize) {
+        if count == 0 || width == 0 {
+            return;
+        }
+        assert!(count == 1 || width <= stride, "parts of {width} numbers overlap, one every {stride}");
+        let end =
+            (count - 1).checked_mul(stride).and_then(|last| last.checked_add(first)?.checked_add(width));
+        assert!(
+            end.is_some_and(|end| end <= self.1),
+            "{count} parts of {width} numbers, one every {stride} from {first} on, end beyond {}",
+            self.1
+        );
+    }
+
+    /// `length` numbers from `start` on.
+    ///
     /// # Safety
-    /// No one else uses these numbers at the same time.
+    /// No one else uses these numbers at the same time, and the slice that this was made from is still borrowed.
     #[expect(clippy::mut_from_ref, reason = "the caller vouches for being alone")]
     pub(super) unsafe fn part(&self, start: usize, length: usize) -> &mut [f32] {
-        assert!(start + length <= self.1, "rows end at {}", self.1);
+        assert!(length <= self.1 && start <= self.1 - length, "rows end at {}", self.1);
         // SAFETY: inside the slice by the assertion, alone by the caller's word.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), length) }
     }

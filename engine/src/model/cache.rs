@@ -18,7 +18,7 @@ const GROWTH: std::ops::RangeInclusive<usize> = 64..=512;
 const GROWTH_BYTES: usize = 1 << 20;
 
 /// Memory of chunks that are not needed any more, for the next ones. What they held stays there: keys behind the last
-/// token of a row meet no query, and values there are multiplied with 0.
+/// token of a row meet no query, and values there are cleared as far as a product reads them.
 #[derive(Default)]
 pub(super) struct Spare {
     slabs: Mutex<Vec<Buffer>>,
@@ -368,7 +368,13 @@ impl SlabRow {
         }
         let mut begin = shared;
         for chunk in &mut self.own {
-            chunk.length = chunk.length.min(length.saturating_sub(begin));
+            let kept = chunk.length.min(length.saturating_sub(begin));
+            if kept < chunk.length {
+                chunk.length = kept;
+                for slab in chunk.slab.chunks_exact_mut(chunk.layout.words().max(1)) {
+                    chunk.layout.forget(slab, kept);
+                }
+            }
             begin += chunk.limit;
         }
         self.length = length;

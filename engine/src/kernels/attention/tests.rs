@@ -1,8 +1,7 @@
 use super::*;
-use crate::kernels::Path;
 
 fn kernels() -> impl Iterator<Item = Kernel> {
-    Path::ALL.into_iter().filter_map(Kernel::new)
+    Kernel::every()
 }
 
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -224,6 +223,71 @@ fn the_backward_agrees_with_differences_of_the_forward() {
                 let error = (f64::from(grad[place]) - slope).abs();
                 assert!(error < bound, "{kernel:?} input {which} at {place}: {} is not {slope}", grad[place]);
             }
+        }
+    }
+}
+
+/// A product takes values by groups of tokens. Those behind a sequence's last token have weight 0, and what a slab held
+/// before may be NaN or infinite there.
+#[test]
+fn what_a_slab_held_before_changes_no_bit() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    let length = 77;
+    let (q, k, v) = inputs(length);
+    for kernel in kernels() {
+        let layout = KvLayout::new(kernel, SHAPE, 96);
+        let tokens = layout.capacity();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for portions in [vec![length], vec![1; length], vec![31, 1, 1, 2, 29, 13]] {
+                let runs = [false, true].map(|used| {
+                    let mut slab = vec![0f32; layout.words()];
+                    if used {
+                        let bad = vec![bad; tokens * narrow];
+                        layout.write(&mut slab, 0, tokens, &bad, narrow, &bad, narrow);
+                    }
+                    let mut out = vec![0f32; length * wide];
+                    let mut base = 0;
+                    for count in &portions {
+                        let (k, v) = (&k[base * narrow..], &v[base * narrow..]);
+                        layout.write(&mut slab, base, *count, k, narrow, v, narrow);
+                        let chunk = KvChunk { layout: &layout, slab: &slab, tokens };
+                        let segment =
+                            Segment { first: base, count: *count, base, keys: Keys::Chunks(&[chunk]) };
+                        attend(kernel, SHAPE, &q, wide, &[segment], &mut out, wide);
+                        base += count;
+                    }
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                });
+                assert!(runs[0] == runs[1], "{kernel:?}: {bad} in {} portions", portions.len());
+            }
+        }
+    }
+}
+
+/// A guess that was refused may have had values that are NaN; the tokens that take its places never meet them.
+#[test]
+fn forgotten_tokens_change_no_bit() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    let (q, k, v) = inputs(70);
+    for kernel in kernels() {
+        let layout = KvLayout::new(kernel, SHAPE, 96);
+        for kept in [1, 2, 31, 32, 33, 62] {
+            let runs = [0, 1, 5].map(|guessed| {
+                let mut slab = vec![0f32; layout.words()];
+                layout.write(&mut slab, 0, kept, &k, narrow, &v, narrow);
+                let bad = vec![f32::NAN; 5 * narrow];
+                layout.write(&mut slab, kept, guessed, &bad, narrow, &bad, narrow);
+                layout.forget(&mut slab, kept);
+                let (next_k, next_v) = (&k[kept * narrow..], &v[kept * narrow..]);
+                layout.write(&mut slab, kept, 1, next_k, narrow, next_v, narrow);
+                let chunk = KvChunk { layout: &layout, slab: &slab, tokens: layout.capacity() };
+                let segment = Segment { first: 0, count: 1, base: kept, keys: Keys::Chunks(&[chunk]) };
+                let mut out = vec![0f32; wide];
+                attend(kernel, SHAPE, &q[kept * wide..], wide, &[segment], &mut out, wide);
+                assert!(out.iter().all(|x| x.is_finite()), "{kernel:?} {kept} {guessed}");
+                out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+            });
+            assert!(runs.iter().all(|run| *run == runs[0]), "{kernel:?} {kept}");
         }
     }
 }

@@ -3,7 +3,7 @@ use crate::kernels::pack::round;
 use proptest::prelude::*;
 
 fn kernels() -> impl Iterator<Item = Kernel> {
-    Path::ALL.into_iter().filter_map(Kernel::new)
+    Kernel::every()
 }
 
 /// Numbers in ±1 that depend on the place alone.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::best::Best;
 use crate::cli::Usage;
 use crate::save;
 
@@ -27,7 +28,7 @@ pub(crate) fn checkpoint_of(source: &str) -> Result<String> {
     };
     let checkpoints = Path::new(run).join("checkpoints");
     let found = match wish {
-        "best" => match save::best(&checkpoints)? {
+        "best" => match Best::read(&checkpoints)? {
             Some(best) => Some(checkpoints.join(best.checkpoint)),
             None => {
                 return Err(none(

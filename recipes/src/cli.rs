@@ -10,13 +10,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::CustomRewards;
 use crate::checkpoint_of::is_run;
 use crate::device::DeviceRecipe;
-use crate::folder::RunFolder;
 use crate::plan::Plan;
 use crate::progress::line;
 use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
+use crate::resume::Resumed;
+use crate::run::Place;
 use crate::{
     bench, benchmark, builtin, check, compare, evaluate, explain, listing, message, preset, reward, run,
-    sample, variance,
+    sample, save, variance,
 };
 
 /// Post-trains language models with reinforcement learning, from a short recipe.
@@ -115,14 +116,19 @@ struct TrainArgs {
     /// A recipe file, or a built-in recipe such as `tiny` (see `evenkeel recipes`).
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     recipe: Option<String>,
-    /// Replace a value of the recipe, such as `--set rl.steps=10`; may be given several times.
-    #[arg(long, value_name = "KEY.KEY=VALUE", conflicts_with = "resume")]
+    /// Replace a value of the recipe, such as `--set rl.steps=10`; may be given several times. With --resume only what the
+    /// steps so far do not depend on: the steps of a stage, [save], [eval], and what changes speed or memory.
+    #[arg(long, value_name = "KEY.KEY=VALUE")]
     set: Vec<String>,
     /// The run folder to make; by default runs/NAME, or runs/NAME-2 and so on. One that exists is never overwritten.
     #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Go on with a run that was interrupted, from its newest checkpoint: the result is the same, bit for bit.
-    #[arg(long, value_name = "FOLDER")]
+    /// Go on with a run that was interrupted, from its newest whole checkpoint: the result is the same, bit for bit.
+    ///
+    /// RUN@12 goes on from the checkpoint of step 12 (or RUN@sft-000012, where several stages have one): what came after it
+    /// is moved to RUN/set-aside-1, so nothing is lost. A run that is finished goes on with more steps by
+    /// `--set rl.steps=…`; where the learning rate follows all steps, it is said what becomes of it.
+    #[arg(long, value_name = "RUN[@STEP]")]
     resume: Option<PathBuf>,
 }
 
@@ -730,32 +736,18 @@ fn with_commas(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<s
 }
 
 fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
-    let (recipe, folder, resume) = match (&args.recipe, &args.resume) {
-        (_, Some(folder)) => {
-            let file = folder.join("recipe.toml");
-            let text = std::fs::read_to_string(&file).map_err(|error| {
-                Usage::error(format!(
-                    "`{}` is no run to resume: could not read recipe.toml: {error}",
-                    folder.display()
-                ))
-            })?;
-            (Recipe::parse(&file.display().to_string(), &text)?, folder.clone(), true)
+    let (recipe, place) = match (&args.recipe, &args.resume) {
+        (_, Some(run)) => {
+            let (resumed, recipe) = Resumed::of(run, &args.set)?;
+            (recipe, Place::Resumed(resumed))
         }
-        (Some(name), None) => {
-            let recipe = Recipe::load(name, &args.set)?;
-            let folder = args.out.clone().unwrap_or_else(|| RunFolder::free(recipe.name()));
-            (recipe, folder, false)
-        }
+        (Some(name), None) => (Recipe::load(name, &args.set)?, Place::New(args.out.clone())),
         (None, None) => return Err(Usage::error("name a recipe, or a run by --resume")),
     };
     let plan = Plan::new(recipe, custom)?;
     let begun = std::time::Instant::now();
-    let outcome = run::run(&plan, &folder, resume)?;
-    let newest = folder.join("checkpoints").join(
-        std::fs::read_to_string(folder.join("checkpoints/latest"))
-            .context("the run left no checkpoint")?
-            .trim(),
-    );
+    let outcome = run::train(&plan, &place)?;
+    let newest = save::latest(&outcome.folder)?.context("the run left no checkpoint")?;
     if let Some(before) = &outcome.before {
         writeln!(out, "held-out accuracy before: {}", run::describe(before))?;
     }
@@ -770,7 +762,7 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
         out,
         "{:.0} s; run folder {}; checkpoint {}",
         begun.elapsed().as_secs_f64(),
-        folder.display(),
+        outcome.folder.display(),
         newest.display()
     )?;
     Ok(())

@@ -1,19 +1,31 @@
 //! A run's folder: what it holds, and how nothing in it is ever half written or lost.
 //!
 //! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/`, where the objective has a
-//! KL term `reference.safetensors`, with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is anything to say `unjudged.jsonl` (rollouts that a reward could not judge),
-//! `warnings.jsonl` (what looks suspicious) and `rewards.log` (what reward functions print). Files are written aside, flushed to the disk and renamed.
+//! KL term `reference.safetensors`, with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is
+//! anything to say `unjudged.jsonl` (rollouts that a reward could not judge), `warnings.jsonl` (what looks suspicious),
+//! `changes.jsonl` (settings that were changed when the run went on) and `rewards.log` (what reward functions print). Files are
+//! written aside, flushed to the disk and renamed; one process writes at a time.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use data::ScoredRollout;
 use eval::Evaluation;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::cli::Usage;
+use crate::files::{compressed, json_lines, rename, sweep, sync_file, sync_folder};
+use crate::lock::{Lock, make_folder};
+use crate::progress::line;
+use crate::save::Saves;
+
+pub(crate) use crate::files::write_aside;
+
+/// The files that grow line by line, each line of one step.
+pub(crate) const GROWING: [&str; 3] = ["metrics.jsonl", "unjudged.jsonl", "warnings.jsonl"];
 
 /// One part of a run; they come in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,10 +37,21 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
+    pub(crate) const ALL: [Self; 3] = [Self::Sft, Self::Rl, Self::Preference];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sft => "sft",
             Self::Rl => "rl",
+            Self::Preference => "preference",
+        }
+    }
+
+    /// How names of its checkpoints begin.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Rl => "step",
             Self::Preference => "preference",
         }
     }
@@ -41,55 +64,89 @@ pub(crate) struct Progress {
     pub(crate) step: u64,
 }
 
+impl Progress {
+    /// The name of the checkpoint there: `step-000123`.
+    pub(crate) fn checkpoint(self) -> String {
+        format!("{}-{:06}", self.stage.prefix(), self.step)
+    }
+
+    /// What the name of a checkpoint says.
+    pub(crate) fn of_checkpoint(name: &str) -> Option<Self> {
+        let (prefix, step) = name.split_once('-')?;
+        let stage = Stage::ALL.into_iter().find(|stage| stage.prefix() == prefix)?;
+        let progress = Self { stage, step: step.parse().ok()? };
+        (progress.checkpoint() == name).then_some(progress)
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} step {}", self.stage.name(), self.step)
+    }
+}
+
 /// A folder that one run writes to.
 pub(crate) struct RunFolder {
     path: PathBuf,
     metrics: File,
+    pub(crate) saves: Saves,
+    _lock: Lock,
 }
 
 impl RunFolder {
+    /// Makes a new folder with these files in it: `place`, which must not exist, or by default the first of `runs/NAME`,
+    /// `runs/NAME-2` … that does not. Whoever sees it sees all of the files.
+    pub(crate) fn create(place: Option<&Path>, name: &str, files: &[(&str, Vec<u8>)]) -> Result<Self> {
+        let fill = |aside: &Path| -> Result<()> {
+            for part in ["rollouts", "checkpoints"] {
+                let part = aside.join(part);
+                fs::create_dir(&part).with_context(|| format!("could not make `{}`", part.display()))?;
+            }
+            for (name, bytes) in files.iter().chain([&("metrics.jsonl", Vec::new())]) {
+                write_aside(&aside.join(name), bytes)?;
+            }
+            Ok(())
+        };
+        let make = |path: &Path| {
+            let made = make_folder(path, &fill);
+            made.with_context(|| format!("could not make the run folder `{}`", path.display()))
+        };
+        if let Some(path) = place {
+            let lock = make(path)?.ok_or_else(|| exists(path))?;
+            return Self::with(path, lock);
+        }
+        let first = Path::new("runs").join(name);
+        let others = (2u64..).map(|number| Path::new("runs").join(format!("{name}-{number}")));
+        for path in std::iter::once(first).chain(others) {
+            if let Some(lock) = make(&path)? {
+                return Self::with(&path, lock);
+            }
+        }
+        unreachable!("some number is free")
+    }
+
+    /// A folder that is there, for this process alone; what a kill left half written in it is cleared away.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let folder = Self::with(path, Lock::on(path)?)?;
+        for part in ["", "rollouts", "evaluations", "checkpoints"] {
+            sweep(&path.join(part))?;
+        }
+        // copies of weights that a server was handed by a process that is no more
+        let weights = path.join("weights");
+        if weights.exists() {
+            fs::remove_dir_all(&weights)
+                .with_context(|| format!("could not clear away `{}`", weights.display()))?;
+        }
+        Ok(folder)
+    }
+
+    fn with(path: &Path, lock: Lock) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), metrics: open_metrics(path)?, saves: Saves::default(), _lock: lock })
+    }
+
     /// A run never writes where something is.
     pub(crate) fn refuse_existing(path: &Path) -> Result<()> {
-        if path.exists() {
-            return Err(Usage::error(format!(
-                "`{}` exists; pass `--resume {0}` to go on with that run, or another folder by `--out`",
-                path.display()
-            )));
-        }
-        Ok(())
-    }
-
-    /// Makes a new folder. One that exists is never touched.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        Self::refuse_existing(path)?;
-        let cannot = || format!("could not make the run folder `{}`", path.display());
-        for part in ["rollouts", "checkpoints"] {
-            fs::create_dir_all(path.join(part)).with_context(cannot)?;
-        }
-        Self::open(path)
-    }
-
-    /// A folder that is there.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = path.join("metrics.jsonl");
-        let metrics = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&file)
-            .with_context(|| format!("could not open `{}`", file.display()))?;
-        Ok(Self { path: path.to_owned(), metrics })
-    }
-
-    /// The first of `runs/NAME`, `runs/NAME-2` … that does not exist.
-    pub(crate) fn free(name: &str) -> PathBuf {
-        let first = Path::new("runs").join(name);
-        let mut place = first.clone();
-        let mut number = 2;
-        while place.exists() {
-            place = Path::new("runs").join(format!("{name}-{number}"));
-            number += 1;
-        }
-        place
+        if path.exists() { Err(exists(path)) } else { Ok(()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -97,7 +154,7 @@ impl RunFolder {
     }
 
     /// Adds one line to `metrics.jsonl`.
-    pub(crate) fn write_metrics(&mut self, line: &serde_json::Value) -> Result<()> {
+    pub(crate) fn write_metrics(&mut self, line: &Value) -> Result<()> {
         let mut text = line.to_string();
         text.push('\n');
         self.metrics
@@ -105,51 +162,68 @@ impl RunFolder {
             .with_context(|| format!("could not write to `{}`", self.path.join("metrics.jsonl").display()))
     }
 
+    /// Puts a line of metrics in the place of that of the same step, or adds it.
+    pub(crate) fn replace_metrics(&mut self, line: &Value) -> Result<()> {
+        let file = self.path.join("metrics.jsonl");
+        let mut lines: Vec<Value> = json_lines(&file)?.values().collect();
+        let same = |other: &Value| other["stage"] == line["stage"] && other["step"] == line["step"];
+        match lines.iter_mut().find(|other| same(other)) {
+            Some(other) => *other = line.clone(),
+            None => lines.push(line.clone()),
+        }
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        write_aside(&file, text.as_bytes())?;
+        self.metrics = open_metrics(&self.path)?;
+        Ok(())
+    }
+
     /// Drops the lines of steps after `progress`, which a run that was killed may have written; all of them without a
-    /// checkpoint to go on from.
-    pub(crate) fn trim(&mut self, progress: Option<Progress>) -> Result<()> {
-        for name in ["metrics.jsonl", "unjudged.jsonl", "warnings.jsonl"] {
+    /// checkpoint to go on from. Gives the places of lines that were damaged and had to be dropped as well: not a last one,
+    /// which a kill cuts short.
+    pub(crate) fn trim(&mut self, progress: Option<Progress>) -> Result<Vec<String>> {
+        let mut damaged = Vec::new();
+        for name in GROWING {
             let file = self.path.join(name);
             if !file.exists() {
                 continue;
             }
-            let lines = BufReader::new(
-                File::open(&file).with_context(|| format!("could not read `{}`", file.display()))?,
-            )
-            .lines()
-            .collect::<std::io::Result<Vec<_>>>()?;
-            let mut kept = String::new();
-            for line in lines {
-                // a line cut short by the kill is of a later step than any checkpoint
-                if serde_json::from_str::<Progress>(&line).is_ok_and(|at| Some(at) <= progress) {
-                    kept.push_str(&line);
-                    kept.push('\n');
+            let found = json_lines::<Value>(&file)?;
+            let (mut kept, mut broken) = (Vec::new(), found.broken.clone());
+            for line in &found.lines {
+                match Progress::deserialize(&line.value) {
+                    Ok(at) if Some(at) <= progress => {
+                        kept.extend_from_slice(found.bytes_of(line));
+                        kept.push(b'\n');
+                    }
+                    Ok(_) => {}
+                    Err(_) => broken.push(line.number),
                 }
             }
-            write_aside(&file, kept.as_bytes())?;
+            if !broken.is_empty() && progress.is_some() {
+                let numbers: Vec<String> = broken.iter().map(usize::to_string).collect();
+                damaged.push(format!("`{name}` line {}", numbers.join(", ")));
+            }
+            write_aside(&file, &kept)?;
         }
-        *self = Self::open(&self.path)?;
-        Ok(())
+        self.metrics = open_metrics(&self.path)?;
+        Ok(damaged)
     }
 
     /// The lines of `metrics.jsonl` of a stage.
-    pub(crate) fn metrics(&self, stage: Stage) -> Result<Vec<serde_json::Value>> {
-        let file = self.path.join("metrics.jsonl");
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("could not read `{}`", file.display()))?;
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    pub(crate) fn metrics(&self, stage: Stage) -> Result<Vec<Value>> {
+        let lines = json_lines::<Value>(&self.path.join("metrics.jsonl"))?.values();
         Ok(lines.filter(|line| line["stage"] == stage.name()).collect())
     }
 
     /// Adds lines about a step to a file, if there are any.
-    pub(crate) fn append(&self, name: &str, at: Progress, lines: Vec<serde_json::Value>) -> Result<()> {
+    pub(crate) fn append(&self, name: &str, at: Progress, lines: Vec<Value>) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
         let mut text = String::new();
         for line in lines {
             let mut all = serde_json::to_value(at)?;
-            if let (Some(all), serde_json::Value::Object(line)) = (all.as_object_mut(), line) {
+            if let (Some(all), Value::Object(line)) = (all.as_object_mut(), line) {
                 all.extend(line);
             }
             text.push_str(&all.to_string());
@@ -160,9 +234,30 @@ impl RunFolder {
         write().with_context(|| format!("could not write to `{}`", file.display()))
     }
 
+    /// Says on the terminal and in `warnings.jsonl` what is not as it should be with what was saved; once, however often the
+    /// run goes on from there.
+    pub(crate) fn warn(&self, at: Progress, text: &str) -> Result<()> {
+        line(&format!("warning: {text}"));
+        tracing::warn!("{text}");
+        let mut said = json_lines::<Value>(&self.path.join("warnings.jsonl"))?.values();
+        if said.any(|line| line["warning"] == text) {
+            return Ok(());
+        }
+        self.append("warnings.jsonl", at, vec![json!({ "warning": text })])
+    }
+
+    /// Flushes the files that grow to the disk: what a checkpoint counts as done must be there if it is.
+    pub(crate) fn sync(&self) -> Result<()> {
+        for name in GROWING {
+            sync_file(&self.path.join(name))?;
+        }
+        sync_folder(&self.path)
+            .with_context(|| format!("could not flush `{}` to the disk", self.path.display()))
+    }
+
     /// Writes a step's rollouts, compressed.
     pub(crate) fn write_rollouts(&self, step: u64, scored: &[ScoredRollout]) -> Result<()> {
-        write_compressed(&self.path.join(format!("rollouts/step-{step:06}.jsonl.zst")), scored)
+        write_aside(&self.path.join(format!("rollouts/step-{step:06}.jsonl.zst")), &compressed(scored)?)
     }
 
     /// Writes what held-out questions came to, and their samples if there are any.
@@ -175,33 +270,75 @@ impl RunFolder {
         let folder = self.path.join("evaluations");
         fs::create_dir_all(&folder).with_context(|| format!("could not make `{}`", folder.display()))?;
         if !samples.is_empty() {
-            write_compressed(&folder.join(format!("{place}.jsonl.zst")), samples)?;
+            write_aside(&folder.join(format!("{place}.jsonl.zst")), &compressed(samples)?)?;
         }
-        write_aside(&folder.join(format!("{place}.json")), &serde_json::to_vec(evaluation)?)
+        write_aside(&self.evaluation(place), &serde_json::to_vec(evaluation)?)
+    }
+
+    /// Where the evaluation of this name is.
+    pub(crate) fn evaluation(&self, place: &str) -> PathBuf {
+        self.path.join("evaluations").join(format!("{place}.json"))
     }
 
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
-}
 
-fn write_compressed(path: &Path, scored: &[ScoredRollout]) -> Result<()> {
-    let mut text = Vec::new();
-    for scored in scored {
-        serde_json::to_writer(&mut text, scored)?;
-        text.push(b'\n');
+    /// Puts files of the folder aside, into `set-aside-1/`, `set-aside-2/` …; gives that folder.
+    pub(crate) fn set_aside(&self) -> Result<PathBuf> {
+        let numbered = |number: u64| self.path.join(format!("set-aside-{number}"));
+        let free = (1..).map(numbered).find(|place| !place.exists()).expect("some number is free");
+        fs::create_dir(&free).with_context(|| format!("could not make `{}`", free.display()))?;
+        Ok(free)
     }
-    write_aside(path, &zstd::encode_all(text.as_slice(), 3)?)
+
+    /// Moves a file or folder of the run into a folder that [`Self::set_aside`] made, under the same name.
+    pub(crate) fn move_aside(&self, place: &Path, aside: &Path) -> Result<()> {
+        let inside = place.strip_prefix(&self.path).unwrap_or(place);
+        let to = aside.join(inside);
+        let cannot = || format!("could not move `{}` to `{}`", place.display(), to.display());
+        fs::create_dir_all(to.parent().unwrap_or(aside)).with_context(cannot)?;
+        rename(place, &to).with_context(cannot)
+    }
 }
 
-/// Writes a file aside, flushes it and puts it in its place.
-pub(crate) fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = path.with_extension("part");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    };
-    write().with_context(|| format!("could not write `{}`", path.display()))
+fn open_metrics(folder: &Path) -> Result<File> {
+    let file = folder.join("metrics.jsonl");
+    let open = OpenOptions::new().create(true).append(true).open(&file);
+    open.with_context(|| format!("could not open `{}`", file.display()))
+}
+
+fn exists(path: &Path) -> anyhow::Error {
+    if path.join("recipe.toml").exists() {
+        return Usage::error(format!(
+            "`{}` exists; pass `--resume {0}` to go on with that run, or another folder by `--out`",
+            path.display()
+        ));
+    }
+    Usage::error(format!(
+        "`{}` exists and holds no run (there is no recipe.toml in it, so `--resume` cannot go on with it); pass another folder by `--out`, or remove it if nothing in it is wanted",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_checkpoints_say_how_far_the_run_is() {
+        for (name, stage, step) in [
+            ("step-000012", Stage::Rl, 12),
+            ("sft-000000", Stage::Sft, 0),
+            ("preference-1000000", Stage::Preference, 1_000_000),
+        ] {
+            let progress = Progress { stage, step };
+            assert_eq!(Progress::of_checkpoint(name), Some(progress));
+            assert_eq!(progress.checkpoint(), name);
+        }
+        for name in ["step-12", "step-000012.part", "latest", "step-000012-copy", "rl-000012", "step-+00012"]
+        {
+            assert_eq!(Progress::of_checkpoint(name), None, "{name}");
+        }
+    }
 }

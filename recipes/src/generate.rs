@@ -52,7 +52,11 @@ pub(crate) struct StepRollouts {
     pub(crate) rounds: usize,
     pub(crate) dropped: usize,
     pub(crate) stats: SampleStats,
+    /// Not kept in a checkpoint, which is the same however long it took.
+    #[serde(default, skip_serializing)]
     pub(crate) seconds_sample: f64,
+    /// Likewise.
+    #[serde(default, skip_serializing)]
     pub(crate) seconds_score: f64,
 }
 

@@ -3,6 +3,7 @@
 //! Before: the policy that the stage begins with, which is the reference too. After: a policy, and `pairs.jsonl` in the run
 //! folder, which holds every pair as tokens with the reference's log-probs, so that nothing is sampled or scored twice.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,13 +20,20 @@ use rollout::{SampleProgress, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::folder::{Progress, RunFolder, Stage, write_aside};
+use crate::files::json_lines;
+use crate::folder::{RunFolder, Stage, write_aside};
 use crate::generate::{Generation, Weights};
+use crate::manifest::Sum;
 use crate::plan::{Plan, Reader};
 use crate::progress::Display;
 use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
-use crate::run::{Outcome, add_accuracy, note_accuracy, save_failed, with_stage, write_accuracy};
-use crate::save::{self, Kept, Resume};
+use crate::record::{Record, Trained};
+use crate::restore::{self, Resume};
+use crate::run::{Outcome, with_stage};
+use crate::save::Kept;
+
+/// The pairs, in the run's folder.
+const PAIRS: &str = "pairs.jsonl";
 
 /// A pair as it is kept in the run folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,16 +71,19 @@ pub(crate) fn stage(
     let steps = preference.steps.get() as u64;
     let mut optimizer = Optimizer::new(&preference.optimizer, &preference.schedule, steps);
     let mut mixture = Mixture::default();
-    let place = folder.path().join("pairs.jsonl");
+    let place = folder.path().join(PAIRS);
     let pairs = match saved {
         Some(saved) => {
             optimizer.restore(saved.updates, saved.optimizer)?;
             mixture = saved.kept.mixture;
+            restore::check_input(folder, PAIRS)?;
             read(&place)?
         }
         None => {
             let pairs = make(generation, preference, policy)?;
             write(&place, &pairs)?;
+            let sum = Sum::of(&place).with_context(|| format!("could not read `{}`", place.display()))?;
+            folder.saves.inputs = BTreeMap::from([(PAIRS.to_owned(), sum)]);
             pairs
         }
     };
@@ -98,12 +109,9 @@ pub(crate) fn stage(
             preference.mixture.first
         ));
     }
-    if done == 0 && folder.metrics(Stage::Preference)?.is_empty() {
-        let before = generation.measure(Weights { policy, stage: Stage::Preference, version: 0 }, folder)?;
-        write_accuracy(folder, Stage::Preference, before)?;
-        outcome.before = outcome.before.or(before);
-        note_accuracy(&display, "before the preference stage", before);
-    }
+    let mut record = Record { generation, folder, stage: Stage::Preference, steps, monitor: None, outcome };
+    let kept = Kept { mixture, ..Kept::default() };
+    record.begin(done, Trained { policy, optimizer: &optimizer }, &kept, &display)?;
     for step in done..steps {
         let count = preference.pairs_per_step.get();
         let draw = |branch: usize| -> Vec<&Pair> {
@@ -116,14 +124,14 @@ pub(crate) fn stage(
         let update = match pairs::step(policy, &mut optimizer, &mut mixture, &config, &draw(0), &draw(1)) {
             Ok(update) => update,
             Err(error) => {
-                let at = Progress { stage: Stage::Preference, step };
                 let kept = Kept { mixture: last, ..Kept::default() };
-                let what = format!("preference step {}", step + 1);
-                return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error.into()));
+                let (what, trained) =
+                    (format!("preference step {}", step + 1), Trained { policy, optimizer: &optimizer });
+                return Err(record.failed(&what, step, trained, &kept, error.into()));
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
-        let mut metrics = json!({
+        let metrics = json!({
             "step": step + 1,
             "loss": update.loss,
             "loss_thinking": update.loss_thinking,
@@ -137,27 +145,12 @@ pub(crate) fn stage(
             "seconds_update": seconds,
             "trained_tokens_per_second": update.tokens as f64 / seconds.max(1e-9),
         });
-        let last = step + 1 == steps;
-        if let Some(eval) = &plan.recipe.eval
-            && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
-        {
-            match generation.measure(Weights { policy, stage: Stage::Preference, version: step + 1 }, folder)
-            {
-                Ok(after) => outcome.after = after,
-                Err(error) => {
-                    folder.write_metrics(&with_stage(Stage::Preference, metrics))?;
-                    let at = Progress { stage: Stage::Preference, step: step + 1 };
-                    let what = format!("the evaluation after preference step {}", step + 1);
-                    let kept = Kept { mixture, ..Kept::default() };
-                    return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
-                }
-            }
-            add_accuracy(&mut metrics, outcome.after);
-        }
         let line = with_stage(Stage::Preference, metrics);
-        folder.write_metrics(&line)?;
+        let trained = Trained { policy, optimizer: &optimizer };
+        let mut kept = || Kept { mixture, ..Kept::default() };
+        let line = record.step(step + 1, line, trained, &mut kept, &display)?;
         let accuracy =
-            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
+            record.outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
         display.step(
             step + 1,
             &format!(
@@ -168,15 +161,7 @@ pub(crate) fn stage(
                 update.alpha
             ),
         );
-        let best = save::better(plan, folder, &line)?;
-        if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
-            let at = Progress { stage: Stage::Preference, step: step + 1 };
-            save::write(plan, folder, at, policy, &optimizer, &Kept { mixture, ..Kept::default() }, best)?;
-        }
-    }
-    if outcome.after.is_none() {
-        outcome.after =
-            generation.measure(Weights { policy, stage: Stage::Preference, version: steps }, folder)?;
+        record.save(step + 1, &line, trained, &mut kept)?;
     }
     Ok(())
 }
@@ -325,19 +310,21 @@ fn write(place: &std::path::Path, pairs: &[(Branch, Pair)]) -> Result<()> {
 }
 
 fn read(place: &std::path::Path) -> Result<Vec<(Branch, Pair)>> {
-    let text =
-        std::fs::read_to_string(place).with_context(|| format!("could not read `{}`", place.display()))?;
-    text.lines()
-        .map(|line| {
-            let kept: KeptPair =
-                serde_json::from_str(line).with_context(|| format!("`{}` is broken", place.display()))?;
-            let pair = Pair {
-                prompt_tokens: kept.prompt_tokens.into(),
-                chosen: kept.chosen,
-                rejected: kept.rejected,
-                reference: kept.reference,
-            };
-            Ok((kept.branch, pair))
-        })
-        .collect()
+    let found = json_lines::<KeptPair>(place)?;
+    if let Some(number) = found.broken.first() {
+        anyhow::bail!("`{}` line {number} is no pair", place.display());
+    }
+    if let Some(why) = &found.torn {
+        anyhow::bail!("`{}`: the last line is no pair: {why}", place.display());
+    }
+    let pair = |kept: KeptPair| {
+        let pair = Pair {
+            prompt_tokens: kept.prompt_tokens.into(),
+            chosen: kept.chosen,
+            rejected: kept.rejected,
+            reference: kept.reference,
+        };
+        (kept.branch, pair)
+    };
+    Ok(found.values().map(pair).collect())
 }

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use data::ScoredRollout;
+use engine::ledger::Ledger;
 use engine::metrics::{Metrics, Timing};
 use engine::mixture::{Mixture, MixtureConfig};
 use engine::model::Policy;
 use engine::selection::Shuffled;
 use engine::trainer::Trainer;
 use eval::Accuracy;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::ahead::{Ahead, Before};
 use crate::folder::{Progress, RunFolder, Stage};
@@ -22,8 +23,10 @@ use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::progress::Display;
 use crate::recipe::RlRecipe;
-use crate::run::{Outcome, add_accuracy, note_accuracy, save_failed, with_stage, write_accuracy};
-use crate::save::{self, Kept, Resume};
+use crate::record::{Record, Trained};
+use crate::restore::{self, Resume};
+use crate::run::{Outcome, with_stage};
+use crate::save::{self, Kept};
 
 /// Trains for the steps that are left.
 pub(crate) fn stage(
@@ -38,11 +41,12 @@ pub(crate) fn stage(
     let plan = generation.plan;
     let config = Plan::trainer(rl);
     let steps = config.steps;
+    let at = Progress { stage: Stage::Rl, step: done };
     let mut trainer = if config.loss.kl.is_some() {
         if saved.is_none() {
             save::write_reference(folder, policy)?;
         }
-        Trainer::with_reference(config, Some(save::read_reference(plan, folder)?))
+        Trainer::with_reference(config, Some(restore::reference(plan, folder, at)?))
     } else {
         Trainer::new(config, policy)?
     };
@@ -51,17 +55,21 @@ pub(crate) fn stage(
         trainer.restore(updates, optimizer, saved.ledger.clone())?;
         let usual = done * rl.prompts_per_step.get() as u64;
         kept = Kept { drawn: Some(saved.drawn.unwrap_or(usual)), ..saved };
+        let arrived = restore::arrived_after(folder, at)?;
+        if !arrived.is_empty() {
+            kept.arrived = arrived;
+        }
     }
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     let source = Source { rl, tasks: &plan.tasks, selection: &selection, seed: plan.seed().named("rollout") };
     let mut display = Display::new("rl", done, steps);
-    // a run that failed in its first step was measured before it
-    if done == 0 && folder.metrics(Stage::Rl)?.is_empty() {
-        let before = generation.measure(Weights { policy, stage: Stage::Rl, version: 0 }, folder)?;
-        write_accuracy(folder, Stage::Rl, before)?;
-        outcome.before = outcome.before.or(before);
-        note_accuracy(&display, "before RL", before);
-    }
+    let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
+    let lines = folder.metrics(Stage::Rl)?;
+    // a last step whose evaluation is owed is looked at when that is made up
+    let seen = lines.into_iter().filter(|line| line["step"] != done || line.get("eval").is_some());
+    let monitor = Some(Monitor::after(parts, seen));
+    let mut record = Record { generation, folder, stage: Stage::Rl, steps, monitor, outcome };
+    record.begin(done, Trained { policy, optimizer: trainer.optimizer() }, &kept, &display)?;
     std::thread::scope(|scope| {
         let ahead = (rl.overlap > 0).then(|| {
             let before = Before {
@@ -72,59 +80,28 @@ pub(crate) fn stage(
             };
             Ahead::start(scope, generation, source, before, steps)
         });
-        let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
-        let monitor = Monitor::after(parts, folder.metrics(Stage::Rl)?);
-        let mut run = Steps {
-            generation,
-            source,
-            folder,
-            display: &mut display,
-            ahead,
-            kept,
-            judged: Map::new(),
-            monitor,
-        };
+        let mut run = Steps { source, record, display: &mut display, ahead, kept, judged: Map::new() };
         for step in done..steps {
-            let before = (run.kept.drawn, run.kept.mixture);
-            let mut metrics = match run.step(policy, &mut trainer, step) {
+            let before = Between {
+                drawn: run.kept.drawn,
+                mixture: run.kept.mixture,
+                ledger: trainer.ledger().clone(),
+                updates: trainer.optimizer().updates(),
+            };
+            let metrics = match run.step(policy, &mut trainer, step) {
                 Ok(metrics) => metrics,
-                Err(error) => {
-                    let arrived = error.downcast_ref::<Unfinished>().map_or(&[][..], |u| &u.arrived);
-                    let kept = Kept {
-                        drawn: before.0,
-                        ledger: trainer.ledger().clone(),
-                        mixture: before.1,
-                        arrived: arrived.to_vec(),
-                        ahead: std::mem::take(&mut run.kept.ahead),
-                    };
-                    let at = Progress { stage: Stage::Rl, step };
-                    let (what, optimizer) = (format!("rl step {}", step + 1), trainer.optimizer());
-                    return Err(save_failed(&what, plan, run.folder, at, policy, optimizer, &kept, error));
-                }
+                Err(error) => return Err(run.failed(policy, &trainer, step, before, error)),
             };
             run.kept.arrived.clear();
-            let last = step + 1 == steps;
-            let mut measured = None;
-            if let Some(eval) = &plan.recipe.eval
-                && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
-            {
-                match generation.measure(Weights { policy, stage: Stage::Rl, version: step + 1 }, run.folder)
-                {
-                    Ok(after) => outcome.after = after,
-                    Err(error) => {
-                        run.write(&metrics, None)?;
-                        let at = Progress { stage: Stage::Rl, step: step + 1 };
-                        let what = format!("the evaluation after rl step {}", step + 1);
-                        let (optimizer, kept) = (trainer.optimizer(), run.keep_after(&trainer, step + 1));
-                        return Err(save_failed(
-                            &what, plan, run.folder, at, policy, optimizer, &kept, error,
-                        ));
-                    }
-                }
-                metrics.eval_accuracy = outcome.after.map(|a| a.share);
-                measured = outcome.after;
-            }
-            let line = run.write(&metrics, measured)?;
+            let line = run.line(&metrics)?;
+            let Steps { record, display, ahead, kept, .. } = &mut run;
+            let trained = Trained { policy, optimizer: trainer.optimizer() };
+            let mut keep_after = || Kept {
+                ledger: trainer.ledger().clone(),
+                ahead: ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(step + 1)),
+                ..kept.clone()
+            };
+            let line = record.step(step + 1, line, trained, &mut keep_after, display)?;
             tracing::info!(
                 step = metrics.step,
                 reward_mean = metrics.reward_mean,
@@ -133,68 +110,88 @@ pub(crate) fn stage(
                 clip_fraction = metrics.clip_fraction,
                 "step"
             );
-            run.display.step(step + 1, &progress_line(&metrics, outcome.after));
-            let best = save::better(plan, run.folder, &line)?;
-            if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
-                let at = Progress { stage: Stage::Rl, step: step + 1 };
-                let kept = run.keep_after(&trainer, step + 1);
-                save::write(plan, run.folder, at, policy, trainer.optimizer(), &kept, best)?;
-            }
+            display.step(step + 1, &progress_line(&metrics, record.outcome.after));
+            record.save(step + 1, &line, trained, &mut keep_after)?;
         }
         Ok(())
-    })?;
-    if outcome.after.is_none() {
-        outcome.after = generation.measure(Weights { policy, stage: Stage::Rl, version: steps }, folder)?;
-    }
-    Ok(())
+    })
+}
+
+/// What a step that fails must leave as it was.
+struct Between {
+    drawn: Option<u64>,
+    mixture: Mixture,
+    ledger: Ledger,
+    /// Updates of the weights until then.
+    updates: u64,
 }
 
 /// What the steps of a stage have in common, and what goes from one to the next.
 struct Steps<'a> {
-    generation: &'a Generation<'a>,
     source: Source<'a>,
-    folder: &'a mut RunFolder,
+    record: Record<'a>,
     display: &'a mut Display,
     ahead: Option<Ahead>,
     kept: Kept,
     /// What the reward functions said in this step.
     judged: Map<String, Value>,
-    monitor: Monitor,
 }
 
 impl Steps<'_> {
-    /// What a checkpoint after `done` steps holds beside weights and optimizer.
-    fn keep_after(&mut self, trainer: &Trainer, done: u64) -> Kept {
-        let ahead = self.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(done));
-        Kept { ledger: trainer.ledger().clone(), ahead, ..self.kept.clone() }
+    /// Keeps what was done before a step that failed.
+    fn failed(
+        &mut self,
+        policy: &Policy,
+        trainer: &Trainer,
+        step: u64,
+        before: Between,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        let what = format!("rl step {}", step + 1);
+        let made = trainer.optimizer().updates() - before.updates;
+        if made > 0 {
+            // the weights are those of no step, and going on from them would not be the same run
+            let last = self.record.folder.saves.standing;
+            let last = last.map_or("the beginning".into(), |at| format!("checkpoint `{}`", at.checkpoint()));
+            return error.context(format!(
+                "{what} failed after {made} of its updates, so its weights are not saved; the run goes on from {last}"
+            ));
+        }
+        let arrived = error.downcast_ref::<Unfinished>().map_or(&[][..], |u| &u.arrived);
+        let mut ahead = std::mem::take(&mut self.kept.ahead);
+        if let Some(sampler) = self.ahead.as_mut().filter(|_| !ahead.is_empty()) {
+            // steps further ahead were sampled by weights that are no more
+            ahead.extend(sampler.wait(step + 1));
+        }
+        let kept = Kept {
+            drawn: before.drawn,
+            ledger: before.ledger,
+            mixture: before.mixture,
+            arrived: arrived.to_vec(),
+            ahead,
+        };
+        let trained = Trained { policy, optimizer: trainer.optimizer() };
+        self.record.failed(&what, step, trained, &kept, error)
     }
 
     /// Keeps a step's rollouts and what was said of them, before training: a step that fails does not lose them.
     fn judged(&mut self, step: u64, scored: &[ScoredRollout]) -> Result<()> {
-        if self.generation.plan.recipe.save.rollouts {
-            self.folder.write_rollouts(step + 1, scored)?;
+        let Record { generation, folder, .. } = &mut self.record;
+        if generation.plan.recipe.save.rollouts {
+            folder.write_rollouts(step + 1, scored)?;
         }
         let at = Progress { stage: Stage::Rl, step: step + 1 };
-        self.folder.append("unjudged.jsonl", at, judging::examples(scored, &self.generation.plan.rewards))?;
+        folder.append("unjudged.jsonl", at, judging::examples(scored, &generation.plan.rewards))?;
         self.judged = judging::metrics(scored);
         Ok(())
     }
 
-    /// The step's line of metrics, and what looks suspicious about it.
-    fn write(&mut self, metrics: &Metrics, measured: Option<Accuracy>) -> Result<Value> {
+    /// The step's line of metrics.
+    fn line(&mut self, metrics: &Metrics) -> Result<Value> {
         let mut line = with_stage(Stage::Rl, serde_json::to_value(metrics)?);
-        add_accuracy(&mut line, measured);
         if let Some(line) = line.as_object_mut() {
             line.extend(std::mem::take(&mut self.judged));
         }
-        self.folder.write_metrics(&line)?;
-        let warnings = self.monitor.observe(&line);
-        for warning in &warnings {
-            tracing::warn!(step = metrics.step, "{warning}");
-            self.display.note(&format!("warning: {warning}"));
-        }
-        let warnings = warnings.into_iter().map(|warning| json!({ "warning": warning })).collect();
-        self.folder.append("warnings.jsonl", Progress { stage: Stage::Rl, step: metrics.step }, warnings)?;
         Ok(line)
     }
 
@@ -253,7 +250,7 @@ impl Steps<'_> {
         let weights = Weights { policy, stage: Stage::Rl, version: step };
         let display = &mut *self.display;
         let mut watch = |text: &str| display.within(text);
-        self.generation.step(source, weights, step, drawn, &self.kept.arrived, &mut watch)
+        self.record.generation.step(source, weights, step, drawn, &self.kept.arrived, &mut watch)
     }
 
     /// One step on rollouts with and without a trace of the same prompts.
@@ -267,7 +264,7 @@ impl Steps<'_> {
         let rl = self.source.rl;
         let drawn = self.kept.drawn.unwrap_or(0);
         let thinking = self.sample(self.source, policy, drawn, step)?;
-        let empty = Source { tasks: &self.generation.plan.empty_tasks, ..self.source };
+        let empty = Source { tasks: &self.record.generation.plan.empty_tasks, ..self.source };
         let empty = self.sample(empty, policy, drawn, step).map_err(|mut unfinished| {
             let all = thinking.scored.iter().map(|scored| scored.rollout.clone());
             unfinished.arrived.extend(all);

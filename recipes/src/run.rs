@@ -2,32 +2,44 @@
 //!
 //! Before: [`Plan`]. After: a run folder with metrics, rollouts and checkpoints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::selection::Shuffled;
 use engine::supervised;
 use eval::Accuracy;
 use serde_json::{Value, json};
 
-use crate::folder::{Progress, RunFolder, Stage, write_aside};
-use crate::generate::{Generation, Weights};
+use crate::folder::{GROWING, Progress, RunFolder, Stage, write_aside};
+use crate::generate::Generation;
 use crate::plan::Plan;
 use crate::progress::{Display, line};
 use crate::recipe::SftRecipe;
+use crate::record::{Record, Trained};
+use crate::restore::{self, Resume};
+use crate::resume::Resumed;
 use crate::rl;
-use crate::save::{self, Kept, Resume};
+use crate::save::Kept;
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Accuracy on held-out prompts before training; absent without `[eval]`.
     pub before: Option<Accuracy>,
     /// The same after it.
     pub after: Option<Accuracy>,
+    /// The run's folder.
+    pub folder: PathBuf,
+}
+
+/// Where a run is written to.
+pub(crate) enum Place {
+    /// A new folder: this one, or the first of `runs/NAME`, `runs/NAME-2` … that is free.
+    New(Option<PathBuf>),
+    /// That of a run to go on with.
+    Resumed(Resumed),
 }
 
 /// Trains as the plan says, in a new folder, or goes on in one that is there.
@@ -35,51 +47,190 @@ pub struct Outcome {
 /// # Errors
 /// If the folder cannot be used, or a step fails; what was done until then is saved.
 pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
-    let first = if plan.recipe.sft.is_some() { Stage::Sft } else { Stage::Rl };
-    let mut at = Progress { stage: first, step: 0 };
-    let (mut folder, mut policy, mut saved);
-    let newest = if resume { save::latest(out)? } else { None };
-    match (resume, newest) {
-        (true, Some(place)) => {
-            let read = save::read(plan, &place)?;
-            (at, policy, saved) = (read.progress, read.policy, Some(read.resume));
-            folder = RunFolder::open(out)?;
-            line(&format!("going on after {} step {}", at.stage.name(), at.step));
+    match resume {
+        true => train(plan, &Place::Resumed(Resumed::newest(out))),
+        false => train(plan, &Place::New(Some(out.to_owned()))),
+    }
+}
+
+/// Trains as the plan says.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn train(plan: &Plan, place: &Place) -> Result<Outcome> {
+    let (mut folder, begun) = match place {
+        Place::Resumed(resumed) => {
+            let mut folder = RunFolder::open(&resumed.path)?;
+            let begun = go_on(plan, resumed, &mut folder)?;
+            (folder, begun)
         }
-        (true, None) => {
-            (policy, saved) = (plan.policy()?, None);
-            folder = RunFolder::open(out)?;
-        }
-        (false, _) => {
-            RunFolder::refuse_existing(out)?;
+        Place::New(out) => {
+            if let Some(out) = out {
+                RunFolder::refuse_existing(out)?;
+            }
             // a broken checkpoint must not leave a folder behind
-            (policy, saved) = (plan.policy()?, None);
-            folder = RunFolder::create(out)?;
+            let policy = plan.policy()?;
+            let folder = RunFolder::create(out.as_deref(), plan.recipe.name(), &files(plan)?)?;
+            (folder, Begun { at: beginning(plan), policy, saved: None })
         }
-    }
-    line(&format!("computing in {}", plan.choice.reason));
-    for warning in crate::warnings::warnings(plan) {
-        line(&format!("warning: {warning}"));
-    }
-    if let Some(before) = numerics_of(out).filter(|before| before != plan.choice.numerics()) {
+    };
+    let path = folder.path().to_owned();
+    stages(plan, &mut folder, begun).with_context(|| {
+        format!("the run stopped; `evenkeel train --resume {}` goes on with it", path.display())
+    })
+}
+
+/// Where a run begins, or goes on.
+struct Begun {
+    at: Progress,
+    policy: engine::model::Policy,
+    saved: Option<Resume>,
+}
+
+fn beginning(plan: &Plan) -> Progress {
+    Progress { stage: if plan.recipe.sft.is_some() { Stage::Sft } else { Stage::Rl }, step: 0 }
+}
+
+/// What a run's folder says of the run, by the names of files.
+fn files(plan: &Plan) -> Result<[(&'static str, Vec<u8>); 2]> {
+    Ok([
+        ("recipe.toml", toml::to_string(&plan.recipe)?.into_bytes()),
+        ("plan.json", serde_json::to_vec_pretty(&crate::check::plan_json(plan))?),
+    ])
+}
+
+/// Brings a run back to where it goes on from.
+fn go_on(plan: &Plan, resumed: &Resumed, folder: &mut RunFolder) -> Result<Begun> {
+    resumed.rewind(folder)?;
+    let begun = match restore::newest(plan, folder)? {
+        Some(saved) => {
+            line(&format!("going on after {}", saved.progress));
+            Begun { at: saved.progress, policy: saved.policy, saved: Some(saved.resume) }
+        }
+        None => {
+            line(&format!("`{}`: nothing was saved yet, so the run starts over", folder.path().display()));
+            Begun { at: beginning(plan), policy: plan.policy()?, saved: None }
+        }
+    };
+    if let Some(before) = numerics_of(folder.path()).filter(|before| before != plan.choice.numerics()) {
         line(&format!(
             "the run so far was computed in {before} and goes on in {}: it will not be the same, bit for bit, as if it had not been interrupted",
             plan.choice.numerics()
         ));
     }
-    folder.trim(saved.is_some().then_some(at))?;
+    let at = begun.saved.is_some().then_some(begun.at);
+    if at.is_none() {
+        keep_lost_lines(plan, folder)?;
+    }
+    let damaged = folder.trim(at)?;
+    if let Some(at) = at {
+        if !damaged.is_empty() {
+            folder.warn(at, &format!("lines were damaged and are left out: {}", damaged.join("; ")))?;
+        }
+        let missing = missing_lines(plan, folder, at)?;
+        if !missing.is_empty() {
+            folder
+                .warn(at, &format!("metrics.jsonl has no lines of {}: they are lost", missing.join(", ")))?;
+        }
+    }
+    resumed.record(folder, begun.at)?;
+    for (name, bytes) in files(plan)? {
+        write_aside(&folder.path().join(name), &bytes)?;
+    }
+    Ok(begun)
+}
+
+/// A run that has lines of a step behind which there must have been a checkpoint, and has none, was not stopped but lost
+/// something: its lines are kept aside before the run starts over.
+fn keep_lost_lines(plan: &Plan, folder: &RunFolder) -> Result<()> {
+    let first = beginning(plan).stage;
+    let due = steps(plan, first).min(plan.recipe.save.every.get() as u64);
+    let lines = folder.metrics(first)?;
+    if lines.iter().all(|line| line["step"].as_u64().unwrap_or(0) <= due) && steps(plan, first) > due {
+        return Ok(());
+    }
+    if !lines.iter().any(|line| line["step"].as_u64().unwrap_or(0) >= due) {
+        return Ok(());
+    }
+    let aside = folder.set_aside()?;
+    for name in GROWING {
+        let place = folder.path().join(name);
+        if place.exists() {
+            folder.move_aside(&place, &aside)?;
+        }
+    }
+    line(&format!(
+        "warning: there were checkpoints of this run once and there are none any more; its metrics until now are kept in `{}`",
+        aside.display()
+    ));
+    Ok(())
+}
+
+/// Steps of a stage; 0 if the recipe does not have it.
+fn steps(plan: &Plan, stage: Stage) -> u64 {
+    let recipe = &plan.recipe;
+    let steps = match stage {
+        Stage::Sft => recipe.sft.as_ref().map(|sft| sft.steps),
+        Stage::Rl => recipe.rl.as_ref().map(|rl| rl.steps),
+        Stage::Preference => recipe.preference.as_ref().map(|preference| preference.steps),
+    };
+    steps.map_or(0, |steps| steps.get() as u64)
+}
+
+/// Steps up to `at` that have no line of metrics, as words: "rl steps 3 to 5".
+fn missing_lines(plan: &Plan, folder: &RunFolder, at: Progress) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for stage in Stage::ALL.into_iter().filter(|stage| *stage <= at.stage) {
+        let last = if stage == at.stage { at.step } else { steps(plan, stage) };
+        let lines = folder.metrics(stage)?;
+        let there: std::collections::BTreeSet<u64> =
+            lines.iter().filter_map(|line| line["step"].as_u64()).collect();
+        let mut step = 1;
+        while step <= last {
+            if there.contains(&step) {
+                step += 1;
+                continue;
+            }
+            let first = step;
+            while step <= last && !there.contains(&step) {
+                step += 1;
+            }
+            let name = stage.name();
+            missing.push(match step - first {
+                1 => format!("{name} step {first}"),
+                _ => format!("{name} steps {first} to {}", step - 1),
+            });
+        }
+    }
+    Ok(missing)
+}
+
+/// All stages, from where the run is.
+fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> {
+    let Begun { mut at, mut policy, mut saved } = begun;
+    let out = folder.path().to_owned();
+    line(&format!("computing in {}", plan.choice.reason));
+    for warning in crate::warnings::warnings(plan) {
+        line(&format!("warning: {warning}"));
+    }
     let log = out.join("rewards.log");
     plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
-    write_aside(&out.join("recipe.toml"), toml::to_string(&plan.recipe)?.as_bytes())?;
-    write_aside(&out.join("plan.json"), &serde_json::to_vec_pretty(&crate::check::plan_json(plan))?)?;
-    let generation = Generation::new(plan, out);
-    let mut outcome = Outcome { before: first_accuracy(out), after: None };
+    let generation = Generation::new(plan, &out);
+    let mut outcome = Outcome { before: first_accuracy(folder)?, after: None, folder: out };
     if let (Some(sft), Stage::Sft) = (&plan.recipe.sft, at.stage) {
-        supervised_stage(&generation, sft, &mut folder, &mut policy, at.step, saved.take(), &mut outcome)?;
+        let record = Record {
+            generation: &generation,
+            folder,
+            stage: Stage::Sft,
+            steps: sft.steps.get() as u64,
+            monitor: None,
+            outcome: &mut outcome,
+        };
+        supervised_stage(record, sft, &mut policy, at.step, saved.take())?;
         at = Progress { stage: Stage::Rl, step: 0 };
     }
     if let (Some(rl), Stage::Rl) = (&plan.recipe.rl, at.stage) {
-        rl::stage(&generation, rl, &mut folder, &mut policy, at.step, saved.take(), &mut outcome)?;
+        rl::stage(&generation, rl, folder, &mut policy, at.step, saved.take(), &mut outcome)?;
     }
     if at.stage < Stage::Preference {
         at = Progress { stage: Stage::Preference, step: 0 };
@@ -87,29 +238,19 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
     if let Some(preference) = &plan.recipe.preference {
         // a checkpoint of this stage, or none: the end of the stage before
         let saved = saved.take().filter(|_| at.step > 0);
-        crate::preference::stage(
-            &generation,
-            preference,
-            &mut folder,
-            &mut policy,
-            at.step,
-            saved,
-            &mut outcome,
-        )?;
+        crate::preference::stage(&generation, preference, folder, &mut policy, at.step, saved, &mut outcome)?;
     }
     Ok(outcome)
 }
 
 fn supervised_stage(
-    generation: &Generation<'_>,
+    mut record: Record<'_>,
     sft: &SftRecipe,
-    folder: &mut RunFolder,
-    policy: &mut Policy,
+    policy: &mut engine::model::Policy,
     done: u64,
     saved: Option<Resume>,
-    outcome: &mut Outcome,
 ) -> Result<()> {
-    let plan = generation.plan;
+    let plan = record.generation.plan;
     let examples = plan.examples(sft)?;
     let forms = plan.seed().named("answer form");
     let steps = sft.steps.get() as u64;
@@ -119,12 +260,7 @@ fn supervised_stage(
     }
     let selection = Shuffled { prompts: examples.len(), seed: plan.seed().named("sft") };
     let mut display = Display::new("sft", done, steps);
-    if done == 0 {
-        let before = generation.measure(Weights { policy, stage: Stage::Sft, version: 0 }, folder)?;
-        write_accuracy(folder, Stage::Sft, before)?;
-        outcome.before = before;
-        note_accuracy(&display, "before SFT", before);
-    }
+    record.begin(done, Trained { policy, optimizer: &optimizer }, &Kept::default(), &display)?;
     for step in done..steps {
         let batch: Vec<_> = selection
             .draw(step * sft.batch_size.get() as u64, sft.batch_size.get())
@@ -137,71 +273,29 @@ fn supervised_stage(
             .collect();
         let begun = Instant::now();
         let attempt = supervised::step(policy, &mut optimizer, &batch, sft.micro_batch_tokens.get());
+        let trained = Trained { policy, optimizer: &optimizer };
         let update = match attempt {
             Ok(update) => update,
             Err(error) => {
-                let at = Progress { stage: Stage::Sft, step };
                 let what = format!("sft step {}", step + 1);
-                let kept = Kept::default();
-                return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error.into()));
+                return Err(record.failed(&what, step, trained, &Kept::default(), error.into()));
             }
         };
-        let mut metrics = json!({
+        let metrics = json!({
             "step": step + 1,
             "loss": update.loss,
             "grad_norm": update.grad_norm,
             "learning_rate": update.learning_rate,
             "seconds_update": begun.elapsed().as_secs_f64(),
         });
-        let last = step + 1 == steps;
-        if let Some(eval) = &plan.recipe.eval
-            && (last || (step + 1).is_multiple_of(eval.every.get() as u64))
-        {
-            match generation.measure(Weights { policy, stage: Stage::Sft, version: step + 1 }, folder) {
-                Ok(after) => outcome.after = after,
-                Err(error) => {
-                    folder.write_metrics(&with_stage(Stage::Sft, metrics))?;
-                    let at = Progress { stage: Stage::Sft, step: step + 1 };
-                    let what = format!("the evaluation after sft step {}", step + 1);
-                    let kept = Kept::default();
-                    return Err(save_failed(&what, plan, folder, at, policy, &optimizer, &kept, error));
-                }
-            }
-            add_accuracy(&mut metrics, outcome.after);
-        }
         let line = with_stage(Stage::Sft, metrics);
-        folder.write_metrics(&line)?;
+        let line = record.step(step + 1, line, trained, &mut Kept::default, &display)?;
         let accuracy =
-            outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
+            record.outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
         display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
-        let best = save::better(plan, folder, &line)?;
-        if last || best.is_some() || (step + 1).is_multiple_of(plan.recipe.save.every.get() as u64) {
-            let at = Progress { stage: Stage::Sft, step: step + 1 };
-            save::write(plan, folder, at, policy, &optimizer, &Kept::default(), best)?;
-        }
-    }
-    if outcome.after.is_none() {
-        outcome.after = generation.measure(Weights { policy, stage: Stage::Sft, version: steps }, folder)?;
+        record.save(step + 1, &line, trained, &mut Kept::default)?;
     }
     Ok(())
-}
-
-/// Keeps what is done although `what` failed, and says where.
-#[expect(clippy::too_many_arguments, reason = "what failed, and all that a checkpoint holds")]
-pub(crate) fn save_failed(
-    what: &str,
-    plan: &Plan,
-    folder: &RunFolder,
-    done: Progress,
-    policy: &Policy,
-    optimizer: &Optimizer,
-    kept: &Kept,
-    error: anyhow::Error,
-) -> anyhow::Error {
-    match save::write(plan, folder, done, policy, optimizer, kept, None) {
-        Ok(place) => error.context(format!("{what} failed; the run up to there is in `{}`", place.display())),
-        Err(second) => error.context(format!("{what} failed, and saving the run failed too: {second:#}")),
-    }
 }
 
 pub(crate) fn with_stage(stage: Stage, metrics: Value) -> Value {
@@ -212,24 +306,6 @@ pub(crate) fn with_stage(stage: Stage, metrics: Value) -> Value {
     line
 }
 
-/// Step 0 of a stage: only what was measured before it.
-pub(crate) fn write_accuracy(folder: &mut RunFolder, stage: Stage, accuracy: Option<Accuracy>) -> Result<()> {
-    match accuracy {
-        Some(a) => folder.write_metrics(&json!({
-            "stage": stage.name(), "step": 0, "eval_accuracy": a.share, "eval": a,
-        })),
-        None => Ok(()),
-    }
-}
-
-/// Adds what was measured to a step's line.
-pub(crate) fn add_accuracy(line: &mut Value, accuracy: Option<Accuracy>) {
-    if let Some(a) = accuracy {
-        line["eval_accuracy"] = json!(a.share);
-        line["eval"] = json!(a);
-    }
-}
-
 /// How a run that goes on was computed until now.
 fn numerics_of(out: &Path) -> Option<String> {
     let plan: Value = serde_json::from_slice(&std::fs::read(out.join("plan.json")).ok()?).ok()?;
@@ -237,16 +313,13 @@ fn numerics_of(out: &Path) -> Option<String> {
 }
 
 /// The accuracy before training, from the metrics of a run that goes on.
-fn first_accuracy(out: &Path) -> Option<Accuracy> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).ok()?;
-    let first: Value = serde_json::from_str(text.lines().next()?).ok()?;
-    serde_json::from_value(first.get("eval")?.clone()).ok()
-}
-
-pub(crate) fn note_accuracy(display: &Display, when: &str, accuracy: Option<Accuracy>) {
-    if let Some(a) = accuracy {
-        display.note(&format!("held-out accuracy {when}: {}", describe(&a)));
+fn first_accuracy(folder: &RunFolder) -> Result<Option<Accuracy>> {
+    for stage in Stage::ALL {
+        if let Some(line) = folder.metrics(stage)?.into_iter().find(|line| line["step"] == 0) {
+            return Ok(line.get("eval").and_then(|eval| serde_json::from_value(eval.clone()).ok()));
+        }
     }
+    Ok(None)
 }
 
 /// "37.2 % (190 of 512, 95 % interval 33.1–41.4 %)"

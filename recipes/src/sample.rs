@@ -1,7 +1,7 @@
 //! `evenkeel sample`: what a checkpoint, or a model behind a server, says to prompts.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,8 @@ use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Speculate,
 
 use crate::checkpoint_of::checkpoint_of;
 use crate::cli::{SampleArgs, Usage};
-use crate::folder::write_aside;
+use crate::files::{json_lines, sync_file, write_aside};
+use crate::lock::Lock;
 use crate::progress::{Display, line};
 use crate::recipe::ThinkingRecipe;
 use crate::speaker::{Local, Opened};
@@ -247,15 +248,32 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
         "enable_thinking": args.enable_thinking, "empty_trace": args.empty_trace,
         "template": args.template, "compute": format!("{:?}", args.compute),
     });
-    let mut have = Vec::new();
     // a call that failed before its first rollout leaves nothing to go on with, and nothing to lose
-    if file.metadata().is_ok_and(|found| found.len() > 0 || !found.is_file()) {
-        if !args.resume {
-            return Err(Usage::error(format!(
-                "`{}` exists; pass --resume to add what is missing there, or another --out",
-                file.display()
-            )));
-        }
+    let holds_rollouts = || file.metadata().is_ok_and(|found| found.len() > 0 || !found.is_file());
+    let refuse_existing = || match holds_rollouts() && !args.resume {
+        true => Err(Usage::error(format!(
+            "`{}` exists; pass --resume to add what is missing there, or another --out",
+            file.display()
+        ))),
+        false => Ok(()),
+    };
+    refuse_existing()?;
+    let speaker = Speaker::new(args, sampling, prompts)?;
+    if holds_rollouts() && !settings_file.exists() {
+        return Err(Usage::error(format!(
+            "`{}` says nothing of how it was sampled: there is no `{}`",
+            file.display(),
+            settings_file.display()
+        )));
+    }
+    // the settings are never replaced, so their lock is that of the rollouts, which are
+    let cannot = || format!("could not write `{}`", settings_file.display());
+    OpenOptions::new().create(true).truncate(false).write(true).open(&settings_file).with_context(cannot)?;
+    let _lock = Lock::on(&settings_file)?;
+    // another process may have been faster
+    refuse_existing()?;
+    let mut have = Vec::new();
+    if holds_rollouts() {
         let cannot = || format!("could not read `{}`", settings_file.display());
         let before: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&settings_file).with_context(cannot)?)
@@ -275,10 +293,11 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
             )));
         }
         have = read(file)?;
+    } else {
+        std::fs::write(&settings_file, serde_json::to_vec_pretty(&settings)?).with_context(cannot)?;
+        sync_file(&settings_file)?;
     }
-    let speaker = Speaker::new(args, sampling, prompts)?;
     let all = prompts.len() * args.number;
-    write_aside(&settings_file, &serde_json::to_vec_pretty(&settings)?)?;
     write(file, &have)?;
     let mut growing = OpenOptions::new()
         .append(true)
@@ -342,23 +361,11 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
 
 /// The rollouts of a file; a last line that a kill cut short is left out.
 fn read(file: &Path) -> Result<Vec<Rollout>> {
-    let cannot = || format!("could not read `{}`", file.display());
-    let lines = BufReader::new(File::open(file).with_context(cannot)?)
-        .lines()
-        .collect::<std::io::Result<Vec<String>>>()
-        .with_context(cannot)?;
-    let mut rollouts = Vec::with_capacity(lines.len());
-    for (number, text) in lines.iter().enumerate() {
-        match serde_json::from_str(text) {
-            Ok(rollout) => rollouts.push(rollout),
-            Err(_) if number + 1 == lines.len() => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("`{}` line {} is no rollout", file.display(), number + 1));
-            }
-        }
+    let found = json_lines::<Rollout>(file)?;
+    if let Some(number) = found.broken.first() {
+        anyhow::bail!("`{}` line {number} is no rollout", file.display());
     }
-    Ok(rollouts)
+    Ok(found.values().collect())
 }
 
 fn write(file: &Path, rollouts: &[Rollout]) -> Result<()> {

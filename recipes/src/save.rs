@@ -1,18 +1,22 @@
 //! Checkpoints of a run: a folder that other programs load, and beside it what resuming needs.
 //!
 //! `checkpoints/step-000123/` holds a model in Hugging Face layout, `trainer.safetensors` with the optimizer's state
-//! and, where the model is not saved as f32, the exact weights, and `state.json`. It is written as `.part`, flushed
-//! and renamed; `latest` names the newest complete one.
+//! and, where the model is not saved as f32, the exact weights, `state.json`, and `manifest.json` with a checksum of each file.
+//! It is written as `.part`, flushed and renamed; `latest` names the newest complete one. Nothing that is complete is taken away
+//! before something newer is. Before: a step is done. After: [`crate::restore`] reads it back.
+//!
+//! A run that is stopped between two regular checkpoints leaves an *interim* one, which goes when the next regular one stands: so
+//! a run that went on has the checkpoints of one that was never interrupted.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device};
+use candle_core::DType;
 use data::Rollout;
-use engine::Tensors;
 use engine::ledger::Ledger;
 use engine::mixture::Mixture;
 use engine::model::weights::Source;
@@ -20,23 +24,41 @@ use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{Progress, RunFolder, write_aside};
+use crate::best::Best;
+use crate::files::{compressed, put_folder, remove_folder, rename, write_aside};
+use crate::folder::{Progress, RunFolder};
 use crate::generate::StepRollouts;
+use crate::manifest::{MANIFEST, Manifest, Sum};
 use crate::plan::Plan;
 
-const STATE: &str = "state.json";
-const TRAINER: &str = "trainer.safetensors";
-const LATEST: &str = "latest";
-const BEST: &str = "best.json";
-const ARRIVED: &str = "arrived.jsonl.zst";
-const AHEAD: &str = "ahead.jsonl.zst";
+pub(crate) const STATE: &str = "state.json";
+pub(crate) const TRAINER: &str = "trainer.safetensors";
+pub(crate) const LATEST: &str = "latest";
+pub(crate) const AHEAD: &str = "ahead.jsonl.zst";
+/// The policy that KL is taken to, in the run's folder.
+pub(crate) const REFERENCE: &str = "reference.safetensors";
+/// Rollouts of a step that failed, in the run's folder.
+pub(crate) const ARRIVED: &str = "arrived.jsonl.zst";
 
+/// `state.json`
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
-    progress: Progress,
-    updates: u64,
+pub(crate) struct State {
+    pub(crate) progress: Progress,
+    pub(crate) updates: u64,
+    /// Whether a manifest was written beside it; false in checkpoints of before there were any.
+    #[serde(default)]
+    pub(crate) manifest: bool,
+    /// Whether it is there only because the run was stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) interim: bool,
+    /// The best checkpoint until then, maybe this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) best: Option<Best>,
+    /// Files of the run's folder that going on needs as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) inputs: BTreeMap<String, Sum>,
     #[serde(flatten)]
-    kept: Kept,
+    pub(crate) kept: Kept,
 }
 
 /// Small things that outlive a step, beside the optimizer.
@@ -51,7 +73,7 @@ pub(crate) struct Kept {
     /// How two branches are mixed.
     #[serde(default)]
     pub(crate) mixture: Mixture,
-    /// Rollouts of the next step that had arrived when the others failed; in a file of their own.
+    /// Rollouts of the next step that had arrived when the others failed; in a file of the run's folder.
     #[serde(skip)]
     pub(crate) arrived: Vec<Rollout>,
     /// Steps that were sampled ahead; in a file of their own.
@@ -59,182 +81,153 @@ pub(crate) struct Kept {
     pub(crate) ahead: Vec<StepRollouts>,
 }
 
-/// What a checkpoint brings back.
-pub(crate) struct Saved {
-    pub(crate) progress: Progress,
-    pub(crate) policy: Policy,
-    pub(crate) resume: Resume,
+/// A moment of a run, between two steps: all that a checkpoint holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) at: Progress,
+    pub(crate) policy: &'a Policy,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) kept: &'a Kept,
 }
 
-/// What a stage goes on with.
-pub(crate) struct Resume {
-    pub(crate) updates: u64,
-    pub(crate) optimizer: Tensors,
-    pub(crate) kept: Kept,
+/// What is known of a run's checkpoints while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Saves {
+    /// The newest one that this process wrote or read.
+    pub(crate) standing: Option<Progress>,
+    pub(crate) best: Option<Best>,
+    /// Files of the run's folder that the stage needs.
+    pub(crate) inputs: BTreeMap<String, Sum>,
 }
 
-/// Writes a checkpoint and forgets the oldest ones.
+/// Writes a regular checkpoint, which is the `best` from now on if it is given, and forgets the oldest ones.
 pub(crate) fn write(
     plan: &Plan,
-    folder: &RunFolder,
-    progress: Progress,
-    policy: &Policy,
-    optimizer: &Optimizer,
-    kept: &Kept,
+    folder: &mut RunFolder,
+    moment: &Moment<'_>,
     best: Option<Best>,
 ) -> Result<PathBuf> {
-    let prefix = match progress.stage {
-        crate::folder::Stage::Sft => "sft",
-        crate::folder::Stage::Rl => "step",
-        crate::folder::Stage::Preference => "preference",
-    };
-    let name = format!("{prefix}-{:06}", progress.step);
-    let (place, aside) =
-        (folder.checkpoints().join(&name), folder.checkpoints().join(format!("{name}.part")));
+    write_as(plan, folder, moment, best, false)
+}
+
+/// Makes sure that a checkpoint of this moment stands: an interim one if there is none.
+pub(crate) fn keep(plan: &Plan, folder: &mut RunFolder, moment: &Moment<'_>) -> Result<PathBuf> {
+    let place = folder.checkpoints().join(moment.at.checkpoint());
+    if folder.saves.standing == Some(moment.at) && place.is_dir() {
+        folder.sync()?;
+        return Ok(place);
+    }
+    write_as(plan, folder, moment, None, true)
+}
+
+fn write_as(
+    plan: &Plan,
+    folder: &mut RunFolder,
+    moment: &Moment<'_>,
+    better: Option<Best>,
+    interim: bool,
+) -> Result<PathBuf> {
+    let (checkpoints, name) = (folder.checkpoints(), moment.at.checkpoint());
+    let place = checkpoints.join(&name);
+    let aside = place.with_extension(crate::files::PART);
     let cannot = || format!("could not write checkpoint `{}`", place.display());
-    for old in [&aside, &place] {
-        if old.exists() {
-            fs::remove_dir_all(old).with_context(cannot)?;
-        }
+    let best = better.or_else(|| folder.saves.best.clone());
+    let state = State {
+        progress: moment.at,
+        updates: moment.optimizer.updates(),
+        manifest: true,
+        interim,
+        best: best.clone(),
+        inputs: folder.saves.inputs.clone(),
+        kept: moment.kept.clone(),
+    };
+    // what the checkpoint counts as done is on the disk before it
+    folder.sync()?;
+    if aside.exists() {
+        fs::remove_dir_all(&aside).with_context(cannot)?;
     }
-    fs::create_dir_all(&aside).with_context(cannot)?;
-    let dtype = plan.recipe.save.dtype;
-    plan.checkpoint.save(&aside, &plan.config, policy, dtype)?;
-    let mut parts: Vec<(&str, &dyn Source)> = vec![("optimizer", optimizer)];
-    if dtype != WeightDtype::F32 {
-        parts.push(("weights", policy));
+    let put = fill(plan, moment, &state, &aside).and_then(|()| Ok(put_folder(&aside, &place)?));
+    if let Err(error) = put {
+        // gives its room back; if that fails too, it is swept when the run goes on
+        let _ = fs::remove_dir_all(&aside);
+        return Err(error).with_context(cannot);
     }
-    write_tensors(&aside.join(TRAINER), &parts).with_context(cannot)?;
-    let updates = optimizer.updates();
-    write_aside(
-        &aside.join(STATE),
-        &serde_json::to_vec_pretty(&State { progress, updates, kept: kept.clone() })?,
-    )?;
-    write_lines(&aside.join(ARRIVED), &kept.arrived)?;
-    write_lines(&aside.join(AHEAD), &kept.ahead)?;
-    fs::rename(&aside, &place).with_context(cannot)?;
-    write_aside(&folder.checkpoints().join(LATEST), name.as_bytes())?;
-    if let Some(best) = best {
-        let best = Best { checkpoint: name, ..best };
-        write_aside(&folder.checkpoints().join(BEST), &serde_json::to_vec_pretty(&best)?)?;
-    }
-    forget(&folder.checkpoints(), plan.recipe.save.keep.get())?;
+    Best::write(best.as_ref(), &checkpoints)?;
+    write_aside(&checkpoints.join(LATEST), name.as_bytes())?;
+    folder.saves.standing = Some(moment.at);
+    folder.saves.best = best;
+    forget(&checkpoints, moment.at, plan.recipe.save.keep.get(), folder.saves.best.as_ref())?;
+    drop_arrived(folder, moment.at)?;
     Ok(place)
 }
 
-/// `checkpoints/best.json`: the checkpoint that was best by the metric of `[save] best`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Best {
-    /// Its folder's name.
-    pub(crate) checkpoint: String,
-    /// The metric, with a minus where smaller is better.
-    pub(crate) metric: String,
-    /// Its value there.
-    pub(crate) value: f64,
-}
-
-/// The best checkpoint of a run, if it keeps one and has one.
-pub(crate) fn best(checkpoints: &Path) -> Result<Option<Best>> {
-    let file = checkpoints.join(BEST);
-    let cannot = || format!("could not read `{}`", file.display());
-    match fs::read(&file) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(cannot)?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(cannot),
+/// Writes all files of a checkpoint into a new folder, and flushes them.
+fn fill(plan: &Plan, moment: &Moment<'_>, state: &State, aside: &Path) -> Result<()> {
+    fs::create_dir_all(aside)?;
+    let dtype = plan.recipe.save.dtype;
+    plan.checkpoint.save(aside, &plan.config, moment.policy, dtype)?;
+    let mut parts: Vec<(&str, &dyn Source)> = vec![("optimizer", moment.optimizer)];
+    if dtype != WeightDtype::F32 {
+        parts.push(("weights", moment.policy));
     }
-}
-
-/// Whether the step of this line of metrics is better than all that were measured before, if the recipe asks for that. Among
-/// equals the first stays.
-pub(crate) fn better(plan: &Plan, folder: &RunFolder, line: &serde_json::Value) -> Result<Option<Best>> {
-    let Some(metric) = &plan.recipe.save.best else { return Ok(None) };
-    let (path, sign) = metric.strip_prefix('-').map_or((metric.as_str(), 1.0), |path| (path, -1.0));
-    let Some(value) = path.split('.').fold(line, |value, key| &value[key]).as_f64() else { return Ok(None) };
-    let before = best(&folder.checkpoints())?.filter(|before| before.metric == *metric);
-    let better = before.is_none_or(|before| sign * value > sign * before.value);
-    Ok(better.then(|| Best { checkpoint: String::new(), metric: metric.clone(), value }))
-}
-
-/// The newest complete checkpoint of a run, if it has one.
-pub(crate) fn latest(run: &Path) -> Result<Option<PathBuf>> {
-    let checkpoints = run.join("checkpoints");
-    let file = checkpoints.join(LATEST);
-    match fs::read_to_string(&file) {
-        Ok(name) => Ok(Some(checkpoints.join(name.trim()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("could not read `{}`", file.display())),
+    let trainer = aside.join(TRAINER);
+    write_tensors(&trainer, &parts)?;
+    write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(state)?)?;
+    if !moment.kept.ahead.is_empty() {
+        write_aside(&aside.join(AHEAD), &compressed(&moment.kept.ahead)?)?;
     }
+    // the largest file goes to the disk while cores hash what is in memory still
+    let (synced, manifest) = rayon::join(|| fs::File::open(&trainer)?.sync_all(), || Manifest::of(aside));
+    synced?;
+    write_aside(&aside.join(MANIFEST), &serde_json::to_vec_pretty(&manifest?)?)
 }
 
-/// Reads a checkpoint back, exactly.
-pub(crate) fn read(plan: &Plan, place: &Path) -> Result<Saved> {
-    let cannot = || format!("could not read checkpoint `{}`", place.display());
-    let state: State =
-        serde_json::from_slice(&fs::read(place.join(STATE)).with_context(cannot)?).with_context(cannot)?;
-    let tensors = candle_core::safetensors::load(place.join(TRAINER), &Device::Cpu).with_context(cannot)?;
-    let (mut weights, mut optimizer) = (Tensors::new(), Tensors::new());
-    for (name, tensor) in tensors {
-        if let Some(name) = name.strip_prefix("weights.") {
-            weights.insert(name.to_owned(), tensor);
-        } else if let Some(name) = name.strip_prefix("optimizer.") {
-            optimizer.insert(name.to_owned(), tensor);
-        } else {
-            anyhow::bail!(
-                "`{}` holds `{name}`, which is neither weight nor state",
-                place.join(TRAINER).display()
-            );
-        }
-    }
-    if weights.is_empty() {
-        weights = engine::model::weights::load(place, &plan.config, &Device::Cpu)?;
-    }
-    let policy = plan.build(weights)?;
-    let kept = Kept {
-        arrived: read_lines(&place.join(ARRIVED))?,
-        ahead: read_lines(&place.join(AHEAD))?,
-        ..state.kept
-    };
-    let resume = Resume { updates: state.updates, optimizer, kept };
-    Ok(Saved { progress: state.progress, policy, resume })
-}
-
-/// Writes a compressed JSON line for each; no file for none.
-fn write_lines<T: Serialize>(file: &Path, values: &[T]) -> Result<()> {
-    if values.is_empty() {
+/// Keeps rollouts of the step behind `at`, which failed, for when it is tried again.
+pub(crate) fn keep_arrived(folder: &RunFolder, at: Progress, rollouts: &[Rollout]) -> Result<()> {
+    if rollouts.is_empty() {
         return Ok(());
     }
-    let mut text = Vec::new();
-    for value in values {
-        serde_json::to_writer(&mut text, value)?;
-        text.push(b'\n');
+    let mut lines = vec![serde_json::to_value(at)?];
+    for rollout in rollouts {
+        lines.push(serde_json::to_value(rollout)?);
     }
-    write_aside(file, &zstd::encode_all(text.as_slice(), 3)?)
+    write_aside(&folder.path().join(ARRIVED), &compressed(&lines)?)
 }
 
-fn read_lines<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
-    let cannot = || format!("could not read `{}`", file.display());
-    let bytes = match fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(cannot),
-    };
-    let text = zstd::decode_all(bytes.as_slice()).with_context(cannot)?;
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_slice(line).with_context(cannot)).collect()
+/// Takes away rollouts of a step that is done.
+fn drop_arrived(folder: &RunFolder, at: Progress) -> Result<()> {
+    let file = folder.path().join(ARRIVED);
+    if file.exists() && !crate::restore::arrived(&file).is_ok_and(|(of, _)| of == at) {
+        fs::remove_file(&file).with_context(|| format!("could not remove `{}`", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Keeps the policy that KL is taken to, for resuming.
-pub(crate) fn write_reference(folder: &RunFolder, policy: &Policy) -> Result<()> {
-    let place = folder.path().join("reference.safetensors");
-    let aside = place.with_extension("part");
-    let write = || -> Result<()> {
-        write_tensors(&aside, &[("", policy)])?;
-        Ok(fs::rename(&aside, &place)?)
-    };
-    write().with_context(|| format!("could not write `{}`", place.display()))
+pub(crate) fn write_reference(folder: &mut RunFolder, policy: &Policy) -> Result<()> {
+    let place = folder.path().join(REFERENCE);
+    let sum =
+        write_policy(&place, policy).with_context(|| format!("could not write `{}`", place.display()))?;
+    folder.saves.inputs.insert(REFERENCE.to_owned(), sum);
+    Ok(())
 }
 
-/// Writes the tensors of some sources, each name behind that of its source, one tensor after another, and syncs.
+/// Writes the weights of a policy; gives the file's checksum.
+pub(crate) fn write_policy(place: &Path, policy: &Policy) -> Result<Sum> {
+    let aside = place.with_extension(crate::files::PART);
+    let write = || -> Result<Sum> {
+        write_tensors(&aside, &[("", policy)])?;
+        let (synced, sum) = rayon::join(|| fs::File::open(&aside)?.sync_all(), || Sum::of(&aside));
+        synced?;
+        rename(&aside, place)?;
+        Ok(sum?)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&aside);
+    })
+}
+
+/// Writes the tensors of some sources, each name behind that of its source, one tensor after another.
 fn write_tensors(file: &Path, parts: &[(&str, &dyn Source)]) -> Result<()> {
     let failure = RefCell::new(None);
     let mut entries = Vec::new();
@@ -246,11 +239,11 @@ fn write_tensors(file: &Path, parts: &[(&str, &dyn Source)]) -> Result<()> {
             entries.push((full, Entry { source: *source, name, shape, whole, failure: &failure }));
         }
     }
-    safetensors::serialize_to_file(entries, None, file)?;
-    if let Some(error) = failure.take() {
-        return Err(error.into());
+    let written = safetensors::serialize_to_file(entries, None, file);
+    match failure.take() {
+        Some(error) => Err(error),
+        None => Ok(written?),
     }
-    Ok(fs::File::open(file)?.sync_all()?)
 }
 
 /// A tensor that is made when it is written.
@@ -259,17 +252,24 @@ struct Entry<'a> {
     name: String,
     shape: Vec<usize>,
     whole: bool,
-    failure: &'a RefCell<Option<candle_core::Error>>,
+    failure: &'a RefCell<Option<anyhow::Error>>,
 }
 
 impl Entry<'_> {
-    fn bytes(&self) -> candle_core::Result<Vec<u8>> {
+    fn bytes(&self) -> Result<Vec<u8>> {
         let tensor = self.source.tensor(&self.name)?.flatten_all()?;
-        Ok(if self.whole {
-            tensor.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect()
-        } else {
-            tensor.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect()
-        })
+        if self.whole {
+            return Ok(tensor.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect());
+        }
+        let numbers = tensor.to_vec1::<f32>()?;
+        if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
+            anyhow::bail!(
+                "`{}` is {} at its number {place}: training cannot go on from there, so it is not saved",
+                self.name,
+                numbers[place]
+            );
+        }
+        Ok(numbers.into_iter().flat_map(f32::to_le_bytes).collect())
     }
 }
 
@@ -291,31 +291,66 @@ impl safetensors::View for Entry<'_> {
     }
 }
 
-/// The policy that KL is taken to.
-pub(crate) fn read_reference(plan: &Plan, folder: &RunFolder) -> Result<Policy> {
-    let place = folder.path().join("reference.safetensors");
-    let tensors = candle_core::safetensors::load(&place, &Device::Cpu)
-        .with_context(|| format!("could not read `{}`", place.display()))?;
-    plan.build(tensors.into_iter().collect())
-}
-
-fn forget(checkpoints: &Path, keep: usize) -> Result<()> {
-    let mut done: Vec<(State, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(checkpoints)? {
-        let path = entry?.path();
-        if path.extension().is_none()
+/// The folders that are named as checkpoints are, the newest first.
+pub(crate) fn all(checkpoints: &Path) -> Result<Vec<(Progress, PathBuf)>> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(checkpoints) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.with_context(|| format!("could not read `{}`", checkpoints.display()))?,
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("could not read `{}`", checkpoints.display()))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(progress) = Progress::of_checkpoint(name)
             && path.is_dir()
-            && let Ok(text) = fs::read(path.join(STATE))
         {
-            done.push((serde_json::from_slice(&text)?, path));
+            found.push((progress, path));
         }
     }
-    let best = best(checkpoints)?.map(|best| checkpoints.join(best.checkpoint));
-    done.retain(|(_, path)| Some(path) != best.as_ref());
-    done.sort_by_key(|(state, _)| state.progress);
-    let old = done.len().saturating_sub(keep);
-    for (_, path) in done.into_iter().take(old) {
-        fs::remove_dir_all(&path).with_context(|| format!("could not remove `{}`", path.display()))?;
+    found.sort();
+    found.reverse();
+    Ok(found)
+}
+
+/// The newest checkpoint of a run for a reader: the one that `latest` names, or, where that is not there, the newest that is.
+pub(crate) fn latest(run: &Path) -> Result<Option<PathBuf>> {
+    let checkpoints = run.join("checkpoints");
+    if let Ok(name) = fs::read_to_string(checkpoints.join(LATEST)) {
+        let place = checkpoints.join(name.trim());
+        if place.join(STATE).is_file() {
+            return Ok(Some(place));
+        }
+    }
+    let found = all(&checkpoints)?.into_iter().map(|(_, place)| place);
+    Ok(found.into_iter().find(|place| place.join(STATE).is_file()))
+}
+
+/// Takes away interim checkpoints and the oldest others, but for the best and the one at `newest`.
+pub(crate) fn forget(checkpoints: &Path, newest: Progress, keep: usize, best: Option<&Best>) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Interim {
+        #[serde(default)]
+        interim: bool,
+    }
+    let is_interim = |place: &Path| {
+        let state = fs::read(place.join(STATE)).ok();
+        state.and_then(|state| serde_json::from_slice::<Interim>(&state).ok()).is_some_and(|s| s.interim)
+    };
+    let mut regular = 0;
+    for (progress, place) in all(checkpoints)? {
+        let stays = if is_interim(&place) {
+            progress == newest
+        } else if best
+            .is_some_and(|best| place.file_name().is_some_and(|name| name == best.checkpoint.as_str()))
+        {
+            true
+        } else {
+            regular += 1;
+            regular <= keep
+        };
+        if !stays && progress != newest {
+            remove_folder(&place).with_context(|| format!("could not remove `{}`", place.display()))?;
+        }
     }
     Ok(())
 }

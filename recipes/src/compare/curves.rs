@@ -2,9 +2,11 @@
 //!
 //! Before: `metrics.jsonl`. After: [`super::runs`] reads values off at equal budgets.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::files::json_lines;
 
 /// What a curve can be drawn over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,21 +88,12 @@ impl Curve {
 
 /// The lines of a `metrics.jsonl`; a last one that a kill cut short is left out.
 pub(super) fn read(file: &std::path::Path) -> Result<Vec<Value>> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("could not read `{}`", file.display()))?;
-    let lines: Vec<&str> = text.lines().collect();
-    let mut found = Vec::new();
-    for (number, line) in lines.iter().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(line) => found.push(line),
-            Err(_) if number + 1 == lines.len() => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("`{}` line {} is no JSON", file.display(), number + 1));
-            }
-        }
+    anyhow::ensure!(file.is_file(), "could not read `{}`: there is no such file", file.display());
+    let found = json_lines::<Value>(file)?;
+    if let Some(number) = found.broken.first() {
+        anyhow::bail!("`{}` line {number} is no JSON", file.display());
     }
-    Ok(found)
+    Ok(found.values().collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,30 +16,53 @@ use eval::{Benchmark, Evaluation};
 
 use super::settings::Settings;
 use crate::cli::Usage;
-use crate::folder::write_aside;
+use crate::files::{json_lines, sweep, write_aside};
+use crate::lock::{Lock, make_folder};
 
-/// Such a folder.
+/// Such a folder, which one process writes to.
 pub(crate) struct Folder {
     path: PathBuf,
+    _lock: Lock,
 }
 
 impl Folder {
-    /// Makes a new one. One that exists is never touched.
-    pub(crate) fn create(path: &Path, settings: &Settings) -> Result<Self> {
-        if path.exists() {
-            return Err(Usage::error(format!(
-                "`{}` exists; pass `--resume {0}` to go on with that evaluation, or another folder by `--out`",
-                path.display()
-            )));
+    /// Makes a new one: `place`, which must not exist, or by default the first of the settings' names that does not.
+    pub(crate) fn create(place: Option<&Path>, settings: &Settings) -> Result<Self> {
+        let fill = |aside: &Path| -> Result<()> {
+            write_aside(&aside.join("settings.json"), &serde_json::to_vec_pretty(settings)?)
+        };
+        if let Some(path) = place {
+            let lock = make_folder(path, &fill)?.ok_or_else(|| {
+                Usage::error(format!(
+                    "`{}` exists; pass `--resume {0}` to go on with that evaluation, or another folder by `--out`",
+                    path.display()
+                ))
+            })?;
+            return Ok(Self { path: path.to_owned(), _lock: lock });
         }
-        fs::create_dir_all(path).with_context(|| format!("could not make `{}`", path.display()))?;
-        write_aside(&path.join("settings.json"), &serde_json::to_vec_pretty(settings)?)?;
-        Ok(Self { path: path.to_owned() })
+        for path in settings.folders() {
+            if let Some(lock) = make_folder(&path, &fill)? {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
+        unreachable!("some number is free")
     }
 
-    /// One that is there.
-    pub(crate) fn open(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+    /// One that is there; what a kill left half written in it is cleared away.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let folder = Self { path: path.to_owned(), _lock: Lock::on(path)? };
+        sweep(path)?;
+        for part in ["samples", "parts", "lm_eval"] {
+            let part = path.join(part);
+            sweep(&part)?;
+            if part.is_dir() {
+                let cannot = || format!("could not read `{}`", part.display());
+                for entry in fs::read_dir(&part).with_context(cannot)? {
+                    sweep(&entry.with_context(cannot)?.path())?;
+                }
+            }
+        }
+        Ok(folder)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -85,24 +108,13 @@ impl Folder {
         if !file.exists() {
             return Ok(Vec::new());
         }
-        let cannot = || format!("could not read `{}`", file.display());
-        let lines = BufReader::new(File::open(&file).with_context(cannot)?)
-            .lines()
-            .collect::<std::io::Result<Vec<String>>>()
-            .with_context(cannot)?;
+        let kept = json_lines::<ScoredRollout>(&file)?;
+        if let Some(number) = kept.broken.first() {
+            anyhow::bail!("`{}` line {number} is no sample", file.display());
+        }
         let mut found: BTreeMap<(String, usize), ScoredRollout> = BTreeMap::new();
-        for (number, text) in lines.iter().enumerate() {
-            match serde_json::from_str::<ScoredRollout>(text) {
-                Ok(scored) => {
-                    found.insert((scored.rollout.prompt.id.clone(), scored.rollout.place), scored);
-                }
-                // a kill cut it short
-                Err(_) if number + 1 == lines.len() => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("`{}` line {} is no sample", file.display(), number + 1));
-                }
-            }
+        for scored in kept.values() {
+            found.insert((scored.rollout.prompt.id.clone(), scored.rollout.place), scored);
         }
         Ok(found.into_values().collect())
     }

@@ -40,11 +40,8 @@ pub(crate) fn run(args: &EvalArgs, custom: &CustomRewards, out: &mut dyn Write) 
         }
     }
     let folder = match &args.resume {
-        Some(folder) => Folder::open(folder),
-        None => {
-            let path = args.out.clone().unwrap_or_else(|| settings.free_folder());
-            Folder::create(&path, &settings)?
-        }
+        Some(folder) => Folder::open(folder)?,
+        None => Folder::create(args.out.as_deref(), &settings)?,
     };
     let evaluations = evaluate(&settings, &benchmarks, &folder).with_context(|| {
         format!("what was sampled is in `{0}`; `evenkeel eval --resume {0}` goes on", folder.path().display())

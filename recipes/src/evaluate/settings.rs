@@ -102,8 +102,8 @@ impl Settings {
         serde_json::from_slice(&bytes).with_context(|| format!("`{}` is damaged", file.display()))
     }
 
-    /// A folder for it that does not exist yet.
-    pub(crate) fn free_folder(&self) -> PathBuf {
+    /// Names for its folder, the first first.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let name = |names: Vec<&str>| match names.as_slice() {
             [one] => (*one).to_owned(),
             [first, ..] => format!("{first}-and-{}-more", names.len() - 1),
@@ -113,8 +113,8 @@ impl Settings {
         let benchmarks = name(self.benchmarks.iter().map(BenchmarkRecipe::name).collect());
         let stem = eval::report::harness::sanitized(&format!("{models}-{benchmarks}"));
         let first = Path::new("evals").join(&stem);
-        let others = (2..).map(|number| Path::new("evals").join(format!("{stem}-{number}")));
-        std::iter::once(first).chain(others).find(|place| !place.exists()).unwrap_or_default()
+        let others = (2u64..).map(move |number| Path::new("evals").join(format!("{stem}-{number}")));
+        std::iter::once(first).chain(others)
     }
 }
 

@@ -227,6 +227,23 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// A resolved recipe with values replaced, each of `sets` as `key.key=value`; `place` names it in errors.
+    ///
+    /// # Errors
+    /// If a `--set` does not fit, or the result is not valid.
+    pub(crate) fn with(&self, place: &str, sets: &[String]) -> Result<Self, RecipeError> {
+        let broken = |error: String| RecipeError::Set { text: sets.join(" "), problem: error };
+        let mut table = toml::Table::try_from(self).map_err(|error| broken(error.to_string()))?;
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        let text = toml::to_string(&table).map_err(|error| broken(error.to_string()))?;
+        let mut recipe = Self::parse(&format!("{place} with {}", sets.join(", ")), &text)?;
+        recipe.resolve();
+        recipe.check()?;
+        Ok(recipe)
+    }
+
     /// What the run is called.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("run")

@@ -1,0 +1,230 @@
+//! What every step leaves, whatever the stage: its line of metrics, the evaluation that is due, the best checkpoint and the newest.
+//!
+//! Before: a step is done, or failed. After: the run's folder, from which the run can go on. An evaluation that is due and was
+//! not made, because it failed or the program was stopped, is made up before the next step.
+
+use anyhow::Result;
+use engine::model::Policy;
+use engine::optimizer::Optimizer;
+use eval::Accuracy;
+use serde_json::{Value, json};
+
+use crate::best::Best;
+use crate::folder::{Progress, RunFolder, Stage};
+use crate::generate::{Generation, Weights};
+use crate::monitor::Monitor;
+use crate::plan::Plan;
+use crate::progress::Display;
+use crate::run::{Outcome, describe};
+use crate::save::{self, Kept, Moment};
+
+/// The record of a stage.
+pub(crate) struct Record<'a> {
+    pub(crate) generation: &'a Generation<'a>,
+    pub(crate) folder: &'a mut RunFolder,
+    pub(crate) stage: Stage,
+    /// Steps of the stage.
+    pub(crate) steps: u64,
+    /// What looks at its metrics, if anything does.
+    pub(crate) monitor: Option<Monitor>,
+    /// Accuracies before and after.
+    pub(crate) outcome: &'a mut Outcome,
+}
+
+/// Policy and optimizer between two steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Trained<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) optimizer: &'a Optimizer,
+}
+
+impl Record<'_> {
+    fn plan(&self) -> &Plan {
+        self.generation.plan
+    }
+
+    fn at(&self, step: u64) -> Progress {
+        Progress { stage: self.stage, step }
+    }
+
+    /// Whether held-out questions are asked after so many steps.
+    fn measures(&self, done: u64) -> bool {
+        self.plan().recipe.eval.as_ref().is_some_and(|eval| {
+            done == 0 || done == self.steps || done.is_multiple_of(eval.every.get() as u64)
+        })
+    }
+
+    fn measure(&self, policy: &Policy, done: u64) -> Result<Option<Accuracy>> {
+        self.generation.measure(Weights { policy, stage: self.stage, version: done }, self.folder)
+    }
+
+    /// Before the first step that is left: the evaluation at the beginning of the stage, or the one that an interrupted run owes.
+    /// `moment` is what a checkpoint would hold.
+    ///
+    /// # Errors
+    /// If the evaluation fails, or what it came to cannot be written; it is owed still then.
+    pub(crate) fn begin(
+        &mut self,
+        done: u64,
+        trained: Trained<'_>,
+        kept: &Kept,
+        display: &Display,
+    ) -> Result<()> {
+        if !self.measures(done) {
+            return Ok(());
+        }
+        let lines = self.folder.metrics(self.stage)?;
+        let line = lines.into_iter().find(|line| line["step"] == done);
+        let place = format!("{}-{done:06}", self.stage.name());
+        let known: Option<Accuracy> = line
+            .as_ref()
+            .filter(|_| self.folder.evaluation(&place).is_file())
+            .and_then(|line| serde_json::from_value(line.get("eval")?.clone()).ok());
+        if known.is_some() {
+            self.note(done, known, display);
+            return Ok(());
+        }
+        if done > 0 {
+            display.note(&format!("the evaluation after {} is made up", self.at(done)));
+        }
+        let accuracy = self.measure(trained.policy, done)?;
+        self.note(done, accuracy, display);
+        let mut line = line.unwrap_or_else(|| json!({ "stage": self.stage.name(), "step": done }));
+        add_accuracy(&mut line, accuracy);
+        self.folder.replace_metrics(&line)?;
+        if done > 0 {
+            self.watch(done, &line, display)?;
+            let moment =
+                Moment { at: self.at(done), kept, policy: trained.policy, optimizer: trained.optimizer };
+            let best = self.better(done, &line);
+            if self.saves(done) || best.is_some() {
+                save::write(self.generation.plan, self.folder, &moment, best)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, done: u64, accuracy: Option<Accuracy>, display: &Display) {
+        if done > 0 {
+            self.outcome.after = accuracy;
+        } else {
+            self.outcome.before = self.outcome.before.or(accuracy);
+            if let Some(accuracy) = accuracy {
+                let stage = match self.stage {
+                    Stage::Sft => "SFT",
+                    Stage::Rl => "RL",
+                    Stage::Preference => "the preference stage",
+                };
+                display.note(&format!("held-out accuracy before {stage}: {}", describe(&accuracy)));
+            }
+        }
+    }
+
+    /// Writes the line of metrics of a step that is done, with the evaluation if one is due. `kept` says what a checkpoint holds
+    /// if that fails. Gives the line.
+    ///
+    /// # Errors
+    /// If the evaluation fails, for which the step is kept, or a file cannot be written.
+    pub(crate) fn step(
+        &mut self,
+        done: u64,
+        mut line: Value,
+        trained: Trained<'_>,
+        kept: &mut dyn FnMut() -> Kept,
+        display: &Display,
+    ) -> Result<Value> {
+        if self.measures(done) {
+            match self.measure(trained.policy, done) {
+                Ok(accuracy) => {
+                    self.outcome.after = accuracy;
+                    add_accuracy(&mut line, accuracy);
+                }
+                Err(error) => {
+                    // without what was to be measured; it is added when that is made up
+                    let error = match self.folder.write_metrics(&line) {
+                        Ok(()) => error,
+                        Err(second) => error.context(format!("{second:#}")),
+                    };
+                    let what = format!("the evaluation after {}", self.at(done));
+                    return Err(self.failed(&what, done, trained, &kept(), error));
+                }
+            }
+        }
+        self.folder.write_metrics(&line)?;
+        self.watch(done, &line, display)?;
+        Ok(line)
+    }
+
+    /// Says what looks suspicious about a step.
+    fn watch(&mut self, done: u64, line: &Value, display: &Display) -> Result<()> {
+        let Some(monitor) = &mut self.monitor else { return Ok(()) };
+        let warnings = monitor.observe(line);
+        for warning in &warnings {
+            tracing::warn!(step = done, "{warning}");
+            display.note(&format!("warning: {warning}"));
+        }
+        let warnings = warnings.into_iter().map(|warning| json!({ "warning": warning })).collect();
+        self.folder.append("warnings.jsonl", self.at(done), warnings)
+    }
+
+    fn better(&self, done: u64, line: &Value) -> Option<Best> {
+        let before = self.folder.saves.best.as_ref();
+        Best::of(self.plan(), before, line, self.at(done).checkpoint())
+    }
+
+    /// Whether there is a checkpoint after so many steps, whatever was measured.
+    fn saves(&self, done: u64) -> bool {
+        done == self.steps || done.is_multiple_of(self.plan().recipe.save.every.get() as u64)
+    }
+
+    /// Writes a checkpoint if one is due, or the step is the best so far.
+    ///
+    /// # Errors
+    /// If it cannot be written; the one before it stands then.
+    pub(crate) fn save(
+        &mut self,
+        done: u64,
+        line: &Value,
+        trained: Trained<'_>,
+        kept: &mut dyn FnMut() -> Kept,
+    ) -> Result<()> {
+        let best = self.better(done, line);
+        if self.saves(done) || best.is_some() {
+            let Trained { policy, optimizer } = trained;
+            let moment = Moment { at: self.at(done), policy, optimizer, kept: &kept() };
+            save::write(self.generation.plan, self.folder, &moment, best)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is done although `what` failed, and says where and how to go on from there. To stop a run between two steps
+    /// for another reason, give that as the error.
+    pub(crate) fn failed(
+        &mut self,
+        what: &str,
+        done: u64,
+        trained: Trained<'_>,
+        kept: &Kept,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        let at = self.at(done);
+        let Trained { policy, optimizer } = trained;
+        let moment = Moment { at, policy, optimizer, kept };
+        let saved = save::keep_arrived(self.folder, at, &kept.arrived)
+            .and_then(|()| save::keep(self.generation.plan, self.folder, &moment));
+        match saved {
+            Ok(place) => {
+                error.context(format!("{what} failed; the run up to there is in `{}`", place.display()))
+            }
+            Err(second) => error.context(format!("{what} failed, and saving the run failed too: {second:#}")),
+        }
+    }
+}
+
+/// Adds what was measured to a step's line, at its end.
+fn add_accuracy(line: &mut Value, accuracy: Option<Accuracy>) {
+    if let Some(a) = accuracy {
+        line["eval_accuracy"] = json!(a.share);
+        line["eval"] = json!(a);
+    }
+}

@@ -7,6 +7,7 @@ mod damaged;
 mod evaluate;
 #[path = "../rollout/tests/fake/mod.rs"]
 mod fake;
+mod faults;
 mod learns;
 mod resume;
 mod rewards;

@@ -29,6 +29,7 @@ fn the_tiny_recipe_raises_the_reward_within_a_few_steps() {
     let lines = metrics(&folder.path().join("run"));
     let (first, last) = (reward(&lines, 0..3), reward(&lines, 13..16));
     assert!(last > first + 0.1, "reward {first} became {last}");
+    assert!(!folder.path().join("run/warnings.jsonl").exists(), "it is a healthy run");
     assert!(output.contains("held-out accuracy before:"), "{output}");
     assert!(output.contains("target of 90 %:"), "{output}");
     for line in &lines[1..] {

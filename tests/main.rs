@@ -12,6 +12,9 @@ mod learns;
 mod resume;
 mod rewards;
 mod servers;
+#[cfg(unix)]
+mod signals;
+mod warnings;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -14,10 +14,12 @@ use crate::trainer::Update;
 pub struct Metrics {
     /// Steps done, this one included.
     pub step: u64,
-    /// Mean reward of the rollouts that have one.
-    pub reward_mean: f64,
+    /// Mean reward of the rollouts that have one; absent if none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_mean: Option<f64>,
     /// Its standard deviation over rollouts.
-    pub reward_std: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_std: Option<f64>,
     /// Share of rollouts that ran out of tokens.
     pub truncation_rate: f64,
     /// Rollouts without a reward.
@@ -40,15 +42,17 @@ pub struct Metrics {
     pub grad_norm: f64,
     /// See [`Update::learning_rate`].
     pub learning_rate: f64,
-    /// See [`Update::entropy`].
-    pub entropy: f64,
+    /// See [`Update::entropy`]; absent where no token was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<f64>,
     /// See [`Update::kl`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
-    /// See [`Update::clip_fraction`].
-    pub clip_fraction: f64,
-    /// See [`Update::mismatch_max`]. Where top-k, top-p, min-p or a penalty reshape what is drawn from, it shows how far that
-    /// is from what is trained.
+    /// See [`Update::clip_fraction`]; absent where no token was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_fraction: Option<f64>,
+    /// See [`Update::mismatch_max`]; absent where no token was compared. Where top-k, top-p, min-p or a penalty reshape what is drawn
+    /// from, it shows how far that is from what is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch_max: Option<f64>,
     /// See [`Update::mismatch_kl`].
@@ -141,17 +145,21 @@ pub struct Metrics {
     /// Seconds of those that went into measuring gradients rather than computing them.
     #[serde(default)]
     pub seconds_ledger: f64,
-    /// Completion tokens sampled per second of sampling.
-    pub sampled_tokens_per_second: f64,
-    /// Tokens trained, prompts included, per second of training.
-    pub trained_tokens_per_second: f64,
+    /// Completion tokens drawn per second of sampling; absent if all rollouts were there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_tokens_per_second: Option<f64>,
+    /// Tokens trained, prompts included, per second of training; absent if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_tokens_per_second: Option<f64>,
 }
 
-/// Seconds that the phases of a step took.
+/// Seconds that the phases of a step took, and what was sampled in them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Timing {
     /// Sampling.
     pub sample: f64,
+    /// Tokens drawn in that time. Those of rollouts that an earlier attempt left are not among them.
+    pub sampled_tokens: usize,
     /// Scoring.
     pub score: f64,
     /// Training.
@@ -172,15 +180,20 @@ impl Metrics {
         let ranks = &update.baseline.rank_correlations;
         let rank = |name: &str| ranks.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let rewards: Vec<f64> = scored.iter().filter_map(|s| s.score.reward).map(f64::from).collect();
-        let known = rewards.len().max(1) as f64;
-        let mean = rewards.iter().sum::<f64>() / known;
+        let known = rewards.len() as f64;
+        // an empty sum is −0, and so may be that of penalties
+        let mean = rewards.iter().sum::<f64>() / known + 0.0;
+        let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / known;
         let rollouts = scored.len().max(1) as f64;
         let tokens: usize = scored.iter().map(|s| s.rollout.tokens.len()).sum();
-        let rate = |tokens: usize, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+        let rate =
+            |tokens: usize, seconds: f64| (tokens > 0 && seconds > 0.0).then_some(tokens as f64 / seconds);
+        let trained = update.trained_tokens > 0;
+        let compared = update.compared_tokens > 0;
         Self {
             step,
-            reward_mean: mean,
-            reward_std: (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / known).sqrt(),
+            reward_mean: finite(Some(mean)),
+            reward_std: finite(Some(variance.sqrt())),
             truncation_rate: scored.iter().filter(|s| s.rollout.truncated()).count() as f64 / rollouts,
             absent_rewards: batch.absent_rewards,
             zero_variance_groups: batch.zero_variance_groups,
@@ -191,11 +204,11 @@ impl Metrics {
             loss: update.loss,
             grad_norm: update.grad_norm,
             learning_rate: update.learning_rate,
-            entropy: update.entropy,
+            entropy: trained.then_some(update.entropy),
             kl: update.kl,
-            clip_fraction: update.clip_fraction,
-            mismatch_max: Some(update.mismatch_max),
-            mismatch_kl: Some(update.mismatch_kl),
+            clip_fraction: trained.then_some(update.clip_fraction),
+            mismatch_max: compared.then_some(update.mismatch_max),
+            mismatch_kl: compared.then_some(update.mismatch_kl),
             snr_factor: snr.then_some(update.snr_factor),
             gradient_signal: update.ledger.map(|l| l.signal),
             gradient_noise: update.ledger.map(|l| l.noise),
@@ -226,8 +239,68 @@ impl Metrics {
             seconds_score: timing.score,
             seconds_update: timing.update,
             seconds_ledger: update.seconds_ledger,
-            sampled_tokens_per_second: rate(tokens, timing.sample),
+            sampled_tokens_per_second: rate(timing.sampled_tokens, timing.sample),
             trained_tokens_per_second: rate(update.trained_tokens, timing.update),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use data::{Body, Prompt, Rollout, Score};
+
+    use super::*;
+    use crate::batch::Truncated;
+
+    fn line(rewards: &[Option<f32>], update: &Update, timing: Timing) -> serde_json::Value {
+        let body = Body::Text("?".into());
+        let prompt = Arc::new(Prompt { id: "p".into(), body, answer: None, fields: Default::default() });
+        let scored = |reward: &Option<f32>| ScoredRollout {
+            rollout: Rollout {
+                prompt_tokens: [1].into(),
+                tokens: vec![2],
+                log_probs: vec![-1.0],
+                ..Rollout::of_text(prompt.clone(), "x")
+            },
+            score: Score { reward: *reward, parts: vec![] },
+        };
+        let scored: Vec<ScoredRollout> = rewards.iter().map(scored).collect();
+        let batch = Batch::new(&scored, &Default::default(), Truncated::Keep).unwrap();
+        serde_json::to_value(Metrics::new(1, &scored, &batch, update, timing, false)).unwrap()
+    }
+
+    #[test]
+    fn what_was_not_measured_is_absent() {
+        let nothing = line(&[None, None], &Update::default(), Timing::default());
+        for key in [
+            "reward_mean",
+            "reward_std",
+            "entropy",
+            "clip_fraction",
+            "mismatch_max",
+            "mismatch_kl",
+            "sampled_tokens_per_second",
+            "trained_tokens_per_second",
+        ] {
+            assert!(nothing.get(key).is_none(), "{key}: {nothing}");
+        }
+        let update = Update { trained_tokens: 4, compared_tokens: 2, ..Update::default() };
+        let timing = Timing { sample: 2.0, sampled_tokens: 6, update: 4.0, ..Timing::default() };
+        let something = line(&[Some(1.0), Some(0.0)], &update, timing);
+        assert_eq!((&something["reward_mean"], &something["reward_std"]), (&0.5.into(), &0.5.into()));
+        assert_eq!((&something["entropy"], &something["mismatch_max"]), (&0.0.into(), &0.0.into()));
+        assert_eq!(
+            something["sampled_tokens_per_second"], 3.0,
+            "two rollouts, and three times as many drawn"
+        );
+        assert_eq!(something["trained_tokens_per_second"], 1.0);
+    }
+
+    #[test]
+    fn a_mean_of_zero_has_no_sign() {
+        let none = line(&[Some(-0.0), Some(-0.0)], &Update::default(), Timing::default());
+        assert_eq!(none["reward_mean"].to_string(), "0.0");
     }
 }

@@ -171,6 +171,8 @@ pub struct Update {
     pub mismatch_max: f64,
     /// Mean k3 estimate of KL(sampler ‖ trainer) in nats, before the first update.
     pub mismatch_kl: f64,
+    /// Tokens that those two are of; without any they are 0 and say nothing.
+    pub compared_tokens: usize,
     /// Weights of the correction for another sampler, if there is one.
     pub correction: Option<CorrectionStats>,
     /// Signal and noise of the last update, if the ledger saw chunks.
@@ -438,7 +440,8 @@ impl Trainer {
 
     /// Means from sums, and what is to be remembered.
     fn finish(&mut self, tally: Tally, batches: &[&Batch], updates: f64) -> Result<Update> {
-        let Tally { mut update, tokens, correction, running, .. } = tally;
+        let Tally { mut update, tokens, mismatch, correction, running } = tally;
+        update.compared_tokens = mismatch.1 as usize;
         update.baseline = batches.first().map_or_else(BaselineStats::default, |batch| batch.baseline.clone());
         for batch in batches.iter().skip(1) {
             update.baseline.lessons.extend_from_slice(&batch.baseline.lessons);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use data::{Prompt, Rollout, Score, ScoredRollout, Seed, StepSeed};
-use rewards::{Rewards, ScoringError};
+use rewards::{RewardError, Rewards, ScoringError};
 use rollout::{RolloutError, SampleProgress, Sampled, Sampling};
 
 use crate::protocol::{Adaptive, Protocol, Samples};
@@ -75,6 +75,11 @@ pub trait Watch {
 
     /// How far it is.
     fn running(&mut self, running: Running);
+
+    /// Whether to end as soon as may be, with what has been kept until then. Asked many times a second.
+    fn stops(&mut self) -> bool {
+        false
+    }
 }
 
 /// How far an evaluation is.
@@ -117,6 +122,17 @@ pub enum EvalError {
     /// Samples could not be kept.
     #[error("samples could not be kept: {0}")]
     Keep(#[from] std::io::Error),
+}
+
+impl EvalError {
+    /// Whether it is not an error at all: [`Watch::stops`] said so.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Self::Rollout(error) => matches!(error, RolloutError::Stopped { .. }),
+            Self::Scoring(error) => error.error == RewardError::Stopped,
+            _ => false,
+        }
+    }
 }
 
 impl Benchmark {
@@ -162,8 +178,8 @@ impl Benchmark {
     /// and place, so that two models meet the same luck.
     ///
     /// # Errors
-    /// If sampling fails, judging cannot go on, or samples cannot be kept. What was handed to `watch` until then can be passed as
-    /// `have` to go on.
+    /// If sampling fails, judging cannot go on, samples cannot be kept, or `watch` wants to stop. What was handed to `watch` until
+    /// then can be passed as `have` to go on.
     pub fn evaluate(
         &self,
         speaker: &dyn Speaker,
@@ -331,6 +347,7 @@ impl<'a> Run<'a> {
                 speaker.sample(asked, most, &benchmark.protocol.sampling, seed, &have, &mut |progress| {
                     let new: Vec<Rollout> = progress.new.iter().map(|rollout| (*rollout).clone()).collect();
                     self.arrived(new, progress.drawn, all);
+                    progress.stop.set(self.watch.stops() || self.failure.is_some());
                 });
             let sampled = match result {
                 Ok(sampled) => sampled,
@@ -345,7 +362,7 @@ impl<'a> Run<'a> {
                     };
                     let late: Vec<Rollout> = error.arrived().iter().filter(late).cloned().collect();
                     self.arrived(late, 0, all);
-                    return Err(error.into());
+                    return Err(self.failure.take().unwrap_or_else(|| error.into()));
                 }
             };
             self.cost.tokens += sampled.stats.tokens;
@@ -372,6 +389,7 @@ impl<'a> Run<'a> {
         if came {
             self.running = self.accuracy();
         }
+        let tokens = self.cost.tokens + tokens;
         let running = Running { finished: self.samples.len(), wanted, tokens, accuracy: self.running };
         self.watch.running(running);
     }
@@ -379,7 +397,8 @@ impl<'a> Run<'a> {
     /// Judges, or gives back what it was given.
     fn judge(&mut self, rollouts: Vec<Rollout>) -> Vec<ScoredRollout> {
         let begun = Instant::now();
-        let result = self.benchmark.rewards.score(rollouts);
+        let watch = &mut *self.watch;
+        let result = self.benchmark.rewards.score_while(rollouts, &mut || !watch.stops());
         self.cost.judging_seconds += begun.elapsed().as_secs_f64();
         result.unwrap_or_else(|mut error| {
             let rollouts = std::mem::take(&mut error.rollouts);

@@ -1,5 +1,6 @@
 //! Whole evaluations of a speaker whose answers follow a given difficulty: what comes out depends on nothing but its draws.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -80,7 +81,7 @@ impl Speaker for Coin {
     ) -> Result<Sampled, RolloutError> {
         let have: BTreeMap<(&str, usize), &Rollout> =
             have.iter().map(|rollout| ((rollout.prompt.id.as_str(), rollout.place), rollout)).collect();
-        let mut rollouts = Vec::new();
+        let (mut rollouts, stop) = (Vec::new(), Cell::new(false));
         let mut order: Vec<(usize, usize)> = questions
             .iter()
             .flat_map(|question| (0..group_size).map(move |place| (*question, place)))
@@ -108,7 +109,11 @@ impl Speaker for Coin {
                 drawn: 1,
                 new: vec![&rollout],
                 first: None,
+                stop: &stop,
             });
+            if stop.get() {
+                return Err(RolloutError::Stopped { arrived: [rollouts, vec![rollout]].concat() });
+            }
             rollouts.push(rollout);
         }
         Ok(Sampled { rollouts, stats: SampleStats::default() })

@@ -9,6 +9,7 @@ use data::{Rollout, Verdict};
 use rewards::{Reward, RewardError};
 
 use crate::cli;
+use crate::interrupt::Stop;
 
 /// Reward functions by name, which recipes mean by `[rewards.custom.NAME]`.
 pub(crate) type CustomRewards = BTreeMap<String, Arc<dyn Reward>>;
@@ -17,6 +18,7 @@ pub(crate) type CustomRewards = BTreeMap<String, Arc<dyn Reward>>;
 #[derive(Default)]
 pub struct App {
     rewards: CustomRewards,
+    stop: Stop,
 }
 
 impl App {
@@ -33,17 +35,31 @@ impl App {
         self
     }
 
-    /// Reads the command line and runs it. Exit code 0 for success, 1 for a failure, 2 for a mistake in the command
-    /// line or the recipe. Best called before the program starts threads: while there is none, candle is told through the
-    /// environment not to start its own, which cost more than they help.
-    pub fn main(self) -> ExitCode {
-        self.run(std::env::args_os())
+    /// `train`, `eval` and `sample` end early, with what they have saved, once this is requested. [`Self::main`] lets signals
+    /// request it too.
+    #[must_use]
+    pub fn stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
     }
 
-    /// The same with a command line of the caller's, the program's name first.
+    /// Reads the command line and runs it. Exit code 0 for success, 1 for a failure, 2 for a mistake in the command
+    /// line or the recipe, 128 and the signal if one ended it: SIGINT, SIGTERM and SIGHUP are handled while a command runs that
+    /// has something to save, see [`Stop`]. Best called before the program starts threads: while there is none, candle is told
+    /// through the environment not to start its own, which cost more than they help.
+    pub fn main(self) -> ExitCode {
+        self.execute(std::env::args_os(), true)
+    }
+
+    /// The same with a command line of the caller's, the program's name first, and no signal handled: that is the caller's,
+    /// who may request a [`Self::stop`].
     pub fn run(self, arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+        self.execute(arguments, false)
+    }
+
+    fn execute(self, arguments: impl IntoIterator<Item = std::ffi::OsString>, signals: bool) -> ExitCode {
         crate::threads::settle();
-        cli::main(&self.rewards, arguments)
+        cli::main(&self.rewards, self.stop, signals, arguments)
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::CustomRewards;
 use crate::checkpoint_of::is_run;
 use crate::device::DeviceRecipe;
+use crate::interrupt::{self, Interrupted, Session, Stop};
 use crate::plan::Plan;
 use crate::progress::line;
 use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
@@ -23,7 +24,9 @@ use crate::{
 /// Post-trains language models with reinforcement learning, from a short recipe.
 ///
 /// Try `evenkeel train tiny`: it needs nothing but this program, takes some seconds and ends with a policy that does
-/// sums. Exit codes: 0 success, 1 a failure, 2 a mistake in the command line or the recipe.
+/// sums. Exit codes: 0 success, 1 a failure, 2 a mistake in the command line or the recipe, 130 ended by Ctrl-C, 143 by SIGTERM
+/// and 129 by SIGHUP: `train`, `eval` and `sample --out` then save what they have and print the command that goes on; a second
+/// signal ends them at once.
 #[derive(Debug, Parser)]
 #[command(name = "evenkeel", version, about, long_about)]
 struct Cli {
@@ -605,13 +608,21 @@ impl Usage {
 /// Reads the command line, runs it, says what went wrong.
 pub(crate) fn main(
     custom: &CustomRewards,
+    stop: Stop,
+    signals: bool,
     arguments: impl IntoIterator<Item = std::ffi::OsString>,
 ) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("EVENKEEL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // a program with a subscriber of its own keeps it
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    let cli = match Cli::try_parse_from(with_commas(arguments)) {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // it would panic where standard error is closed, as after a terminal that went away
+        .log_internal_errors(false)
+        .try_init();
+    let words: Vec<std::ffi::OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(with_commas(words.iter().cloned())) {
         Ok(cli) => cli,
         Err(error) => {
             // help and version are no mistakes; nobody is left to tell if printing fails
@@ -619,14 +630,26 @@ pub(crate) fn main(
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    let session = Session::new(stop, words);
+    if signals
+        && cli.command.keeps()
+        && let Err(error) = interrupt::watch_signals(&session.stop)
+    {
+        line(&format!("signals will end the program at once, as they cannot be handled: {error:#}"));
+    }
     let mut out = Output { to: std::io::stdout().lock(), closed: false };
-    match execute(&cli, custom, &mut out) {
+    match execute(&cli, custom, &session, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out.left(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+                line(&interrupted.to_string());
+                session.stop.tell_how_to_go_on();
+                return ExitCode::from(interrupted.exit_code());
+            }
             line(&format!("error: {}", message::of(&error)));
-            let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<RecipeError>());
-            ExitCode::from(if usage { 2 } else { 1 })
+            session.stop.tell_how_to_go_on();
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
 }
@@ -663,20 +686,36 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
-fn execute(cli: &Cli, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+/// Whether the caller has to mend something.
+pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Usage>() || cause.is::<RecipeError>())
+}
+
+impl Command {
+    /// Whether it keeps something while it runs, to go on with.
+    fn keeps(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Eval(_) => true,
+            Self::Sample(args) => args.out.is_some(),
+            _ => false,
+        }
+    }
+}
+
+fn execute(cli: &Cli, custom: &CustomRewards, session: &Session, out: &mut dyn Write) -> Result<()> {
     match &cli.command {
-        Command::Train(args) => train(args, custom, out),
+        Command::Train(args) => train(args, custom, session, out),
         Command::Check(args) => {
             let plan = Plan::new(Recipe::load(&recipe_of(&args.recipe), &args.set)?, custom)?;
             check::print(&plan, args, out)
         }
         Command::Explain { key, json } => explain::explain(key, *json, out),
         Command::Schema => explain::print_schema(out),
-        Command::Eval(args) => evaluate::run(args, custom, out),
+        Command::Eval(args) => evaluate::run(args, custom, session, out),
         Command::Compare(args) => compare::run(args, out),
         Command::Benchmarks { name, data } => benchmark::show(name.as_deref(), data.as_deref(), out),
         Command::Reward(args) => reward::run(args, custom, out),
-        Command::Sample(args) => sample::sample(args, out),
+        Command::Sample(args) => sample::sample(args, session, out),
         Command::Variance(args) => variance::variance(args, custom, out),
         Command::Bench(args) => match args.problem() {
             Some(problem) => Err(Usage::error(problem)),
@@ -735,7 +774,7 @@ fn with_commas(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<s
     all
 }
 
-fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+fn train(args: &TrainArgs, custom: &CustomRewards, session: &Session, out: &mut dyn Write) -> Result<()> {
     let (recipe, place) = match (&args.recipe, &args.resume) {
         (_, Some(run)) => {
             let (resumed, recipe) = Resumed::of(run, &args.set)?;
@@ -744,9 +783,13 @@ fn train(args: &TrainArgs, custom: &CustomRewards, out: &mut dyn Write) -> Resul
         (Some(name), None) => (Recipe::load(name, &args.set)?, Place::New(args.out.clone())),
         (None, None) => return Err(Usage::error("name a recipe, or a run by --resume")),
     };
-    let plan = Plan::new(recipe, custom)?;
+    let plan = Plan::new(recipe, custom)?.stop_by(session.stop.clone());
     let begun = std::time::Instant::now();
-    let outcome = run::train(&plan, &place)?;
+    let outcome = run::train(&plan, &place).inspect_err(|error| {
+        if is_usage(error) {
+            session.stop.cannot_go_on();
+        }
+    })?;
     let newest = save::latest(&outcome.folder)?.context("the run left no checkpoint")?;
     if let Some(before) = &outcome.before {
         writeln!(out, "held-out accuracy before: {}", run::describe(before))?;

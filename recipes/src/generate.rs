@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -13,14 +14,16 @@ use engine::batch::penalised;
 use engine::model::Policy;
 use engine::selection::Shuffled;
 use eval::Accuracy;
-use rewards::ScoringError;
+use rewards::{RewardError, ScoringError};
 use rollout::backend::{Backend, Job};
 use rollout::{RolloutError, SampleProgress, SampleStats, Sampled, Sampling, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{RunFolder, Stage};
+use crate::interrupt::{Stop, is_stop};
 use crate::measure::Measured;
 use crate::plan::Plan;
+use crate::progress::{Display, Teller};
 use crate::recipe::RlRecipe;
 
 /// A plan and where its rollouts come from.
@@ -29,6 +32,8 @@ pub(crate) struct Generation<'a> {
     backend: Box<dyn Backend>,
     /// Part of the names of weights: no two processes use the same.
     run: String,
+    /// Who hears what is being done.
+    teller: Mutex<Option<Teller>>,
 }
 
 /// Weights of a run: after so many updates of a stage.
@@ -67,6 +72,8 @@ pub(crate) struct Source<'a> {
     pub(crate) tasks: &'a [Task],
     pub(crate) selection: &'a Shuffled,
     pub(crate) seed: Seed,
+    /// Asks to end early, if that can be.
+    pub(crate) stop: Option<&'a Stop>,
 }
 
 /// A step's sampling that failed, with the rollouts that are there.
@@ -75,6 +82,8 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Unfinished {
     pub(crate) arrived: Vec<Rollout>,
     pub(crate) error: Box<dyn std::error::Error + Send + Sync>,
+    /// Whether it has not failed, but ended as it was asked to.
+    pub(crate) stopped: bool,
 }
 
 impl<'a> Generation<'a> {
@@ -87,10 +96,21 @@ impl<'a> Generation<'a> {
         let plain = |c: char| if c.is_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
         let name: String = plan.recipe.name().chars().map(plain).collect();
         let run = format!("{name}-{:x}", begun.map_or(0, |t| t.as_millis() as u64));
-        Self { plan, backend, run }
+        Self { plan, backend, run, teller: Mutex::default() }
     }
 
-    /// `group_size` rollouts of each task.
+    /// From now on says on this display what it is doing.
+    pub(crate) fn tell_to(&self, display: &Display) {
+        *self.teller.lock().unwrap_or_else(PoisonError::into_inner) = Some(display.teller());
+    }
+
+    /// Says what is being done.
+    pub(crate) fn tell(&self, text: &str) {
+        let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner);
+        teller.iter().for_each(|teller| teller.within(text));
+    }
+
+    /// `group_size` rollouts of each task. Ends early once `stop` is requested.
     #[expect(clippy::too_many_arguments, reason = "who, what, how often, with which luck")]
     pub(crate) fn sample(
         &self,
@@ -100,11 +120,24 @@ impl<'a> Generation<'a> {
         group_size: usize,
         seed: StepSeed,
         have: &[Rollout],
+        stop: Option<&Stop>,
         progress: &mut dyn FnMut(SampleProgress<'_>),
     ) -> Result<Sampled, RolloutError> {
         let label = self.label(weights);
         let job = self.job(weights, &label, sampling, tasks);
-        self.backend.sample(&Job { group_size, seed, have, ..job }, progress)
+        self.backend.sample(&Job { group_size, seed, have, ..job }, &mut |now: SampleProgress<'_>| {
+            now.stop.set(stop.is_some_and(Stop::is_requested));
+            progress(now);
+        })
+    }
+
+    /// What the rollouts earned. Ends early once `stop` is requested.
+    pub(crate) fn score(
+        &self,
+        rollouts: Vec<Rollout>,
+        stop: Option<&Stop>,
+    ) -> Result<Vec<ScoredRollout>, ScoringError> {
+        self.plan.rewards.score_while(rollouts, &mut || !stop.is_some_and(Stop::is_requested))
     }
 
     fn label(&self, weights: Weights<'_>) -> String {
@@ -134,7 +167,15 @@ impl<'a> Generation<'a> {
 
     /// Accuracy on the held-out prompts, if there are any; the folder keeps what each of them came to.
     pub(crate) fn measure(&self, weights: Weights<'_>, folder: &RunFolder) -> Result<Option<Accuracy>> {
-        let Some(measured) = Measured::of(self, weights)? else { return Ok(None) };
+        let measured = Measured::of(self, weights).map_err(|error| match is_stop(&error) {
+            true => self.plan.stop.interrupted(format!(
+                "the evaluation after {} steps of {} was not finished",
+                weights.version,
+                weights.stage.name()
+            )),
+            false => error,
+        })?;
+        let Some(measured) = measured else { return Ok(None) };
         measured.keep(folder, self.plan.recipe.save.rollouts)?;
         Ok(Some(measured.accuracy))
     }
@@ -150,7 +191,7 @@ impl<'a> Generation<'a> {
         have: &[Rollout],
         watch: &mut dyn FnMut(&str),
     ) -> Result<StepRollouts, Unfinished> {
-        let Source { rl, tasks: from, selection, seed } = source;
+        let Source { rl, tasks: from, selection, seed, stop } = source;
         let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
         let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
         let mut sampled = StepRollouts {
@@ -174,10 +215,12 @@ impl<'a> Generation<'a> {
         };
         let unfinished = |arrived: &[Rollout], error: RolloutError| Unfinished {
             arrived: keep(arrived, error.arrived()),
+            stopped: matches!(error, RolloutError::Stopped { .. }),
             error: Box::new(error),
         };
         let unscored = |arrived: &[Rollout], error: ScoringError| Unfinished {
             arrived: keep(arrived, &error.rollouts),
+            stopped: error.error == RewardError::Stopped,
             error: Box::new(error.error),
         };
         while sampled.rounds < most && sampled.scored.len() < wanted * group_size {
@@ -196,13 +239,8 @@ impl<'a> Generation<'a> {
                 group_size,
                 seed.at(step),
                 have,
-                &mut |progress: SampleProgress<'_>| {
-                    let (finished, tokens) = (progress.finished, progress.drawn);
-                    watch(&format!(
-                        "step {}: {finished} of {all} rollouts sampled, {tokens} tokens",
-                        step + 1
-                    ));
-                },
+                stop,
+                &mut |progress| watch(&format!("step {}: {}", step + 1, sampled_so_far(&progress, all))),
             );
             let found = match result {
                 Ok(found) => found,
@@ -211,11 +249,10 @@ impl<'a> Generation<'a> {
             sampled.stats = sampled.stats.and(found.stats);
             sampled.seconds_sample += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
-            if !self.backend.is_exact() {
-                // a server may fail in a later round, and what it gave is not to be had again
-                arrived.extend_from_slice(&found.rollouts);
-            }
-            let scored = match self.plan.rewards.score(found.rollouts) {
+            // a later round may fail, and what a server gave is not to be had again
+            arrived.extend_from_slice(&found.rollouts);
+            watch(&format!("step {}: judging {} rollouts", step + 1, found.rollouts.len()));
+            let scored = match self.score(found.rollouts, stop) {
                 Ok(scored) => scored,
                 Err(error) => return Err(unscored(&arrived, error)),
             };
@@ -237,14 +274,22 @@ impl<'a> Generation<'a> {
             let mut seen = BTreeSet::new();
             chosen.retain(|task| seen.insert(task.prompt.id.clone()));
             let (greedy, seed) = (rl.sampling.greedy(), seed.named("greedy").at(step));
-            let found = match self.sample(weights, &greedy, &chosen, 1, seed, &[], &mut |_| ()) {
+            let mut progress = |progress: SampleProgress<'_>| {
+                let so_far = sampled_so_far(&progress, chosen.len());
+                watch(&format!("step {}, greedy: {so_far}", step + 1));
+            };
+            let found = match self.sample(weights, &greedy, &chosen, 1, seed, &[], stop, &mut progress) {
                 Ok(found) => found,
-                Err(error) => return Err(unfinished(&arrived, error)),
+                // the greedy rollouts are of other draws than those of the step
+                Err(error) => {
+                    let kept = Unfinished { arrived: keep(&arrived, &[]), ..unfinished(&[], error) };
+                    return Err(kept);
+                }
             };
             sampled.stats = sampled.stats.and(found.stats);
             sampled.seconds_sample += begun.elapsed().as_secs_f64();
             let begun = Instant::now();
-            let greedy = match self.plan.rewards.score(found.rollouts) {
+            let greedy = match self.score(found.rollouts, stop) {
                 Ok(scored) => scored,
                 // the greedy rollouts are of other draws than those of the step
                 Err(error) => {
@@ -262,4 +307,9 @@ impl<'a> Generation<'a> {
         sampled.drawn = drawn;
         Ok(sampled)
     }
+}
+
+/// "3 of 64 rollouts finished, 1024 tokens drawn"
+pub(crate) fn sampled_so_far(progress: &SampleProgress<'_>, all: usize) -> String {
+    format!("{} of {all} rollouts finished, {} tokens drawn", progress.finished, progress.drawn)
 }

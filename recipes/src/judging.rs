@@ -3,9 +3,10 @@
 //! Before: a step's rollouts are scored. After: a line of `metrics.jsonl` has each function's mean, and `unjudged.jsonl` in the
 //! run folder shows completions that a function could not judge, or in which it found no answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data::{Part, ScoredRollout};
+use engine::model::Tokenizer;
 use rewards::{OnNone, Rewards};
 use serde_json::{Map, Value, json};
 
@@ -14,12 +15,16 @@ const EXAMPLES: usize = 4;
 /// Characters of a completion that an example shows: its end, where the answer should be.
 const SHOWN: usize = 600;
 
-/// How many rollouts; for each function `reward_NAME_mean` and `_std` of its values; how many rollouts it had nothing to say of (`_none`), failed
+/// How many rollouts, and how many of them have tokens that the tokenizer does not know, if any (`unknown_token_rollouts`); for each function `reward_NAME_mean` and `_std` of its values; how many rollouts it had nothing to say of (`_none`), failed
 /// for (`_failed`) and, for one that looks for answers, found none in (`_no_answer`), if there are any.
-pub(crate) fn metrics(scored: &[ScoredRollout]) -> Map<String, Value> {
+pub(crate) fn metrics(scored: &[ScoredRollout], tokenizer: &Tokenizer) -> Map<String, Value> {
     let mut line = Map::new();
-    let Some(first) = scored.first() else { return line };
     line.insert("rollouts".into(), json!(scored.len()));
+    let Some(first) = scored.first() else { return line };
+    let unknown = with_unknown_tokens(scored, tokenizer);
+    if unknown > 0 {
+        line.insert("unknown_token_rollouts".into(), json!(unknown));
+    }
     for (at, Part { name, .. }) in first.score.parts.iter().enumerate() {
         let verdicts =
             || scored.iter().filter_map(|scored| scored.score.parts.get(at)).map(|part| &part.verdict);
@@ -41,6 +46,19 @@ pub(crate) fn metrics(scored: &[ScoredRollout]) -> Map<String, Value> {
         }
     }
     line
+}
+
+/// Rollouts with a token that stands for nothing: embeddings often have more rows than the tokenizer has tokens.
+fn with_unknown_tokens(scored: &[ScoredRollout], tokenizer: &Tokenizer) -> usize {
+    let drawn: BTreeSet<u32> =
+        scored.iter().flat_map(|scored| scored.rollout.tokens.iter().copied()).collect();
+    let unknown: BTreeSet<u32> =
+        drawn.into_iter().filter(|token| tokenizer.id_to_token(*token).is_none()).collect();
+    if unknown.is_empty() {
+        return 0;
+    }
+    let has = |scored: &&ScoredRollout| scored.rollout.tokens.iter().any(|token| unknown.contains(token));
+    scored.iter().filter(has).count()
 }
 
 /// Some of the rollouts that a function failed for, had nothing to say of, or found no answer in.
@@ -72,4 +90,28 @@ pub(crate) fn examples(scored: &[ScoredRollout], rewards: &Rewards) -> Vec<Value
         }
     }
     examples
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use data::{Body, Prompt, Rollout, Score};
+
+    use super::*;
+
+    #[test]
+    fn rollouts_with_tokens_that_the_tokenizer_does_not_know_are_counted() {
+        let tokenizer = crate::builtin::checkpoint("tiny", None).unwrap().tokenizer().unwrap();
+        let beyond = tokenizer.vocab_size() as u32;
+        let body = Body::Text("?".into());
+        let prompt = Arc::new(Prompt { id: "p".into(), body, answer: None, fields: Default::default() });
+        let scored = |tokens: &[u32]| ScoredRollout {
+            rollout: Rollout { tokens: tokens.to_vec(), ..Rollout::of_text(prompt.clone(), "x") },
+            score: Score::default(),
+        };
+        let all = [scored(&[1, 2]), scored(&[1, beyond]), scored(&[beyond + 7, beyond]), scored(&[])];
+        assert_eq!(metrics(&all, &tokenizer)["unknown_token_rollouts"], 2);
+        assert!(metrics(&all[..1], &tokenizer).get("unknown_token_rollouts").is_none());
+    }
 }

@@ -35,7 +35,8 @@ impl Measured {
         let plan = generation.plan;
         let Some(HeldOut { benchmark, tasks }) = &plan.held_out else { return Ok(None) };
         let asked = Asked { generation, weights, tasks };
-        let judged = benchmark.evaluate(&asked, plan.seed().0, Vec::new(), &mut Unwatched)?;
+        let mut watched = Watched { generation, weights };
+        let judged = benchmark.evaluate(&asked, plan.seed().0, Vec::new(), &mut watched)?;
         let questions = benchmark.questions(&asked, &judged);
         let place = format!("{}-{:06}", weights.stage.name(), weights.version);
         let evaluation = Evaluation {
@@ -82,7 +83,8 @@ impl Speaker for Asked<'_> {
         progress: &mut dyn FnMut(SampleProgress<'_>),
     ) -> Result<Sampled, RolloutError> {
         let tasks: Vec<Task> = questions.iter().map(|question| self.tasks[*question].clone()).collect();
-        self.generation.sample(self.weights, sampling, &tasks, group_size, seed, have, progress)
+        let stop = Some(&self.generation.plan.stop);
+        self.generation.sample(self.weights, sampling, &tasks, group_size, seed, have, stop, progress)
     }
 
     fn obstacle(&self, _: usize) -> Option<String> {
@@ -92,12 +94,22 @@ impl Speaker for Asked<'_> {
 }
 
 /// What is measured anew at every step need not be kept half done.
-struct Unwatched;
+struct Watched<'a> {
+    generation: &'a Generation<'a>,
+    weights: Weights<'a>,
+}
 
-impl Watch for Unwatched {
+impl Watch for Watched<'_> {
     fn keep(&mut self, _: &[ScoredRollout]) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn running(&mut self, _: Running) {}
+    fn running(&mut self, Running { finished, wanted, .. }: Running) {
+        let step = self.weights.version;
+        self.generation.tell(&format!("evaluation after step {step}: {finished} of {wanted} samples"));
+    }
+
+    fn stops(&mut self) -> bool {
+        self.generation.plan.stop.is_requested()
+    }
 }

@@ -1,4 +1,4 @@
-//! Whether the policy learns the task, or how to please the reward.
+//! Whether the policy learns the task, or how to please the reward, or nothing.
 //!
 //! Before: the metrics of each step. After: warnings, on the terminal and in `warnings.jsonl`. Everything is read from lines
 //! of `metrics.jsonl`, so that a run that goes on knows what the run before it saw.
@@ -10,6 +10,11 @@
 use rewards::{OnNone, PartSettings};
 use serde_json::Value;
 
+use crate::folder::Stage;
+use crate::plan::Plan;
+use crate::progress::fixed;
+use crate::standstill::{Facts, suspicions};
+
 /// Steps that are compared.
 const WINDOW: usize = 10;
 /// Standard errors that make a trend.
@@ -20,17 +25,22 @@ const AGAIN: u64 = 50;
 const MANY: f64 = 0.2;
 
 /// What a run has shown so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Monitor {
+    facts: Facts,
     parts: Vec<(String, PartSettings)>,
     lines: Vec<Value>,
     warned: Vec<(String, u64)>,
 }
 
 impl Monitor {
-    /// What these metrics lines of the stage have shown, of rewards with these parts.
-    pub(crate) fn after(parts: Vec<(String, PartSettings)>, lines: impl IntoIterator<Item = Value>) -> Self {
-        let mut monitor = Self { parts, ..Self::default() };
+    /// What these metrics lines of a stage have shown, of rewards with these parts.
+    pub(crate) fn after(
+        facts: Facts,
+        parts: Vec<(String, PartSettings)>,
+        lines: impl IntoIterator<Item = Value>,
+    ) -> Self {
+        let mut monitor = Self { facts, parts, lines: Vec::new(), warned: Vec::new() };
         for line in lines {
             monitor.observe(&line);
         }
@@ -44,9 +54,17 @@ impl Monitor {
         if step == 0 {
             return vec![];
         }
-        let mut found: Vec<(String, String)> = Vec::new();
-        let rises = self.trend("reward_mean").is_some_and(|trend| trend.errors > ERRORS);
-        if rises {
+        let mut found = suspicions(&self.facts, &self.lines);
+        let trend = self.trend("reward_mean");
+        if let Some(Trend { first, last, errors }) = trend
+            && errors < -ERRORS
+        {
+            let (first, last) = (fixed(first, 3), fixed(last, 3));
+            let text =
+                format!("the reward falls, from {first} to {last}: the learning rate may be too large");
+            found.push(("falls".to_owned(), text));
+        }
+        if trend.is_some_and(|trend| trend.errors > ERRORS) {
             found.extend(self.held_out());
             found.extend(self.parts_that_fall());
             found.extend(self.length());
@@ -183,6 +201,20 @@ impl Monitor {
     }
 }
 
+impl Facts {
+    /// A stage of a plan.
+    pub(crate) fn of(plan: &Plan, stage: Stage, steps: u64) -> Self {
+        Self {
+            stage,
+            steps,
+            vocabulary: plan.config.vocab_size,
+            known_tokens: plan.tokenizer.vocab_size(),
+            within_groups: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Trend {
     first: f64,
     last: f64,
@@ -195,10 +227,14 @@ mod tests {
 
     use super::*;
 
+    fn facts() -> Facts {
+        Facts { stage: Stage::Rl, steps: 1000, vocabulary: 100, known_tokens: 100, within_groups: true }
+    }
+
     /// 30 steps whose reward rises, with this beside.
     fn run(more: impl Fn(u64) -> Value) -> Vec<String> {
         let parts = vec![("format".to_owned(), PartSettings::weight(1.0))];
-        let mut monitor = Monitor::after(parts, []);
+        let mut monitor = Monitor::after(facts(), parts, []);
         let mut all = Vec::new();
         for step in 1..=30_u64 {
             let noise = if step.is_multiple_of(2) { 0.01 } else { -0.01 };
@@ -239,7 +275,7 @@ mod tests {
             ("other".to_owned(), PartSettings { none: OnNone::Skip, ..PartSettings::weight(1.0) }),
         ];
         let said = |way: f64| {
-            let mut monitor = Monitor::after(parts.clone(), []);
+            let mut monitor = Monitor::after(facts(), parts.clone(), []);
             let mut all = Vec::new();
             for step in 1..=30_u64 {
                 let at = step as f64 + if step.is_multiple_of(2) { 0.3 } else { -0.3 };
@@ -263,9 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reward_that_falls_is_named() {
+        let mut monitor = Monitor::after(facts(), vec![], []);
+        let line = |step: u64| {
+            let noise = if step.is_multiple_of(2) { 0.01 } else { -0.01 };
+            json!({ "step": step, "rollouts": 64, "reward_mean": 0.8 - 0.02 * step as f64 + noise })
+        };
+        let said: Vec<String> = (1..=40).flat_map(|step| monitor.observe(&line(step))).collect();
+        assert!(said.len() == 1 && said[0].starts_with("the reward falls, from 0.6"), "{said:?}");
+        // whoever goes on after step 30 says the same
+        let mut other = Monitor::after(facts(), vec![], (1..=30).map(line));
+        assert!((31..=40).all(|step| other.observe(&line(step)).is_empty()));
+    }
+
+    #[test]
     fn a_run_that_goes_on_knows_what_was_said() {
         let line = |step: u64| json!({ "step": step, "rollouts": 10, "reward_mine_failed": 5 });
-        let mut monitor = Monitor::after(vec![], (1..=3).map(line));
+        let mut monitor = Monitor::after(facts(), vec![], (1..=3).map(line));
         assert!(monitor.observe(&line(4)).is_empty());
         assert_eq!(monitor.observe(&line(60)).len(), 1);
     }

@@ -21,7 +21,9 @@ use crate::app::CustomRewards;
 use crate::benchmark::{self, Changes, Shape};
 use crate::cli::Usage;
 use crate::compute::{self, Choice};
+use crate::interrupt::Stop;
 use crate::measure::HeldOut;
+use crate::progress::Busy;
 use crate::recipe::{
     BenchmarkRecipe, DataRecipe, EvalRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe,
 };
@@ -46,6 +48,8 @@ pub struct Plan {
     pub(crate) reading: Option<Reading>,
     /// Bytes that the process has before any weights.
     program: usize,
+    /// Asks a run of it to end early.
+    pub(crate) stop: Stop,
 }
 
 impl Plan {
@@ -54,6 +58,7 @@ impl Plan {
     /// # Errors
     /// If any of them is missing, broken or does not fit the others.
     pub fn new(recipe: Recipe, custom: &CustomRewards) -> Result<Self> {
+        let _busy = Busy::new("opening the checkpoint, the data and the rewards");
         recipe.require_files()?;
         let checkpoint =
             crate::builtin::checkpoint(&recipe.policy.checkpoint, recipe.policy.revision.as_deref())?;
@@ -112,7 +117,15 @@ impl Plan {
             rewards,
             reading: set.reading().cloned(),
             program: estimate::memory::resident(),
+            stop: Stop::new(),
         })
+    }
+
+    /// The same plan, whose run ends early, with its state saved, once this is requested.
+    #[must_use]
+    pub fn stop_by(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
     }
 
     /// The run's seed.
@@ -122,6 +135,7 @@ impl Plan {
 
     /// The policy that the run begins with.
     pub(crate) fn policy(&self) -> Result<Policy> {
+        let _busy = Busy::new(&format!("reading the weights of `{}`", self.checkpoint.source()));
         if self.recipe.policy.new.is_some() {
             let mut rng = self.seed().named("init").at(0).rng();
             return self.build(Policy::random_tensors(&self.config, &mut rng)?);

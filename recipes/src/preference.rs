@@ -9,28 +9,31 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use data::{Body, Prompt};
+use data::{Body, Prompt, Rollout};
 use engine::gradient::Sequence;
 use engine::mixture::{Alpha, Mixture};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::pairs::{self, Branch, Pair, PairsConfig};
 use engine::selection::Shuffled;
-use rollout::{SampleProgress, Task};
+use rewards::{RewardError, ScoringError};
+use rollout::{RolloutError, SampleProgress, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::files::json_lines;
-use crate::folder::{RunFolder, Stage, write_aside};
-use crate::generate::{Generation, Weights};
+use crate::folder::{Progress, RunFolder, Stage, write_aside};
+use crate::generate::{Generation, Unfinished, Weights, sampled_so_far};
+use crate::interrupt::is_stop;
 use crate::manifest::Sum;
 use crate::plan::{Plan, Reader};
-use crate::progress::Display;
+use crate::progress::{Busy, Display, fixed};
 use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
 use crate::record::{Record, Trained};
 use crate::restore::{self, Resume};
 use crate::run::{Outcome, with_stage};
-use crate::save::Kept;
+use crate::save::{self, Kept};
+use crate::standstill::Facts;
 
 /// The pairs, in the run's folder.
 const PAIRS: &str = "pairs.jsonl";
@@ -80,7 +83,24 @@ pub(crate) fn stage(
             read(&place)?
         }
         None => {
-            let pairs = make(generation, preference, policy)?;
+            let at = Progress { stage: Stage::Preference, step: 0 };
+            let have = restore::arrived_after(folder, at)?;
+            let pairs = make(generation, preference, policy, have).map_err(|error| {
+                let arrived = error.downcast_ref::<Unfinished>().map_or(&[][..], |u| &u.arrived);
+                match save::keep_arrived(folder, at, arrived) {
+                    Ok(()) if is_stop(&error) => {
+                        let text = format!(
+                            "pairs were being made, and {} of their rollouts are kept",
+                            arrived.len()
+                        );
+                        plan.stop.interrupted(text)
+                    }
+                    Ok(()) => error.context("making pairs failed"),
+                    Err(second) => error.context(format!(
+                        "making pairs failed, and keeping their rollouts failed too: {second:#}"
+                    )),
+                }
+            })?;
             write(&place, &pairs)?;
             let sum = Sum::of(&place).with_context(|| format!("could not read `{}`", place.display()))?;
             folder.saves.inputs = BTreeMap::from([(PAIRS.to_owned(), sum)]);
@@ -109,9 +129,10 @@ pub(crate) fn stage(
             preference.mixture.first
         ));
     }
-    let mut record = Record { generation, folder, stage: Stage::Preference, steps, monitor: None, outcome };
+    let facts = Facts::of(plan, Stage::Preference, steps);
+    let mut record = Record::new(generation, folder, facts, Vec::new(), done, outcome)?;
     let kept = Kept { mixture, ..Kept::default() };
-    record.begin(done, Trained { policy, optimizer: &optimizer }, &kept, &display)?;
+    record.begin(done, Trained { policy, optimizer: &optimizer }, &kept, &mut display)?;
     for step in done..steps {
         let count = preference.pairs_per_step.get();
         let draw = |branch: usize| -> Vec<&Pair> {
@@ -120,6 +141,7 @@ pub(crate) fn stage(
             selections[branch].draw(step * count as u64, count).into_iter().map(|index| all[index]).collect()
         };
         let begun = Instant::now();
+        display.within(&format!("step {}: training", step + 1));
         let last = mixture;
         let update = match pairs::step(policy, &mut optimizer, &mut mixture, &config, &draw(0), &draw(1)) {
             Ok(update) => update,
@@ -154,9 +176,9 @@ pub(crate) fn stage(
         display.step(
             step + 1,
             &format!(
-                "loss {:.4} · margin {:.3} · preferred {:.0} % · alpha {:.3}{accuracy}",
+                "loss {:.4} · margin {} · preferred {:.0} % · alpha {:.3}{accuracy}",
                 update.loss,
-                update.margin,
+                fixed(update.margin, 3),
                 100.0 * update.accuracy,
                 update.alpha
             ),
@@ -171,9 +193,10 @@ fn make(
     generation: &Generation<'_>,
     preference: &PreferenceRecipe,
     policy: &Policy,
+    have: Vec<Rollout>,
 ) -> Result<Vec<(Branch, Pair)>> {
     let mut pairs = match &preference.pairs {
-        PairsRecipe::Sample(sample) => sampled(generation, preference, sample, policy)?,
+        PairsRecipe::Sample(sample) => sampled(generation, preference, sample, policy, have)?,
         PairsRecipe::Jsonl(file) => from_file(generation.plan, file)?,
     };
     let sequences: Vec<Sequence<'_>> = pairs
@@ -183,6 +206,7 @@ fn make(
                 .map(|completion| Sequence { prompt: &pair.prompt_tokens, completion })
         })
         .collect();
+    let _busy = Busy::new("preference: log-probs of the reference");
     let sums = pairs::summed(policy, &sequences, preference.micro_batch_tokens.get())?;
     drop(sequences);
     for ((_, pair), sums) in pairs.iter_mut().zip(sums.chunks(2)) {
@@ -192,12 +216,14 @@ fn make(
 }
 
 /// The best and the worst of each prompt's rollouts, branch by branch. A group without two different rewards gives none;
-/// nor does a truncated rollout, whose answer may be missing.
+/// nor does a truncated rollout, whose answer may be missing. `have` is what an earlier attempt left, and whoever fails leaves it
+/// in [`Unfinished`].
 fn sampled(
     generation: &Generation<'_>,
     preference: &PreferenceRecipe,
     sample: &SamplePairs,
     policy: &Policy,
+    mut have: Vec<Rollout>,
 ) -> Result<Vec<(Branch, Pair)>> {
     let plan = generation.plan;
     let group_size = sample.group_size.get();
@@ -205,7 +231,7 @@ fn sampled(
     let order = Shuffled { prompts: plan.tasks.len(), seed };
     let indices = order.draw(0, sample.prompts.get().min(plan.tasks.len()));
     let mut pairs = Vec::new();
-    let mut display = Display::new("pairs", 0, 1);
+    let display = Display::new("pairs", 0, 1);
     for branch in &sample.branches {
         let from = match branch {
             Branch::Thinking => &plan.tasks,
@@ -215,13 +241,38 @@ fn sampled(
         let all = tasks.len() * group_size;
         let weights = Weights { policy, stage: Stage::Preference, version: 0 };
         let mut progress = |progress: SampleProgress<'_>| {
-            let (finished, tokens) = (progress.finished, progress.drawn);
-            display.within(&format!("{finished} of {all} rollouts sampled, {tokens} tokens"));
+            display.within(&sampled_so_far(&progress, all));
         };
         let (sampling, seed) = (&preference.sampling, seed.at(0));
-        let found = generation.sample(weights, sampling, &tasks, group_size, seed, &[], &mut progress)?;
-        let rollouts = found.rollouts;
-        for group in plan.rewards.score(rollouts)?.chunks(group_size) {
+        let stop = Some(&plan.stop);
+        let found = match generation.sample(
+            weights,
+            sampling,
+            &tasks,
+            group_size,
+            seed,
+            &have,
+            stop,
+            &mut progress,
+        ) {
+            Ok(found) => found,
+            Err(error) => {
+                let stopped = matches!(error, RolloutError::Stopped { .. });
+                // those of the other branch, and all of this one
+                have.extend_from_slice(error.arrived());
+                return Err(Unfinished { arrived: have, stopped, error: Box::new(error) }.into());
+            }
+        };
+        display.within(&format!("judging {all} rollouts"));
+        have.extend_from_slice(&found.rollouts);
+        let scored = match generation.score(found.rollouts, stop) {
+            Ok(scored) => scored,
+            Err(ScoringError { error, .. }) => {
+                let stopped = error == RewardError::Stopped;
+                return Err(Unfinished { arrived: have, stopped, error: Box::new(error) }.into());
+            }
+        };
+        for group in scored.chunks(group_size) {
             let mut known: Vec<_> = group
                 .iter()
                 .filter(|s| !s.rollout.truncated() && !s.rollout.tokens.is_empty())

@@ -7,16 +7,19 @@ use anyhow::Result;
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use eval::Accuracy;
+use rewards::PartSettings;
 use serde_json::{Value, json};
 
 use crate::best::Best;
 use crate::folder::{Progress, RunFolder, Stage};
 use crate::generate::{Generation, Weights};
+use crate::interrupt::is_stop;
 use crate::monitor::Monitor;
 use crate::plan::Plan;
 use crate::progress::Display;
 use crate::run::{Outcome, describe};
 use crate::save::{self, Kept, Moment};
+use crate::standstill::Facts;
 
 /// The record of a stage.
 pub(crate) struct Record<'a> {
@@ -25,8 +28,8 @@ pub(crate) struct Record<'a> {
     pub(crate) stage: Stage,
     /// Steps of the stage.
     pub(crate) steps: u64,
-    /// What looks at its metrics, if anything does.
-    pub(crate) monitor: Option<Monitor>,
+    /// What looks at its metrics.
+    pub(crate) monitor: Monitor,
     /// Accuracies before and after.
     pub(crate) outcome: &'a mut Outcome,
 }
@@ -38,7 +41,32 @@ pub(crate) struct Trained<'a> {
     pub(crate) optimizer: &'a Optimizer,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// The record of a stage of which `done` steps are done, of rewards with these parts.
+    ///
+    /// # Errors
+    /// If the metrics until then cannot be read.
+    pub(crate) fn new(
+        generation: &'a Generation<'a>,
+        folder: &'a mut RunFolder,
+        facts: Facts,
+        parts: Vec<(String, PartSettings)>,
+        done: u64,
+        outcome: &'a mut Outcome,
+    ) -> Result<Self> {
+        let (stage, steps) = (facts.stage, facts.steps);
+        let lines = folder.metrics(stage)?;
+        let monitor = Monitor::after(facts, parts, []);
+        let mut record = Self { generation, folder, stage, steps, monitor, outcome };
+        // a last step whose evaluation is owed is looked at when that is made up
+        let due = record.measures(done);
+        let owes = |line: &Value| due && line["step"] == done && line.get("eval").is_none();
+        for line in lines.iter().filter(|line| !owes(line)) {
+            record.monitor.observe(line);
+        }
+        Ok(record)
+    }
+
     fn plan(&self) -> &Plan {
         self.generation.plan
     }
@@ -68,8 +96,9 @@ impl Record<'_> {
         done: u64,
         trained: Trained<'_>,
         kept: &Kept,
-        display: &Display,
+        display: &mut Display,
     ) -> Result<()> {
+        self.generation.tell_to(display);
         if !self.measures(done) {
             return Ok(());
         }
@@ -88,6 +117,8 @@ impl Record<'_> {
             display.note(&format!("the evaluation after {} is made up", self.at(done)));
         }
         let accuracy = self.measure(trained.policy, done)?;
+        // what it took is no measure of the steps to come
+        display.restart();
         self.note(done, accuracy, display);
         let mut line = line.unwrap_or_else(|| json!({ "stage": self.stage.name(), "step": done }));
         add_accuracy(&mut line, accuracy);
@@ -157,8 +188,7 @@ impl Record<'_> {
 
     /// Says what looks suspicious about a step.
     fn watch(&mut self, done: u64, line: &Value, display: &Display) -> Result<()> {
-        let Some(monitor) = &mut self.monitor else { return Ok(()) };
-        let warnings = monitor.observe(line);
+        let warnings = self.monitor.observe(line);
         for warning in &warnings {
             tracing::warn!(step = done, "{warning}");
             display.note(&format!("warning: {warning}"));
@@ -177,10 +207,10 @@ impl Record<'_> {
         done == self.steps || done.is_multiple_of(self.plan().recipe.save.every.get() as u64)
     }
 
-    /// Writes a checkpoint if one is due, or the step is the best so far.
+    /// Writes a checkpoint if one is due, the step is the best so far, or the run is asked to end here.
     ///
     /// # Errors
-    /// If it cannot be written; the one before it stands then.
+    /// If it cannot be written, the one before it stands then; and if the run is asked to end.
     pub(crate) fn save(
         &mut self,
         done: u64,
@@ -189,10 +219,22 @@ impl Record<'_> {
         kept: &mut dyn FnMut() -> Kept,
     ) -> Result<()> {
         let best = self.better(done, line);
-        if self.saves(done) || best.is_some() {
-            let Trained { policy, optimizer } = trained;
-            let moment = Moment { at: self.at(done), policy, optimizer, kept: &kept() };
-            save::write(self.generation.plan, self.folder, &moment, best)?;
+        let Trained { policy, optimizer } = trained;
+        let ends = self.plan().stop.is_requested() && done < self.steps;
+        if !(self.saves(done) || best.is_some() || ends) {
+            return Ok(());
+        }
+        let plan = self.generation.plan;
+        self.generation.tell(&format!("step {done}: saving"));
+        let moment = Moment { at: self.at(done), policy, optimizer, kept: &kept() };
+        let place = match self.saves(done) || best.is_some() {
+            true => save::write(plan, self.folder, &moment, best)?,
+            false => save::keep(plan, self.folder, &moment)?,
+        };
+        if ends {
+            let (steps, stage, place) = (self.steps, self.stage.name(), place.display());
+            let text = format!("{done} of {steps} {stage} steps are done and are in `{place}`");
+            return Err(plan.stop.interrupted(text));
         }
         Ok(())
     }
@@ -213,6 +255,10 @@ impl Record<'_> {
         let saved = save::keep_arrived(self.folder, at, &kept.arrived)
             .and_then(|()| save::keep(self.generation.plan, self.folder, &moment));
         match saved {
+            Ok(place) if is_stop(&error) => self.plan().stop.interrupted(format!(
+                "{what} was not finished; the run up to there is in `{}`",
+                place.display()
+            )),
             Ok(place) => {
                 error.context(format!("{what} failed; the run up to there is in `{}`", place.display()))
             }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::CustomRewards;
 use crate::cli::{RewardArgs, Show, Usage};
-use crate::progress::line;
+use crate::progress::{Busy, line};
 use crate::recipe::{RewardsRecipe, rewards_of};
 
 /// How often a watched file is looked at.
@@ -143,6 +143,7 @@ fn score(
         line(&format!("{name}: {}", about.trim_end().replace('\n', "\n  ")));
     }
     let begun = Instant::now();
+    let _busy = Busy::new(&format!("judging {} completions", rollouts.len()));
     let scored = rewards.score(rollouts)?;
     Ok((scored, begun.elapsed().as_secs_f64()))
 }

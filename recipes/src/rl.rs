@@ -19,14 +19,14 @@ use crate::ahead::{Ahead, Before};
 use crate::folder::{Progress, RunFolder, Stage};
 use crate::generate::{Generation, Source, StepRollouts, Unfinished, Weights};
 use crate::judging;
-use crate::monitor::Monitor;
 use crate::plan::Plan;
-use crate::progress::Display;
+use crate::progress::{Display, fixed};
 use crate::recipe::RlRecipe;
 use crate::record::{Record, Trained};
 use crate::restore::{self, Resume};
 use crate::run::{Outcome, with_stage};
 use crate::save::{self, Kept};
+use crate::standstill::Facts;
 
 /// Trains for the steps that are left.
 pub(crate) fn stage(
@@ -61,15 +61,16 @@ pub(crate) fn stage(
         }
     }
     let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
-    let source = Source { rl, tasks: &plan.tasks, selection: &selection, seed: plan.seed().named("rollout") };
+    // a step that is sampled ahead belongs to weights that the next checkpoint does not have, so it is finished
+    let stop = (rl.overlap == 0).then_some(&plan.stop);
+    let seed = plan.seed().named("rollout");
+    let source = Source { rl, tasks: &plan.tasks, selection: &selection, seed, stop };
     let mut display = Display::new("rl", done, steps);
     let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
-    let lines = folder.metrics(Stage::Rl)?;
-    // a last step whose evaluation is owed is looked at when that is made up
-    let seen = lines.into_iter().filter(|line| line["step"] != done || line.get("eval").is_some());
-    let monitor = Some(Monitor::after(parts, seen));
-    let mut record = Record { generation, folder, stage: Stage::Rl, steps, monitor, outcome };
-    record.begin(done, Trained { policy, optimizer: trainer.optimizer() }, &kept, &display)?;
+    let within_groups = rl.baseline.build().is_within_group();
+    let facts = Facts { within_groups, ..Facts::of(plan, Stage::Rl, steps) };
+    let mut record = Record::new(generation, folder, facts, parts, done, outcome)?;
+    record.begin(done, Trained { policy, optimizer: trainer.optimizer() }, &kept, &mut display)?;
     std::thread::scope(|scope| {
         let ahead = (rl.overlap > 0).then(|| {
             let before = Before {
@@ -182,7 +183,7 @@ impl Steps<'_> {
         }
         let at = Progress { stage: Stage::Rl, step: step + 1 };
         folder.append("unjudged.jsonl", at, judging::examples(scored, &generation.plan.rewards))?;
-        self.judged = judging::metrics(scored);
+        self.judged = judging::metrics(scored, &generation.plan.tokenizer);
         Ok(())
     }
 
@@ -204,6 +205,7 @@ impl Steps<'_> {
         let begun = Instant::now();
         let (sampled, waited) = match &mut self.ahead {
             Some(ahead) => {
+                self.display.within(&format!("step {}: waiting for its rollouts", step + 1));
                 let sampled = ahead.step(policy, step)??;
                 // should training fail, nothing that was sampled is lost
                 self.kept.ahead = vec![sampled.clone()];
@@ -213,11 +215,12 @@ impl Steps<'_> {
         };
         self.judged(step, &sampled.scored)?;
         let trained = Instant::now();
-        let batch = trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
         self.display.within(&format!("step {}: training", step + 1));
+        let batch = trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
         let update = trainer.step(policy, &batch)?;
         let timing = Timing {
             sample: sampled.seconds_sample,
+            sampled_tokens: sampled.stats.tokens,
             score: sampled.seconds_score,
             update: trained.elapsed().as_secs_f64(),
         };
@@ -248,7 +251,7 @@ impl Steps<'_> {
         step: u64,
     ) -> Result<StepRollouts, Unfinished> {
         let weights = Weights { policy, stage: Stage::Rl, version: step };
-        let display = &mut *self.display;
+        let display = &*self.display;
         let mut watch = |text: &str| display.within(text);
         self.record.generation.step(source, weights, step, drawn, &self.kept.arrived, &mut watch)
     }
@@ -273,17 +276,18 @@ impl Steps<'_> {
         let all = [thinking.scored.as_slice(), empty.scored.as_slice()].concat();
         self.judged(step, &all)?;
         let trained = Instant::now();
+        self.display.within(&format!("step {}: training", step + 1));
         let batches = [
             trainer.batch(policy, &thinking.scored, &thinking.greedy)?,
             trainer.batch(policy, &empty.scored, &empty.greedy)?,
         ];
-        self.display.within(&format!("step {}: training", step + 1));
         let mut mixture: Mixture = self.kept.mixture;
         let (update, mixed) = trainer.mixed_step(policy, &batches[0], &batches[1], config, &mut mixture)?;
         self.kept.mixture = mixture;
         self.kept.drawn = Some(thinking.drawn);
         let timing = Timing {
             sample: thinking.seconds_sample + empty.seconds_sample,
+            sampled_tokens: thinking.stats.tokens + empty.stats.tokens,
             score: thinking.seconds_score + empty.seconds_score,
             update: trained.elapsed().as_secs_f64(),
         };
@@ -316,13 +320,14 @@ fn progress_line(m: &Metrics, accuracy: Option<Accuracy>) -> String {
     let accuracy = accuracy.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
     let absent =
         if m.absent_rewards > 0 { format!(" · {} rewards absent", m.absent_rewards) } else { String::new() };
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "none".into(), |rate| format!("{rate:.0} tok/s"));
     format!(
-        "reward {:.3}{accuracy} · truncated {:.0} % · equal groups {}/{}{absent} · {:.0} tok/s sampled, {:.0} trained",
-        m.reward_mean,
+        "{}{accuracy} · truncated {:.0} % · equal groups {}/{}{absent} · {} sampled, {} trained",
+        m.reward_mean.map_or_else(|| "no reward".into(), |mean| format!("reward {}", fixed(mean, 3))),
         100.0 * m.truncation_rate,
         m.zero_variance_groups,
         m.groups,
-        m.sampled_tokens_per_second,
-        m.trained_tokens_per_second
+        rate(m.sampled_tokens_per_second),
+        rate(m.trained_tokens_per_second)
     )
 }

@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use crate::folder::{GROWING, Progress, RunFolder, Stage, write_aside};
 use crate::generate::Generation;
 use crate::plan::Plan;
-use crate::progress::{Display, line};
+use crate::progress::{Busy, Display, line};
 use crate::recipe::SftRecipe;
 use crate::record::{Record, Trained};
 use crate::restore::{self, Resume};
 use crate::resume::Resumed;
 use crate::rl;
 use crate::save::Kept;
+use crate::standstill::Facts;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +46,7 @@ pub(crate) enum Place {
 /// Trains as the plan says, in a new folder, or goes on in one that is there.
 ///
 /// # Errors
-/// If the folder cannot be used, or a step fails; what was done until then is saved.
+/// If the folder cannot be used, a step fails, or the plan's [`crate::Stop`] is requested; what was done until then is saved.
 pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
     match resume {
         true => train(plan, &Place::Resumed(Resumed::newest(out))),
@@ -74,10 +75,10 @@ pub(crate) fn train(plan: &Plan, place: &Place) -> Result<Outcome> {
             (folder, Begun { at: beginning(plan), policy, saved: None })
         }
     };
-    let path = folder.path().to_owned();
-    stages(plan, &mut folder, begun).with_context(|| {
-        format!("the run stopped; `evenkeel train --resume {}` goes on with it", path.display())
-    })
+    // from here on there is something to keep, and requests to stop are looked at
+    plan.stop.resumable("train", folder.path());
+    let _heeding = plan.stop.heed();
+    stages(plan, &mut folder, begun)
 }
 
 /// Where a run begins, or goes on.
@@ -102,7 +103,11 @@ fn files(plan: &Plan) -> Result<[(&'static str, Vec<u8>); 2]> {
 /// Brings a run back to where it goes on from.
 fn go_on(plan: &Plan, resumed: &Resumed, folder: &mut RunFolder) -> Result<Begun> {
     resumed.rewind(folder)?;
-    let begun = match restore::newest(plan, folder)? {
+    let newest = {
+        let _busy = Busy::new(&format!("reading the newest checkpoint of `{}`", folder.path().display()));
+        restore::newest(plan, folder)?
+    };
+    let begun = match newest {
         Some(saved) => {
             line(&format!("going on after {}", saved.progress));
             Begun { at: saved.progress, policy: saved.policy, saved: Some(saved.resume) }
@@ -211,21 +216,15 @@ fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> 
     let out = folder.path().to_owned();
     line(&format!("computing in {}", plan.choice.reason));
     for warning in crate::warnings::warnings(plan) {
-        line(&format!("warning: {warning}"));
+        folder.warn(beginning(plan), &warning)?;
     }
     let log = out.join("rewards.log");
     plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
     let generation = Generation::new(plan, &out);
     let mut outcome = Outcome { before: first_accuracy(folder)?, after: None, folder: out };
     if let (Some(sft), Stage::Sft) = (&plan.recipe.sft, at.stage) {
-        let record = Record {
-            generation: &generation,
-            folder,
-            stage: Stage::Sft,
-            steps: sft.steps.get() as u64,
-            monitor: None,
-            outcome: &mut outcome,
-        };
+        let facts = Facts::of(plan, Stage::Sft, sft.steps.get() as u64);
+        let record = Record::new(&generation, folder, facts, Vec::new(), at.step, &mut outcome)?;
         supervised_stage(record, sft, &mut policy, at.step, saved.take())?;
         at = Progress { stage: Stage::Rl, step: 0 };
     }
@@ -260,7 +259,7 @@ fn supervised_stage(
     }
     let selection = Shuffled { prompts: examples.len(), seed: plan.seed().named("sft") };
     let mut display = Display::new("sft", done, steps);
-    record.begin(done, Trained { policy, optimizer: &optimizer }, &Kept::default(), &display)?;
+    record.begin(done, Trained { policy, optimizer: &optimizer }, &Kept::default(), &mut display)?;
     for step in done..steps {
         let batch: Vec<_> = selection
             .draw(step * sft.batch_size.get() as u64, sft.batch_size.get())
@@ -272,6 +271,7 @@ fn supervised_stage(
             })
             .collect();
         let begun = Instant::now();
+        display.within(&format!("step {}: training", step + 1));
         let attempt = supervised::step(policy, &mut optimizer, &batch, sft.micro_batch_tokens.get());
         let trained = Trained { policy, optimizer: &optimizer };
         let update = match attempt {

@@ -14,8 +14,10 @@ use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Speculate,
 use crate::checkpoint_of::checkpoint_of;
 use crate::cli::{SampleArgs, Usage};
 use crate::files::{json_lines, sync_file, write_aside};
+use crate::generate::sampled_so_far;
+use crate::interrupt::Session;
 use crate::lock::Lock;
-use crate::progress::{Display, line};
+use crate::progress::{Busy, Display, line};
 use crate::recipe::ThinkingRecipe;
 use crate::speaker::{Local, Opened};
 
@@ -23,7 +25,7 @@ use crate::speaker::{Local, Opened};
 const MOST_ROLLOUTS: usize = 1 << 26;
 
 /// Samples and prints, or writes to a file.
-pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn sample(args: &SampleArgs, session: &Session, out: &mut dyn Write) -> Result<()> {
     let sampling = sampling(args);
     if let Some(problem) = sampling.problem() {
         return Err(Usage::error(problem));
@@ -43,7 +45,7 @@ pub(crate) fn sample(args: &SampleArgs, out: &mut dyn Write) -> Result<()> {
         )));
     }
     match &args.out {
-        Some(file) => to_file(args, file, &sampling, &prompts),
+        Some(file) => to_file(args, session, file, &sampling, &prompts),
         None => to_screen(args, &sampling, &prompts, out),
     }
 }
@@ -184,7 +186,12 @@ fn to_screen(
     {
         return stream(&speaker, local, args, sampling, prompts, out);
     }
-    let sampled = speaker.sample(args, sampling, prompts, &[], &mut |_| ())?;
+    let all = prompts.len() * args.number;
+    let busy = Busy::new(&format!("sampling {all} rollouts"));
+    let sampled = speaker.sample(args, sampling, prompts, &[], &mut |progress| {
+        busy.tell(&sampled_so_far(&progress, all));
+    })?;
+    drop(busy);
     for rollout in sampled.rollouts {
         if args.json {
             writeln!(out, "{}", serde_json::to_string(&rollout)?)?;
@@ -240,7 +247,13 @@ fn stream(
 }
 
 /// Writes every rollout as soon as it is there, and the file in the order of the prompts at the end.
-fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<Prompt>]) -> Result<()> {
+fn to_file(
+    args: &SampleArgs,
+    session: &Session,
+    file: &Path,
+    sampling: &Sampling,
+    prompts: &[Arc<Prompt>],
+) -> Result<()> {
     let settings_file = beside(file, "settings.json");
     let settings = serde_json::json!({
         "model": model_of(args)?, "revision": args.revision, "seed": args.seed, "number": args.number,
@@ -308,7 +321,10 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
     }
     let mut display = Display::new("sample", have.len() as u64, all as u64);
     let (begun, mut failure) = (Instant::now(), None);
+    session.resumable_as_it_is();
+    let heeding = session.stop.heed();
     let result = speaker.sample(args, sampling, prompts, &have, &mut |progress| {
+        progress.stop.set(session.stop.is_requested() || failure.is_some());
         for rollout in &progress.new {
             let line = serde_json::to_string(rollout).map_err(anyhow::Error::from);
             let written = line.and_then(|line| Ok(growing.write_all(format!("{line}\n").as_bytes())?));
@@ -320,12 +336,17 @@ fn to_file(args: &SampleArgs, file: &Path, sampling: &Sampling, prompts: &[Arc<P
         if !progress.new.is_empty() {
             display.step(progress.finished as u64, &message);
         } else {
-            display.within(&format!("{} of {all} rollouts · {message}", progress.finished));
+            display.within(&format!("{} of {all} rollouts finished · {message}", progress.finished));
         }
     });
     if let Some(failure) = failure {
         return Err(failure.context(format!("could not write to `{}`", file.display())));
     }
+    if let Err(RolloutError::Stopped { arrived }) = &result {
+        let (there, place) = (arrived.len(), file.display());
+        return Err(session.stop.interrupted(format!("{there} of {all} rollouts are in `{place}`")));
+    }
+    drop(heeding);
     let sampled = result.with_context(|| {
         format!("what was sampled until then is in `{}`; --resume goes on from there", file.display())
     })?;

@@ -14,6 +14,7 @@ use crate::cli::Usage;
 use crate::compute;
 use crate::device::DeviceRecipe;
 use crate::plan::Reader;
+use crate::progress::Busy;
 use crate::recipe::{ComputeRecipe, ThinkingRecipe};
 
 /// A checkpoint with its tokenizer, before its weights are read.
@@ -96,6 +97,7 @@ impl Opened {
 
     /// Reads the weights.
     pub(crate) fn load(self, slots: Slots) -> Result<Local> {
+        let _busy = Busy::new(&format!("reading the weights of `{}`", self.checkpoint.source()));
         let weights = self.checkpoint.weights(&Device::Cpu)?;
         let config = self.checkpoint.config()?;
         let policy = Policy::with_compute(config, weights, &self.device, self.choice.compute)?;

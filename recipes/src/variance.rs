@@ -24,7 +24,7 @@ use crate::cli::{Usage, VarianceArgs};
 use crate::folder::write_aside;
 use crate::plan::Plan;
 use crate::plot;
-use crate::progress::line;
+use crate::progress::{Busy, line};
 use crate::recipe::{Recipe, RlRecipe};
 
 /// Runs the laboratory and prints.
@@ -108,7 +108,9 @@ fn branches(plan: &Plan, args: &VarianceArgs, out: &mut dyn Write) -> Result<()>
     let selection = Shuffled { prompts: plan.tasks.len(), seed };
     let mut rows: [Vec<f32>; 2] = [Vec::new(), Vec::new()];
     let mut rewards = [0.0; 2];
+    let busy = Busy::new("variance");
     for step in 0..steps {
+        busy.tell(&format!("variance: step {} of {steps}", step + 1));
         let count = rl.prompts_per_step.get();
         let draws = selection.draw((step * count) as u64, count);
         for (branch, from) in [&plan.tasks, &plan.empty_tasks].into_iter().enumerate() {
@@ -198,11 +200,13 @@ fn pools(plan: &Plan, args: &VarianceArgs) -> Result<(Vec<Pool>, String)> {
     let selection = Shuffled { prompts: plan.tasks.len(), seed };
     let tries = (4 * args.prompts).min(plan.tasks.len());
     let mut pools = Vec::new();
+    let busy = Busy::new("variance");
     for (tried, index) in selection.draw(0, tries).into_iter().enumerate() {
         if pools.len() == args.prompts {
             break;
         }
         let task = &plan.tasks[index];
+        busy.tell(&format!("variance: rollouts and gradients of prompt `{}`", task.prompt.id));
         let sampler = sampler(plan, rl, &policy);
         let drawn = sampler.sample(std::slice::from_ref(task), rollouts, seed.at(0), &mut |_| ())?;
         let scored = plan.rewards.score(drawn.rollouts)?;

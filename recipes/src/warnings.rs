@@ -14,6 +14,7 @@ use crate::recipe::{PairsRecipe, PreferenceRecipe, Recipe, RlRecipe, SftRecipe};
 /// Each as a sentence that names the setting and says what would help.
 pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
     let mut found = of_recipe(&plan.recipe, plan.tasks.len());
+    found.extend(crate::learns_nothing::warnings(plan));
     if let Some(rl) = &plan.recipe.rl
         && rl.correction.is_some()
         && plan.recipe.rollout.backend == BackendConfig::Local

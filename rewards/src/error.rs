@@ -65,6 +65,9 @@ pub enum RewardError {
         /// Rollouts there were.
         wanted: usize,
     },
+    /// Whoever wanted the verdicts does not any more, see [`crate::Rewards::score_while`].
+    #[error("judging was stopped")]
+    Stopped,
     /// A function that gave nothing at all within its deadline.
     #[error("reward `{name}` does not answer: {why}")]
     Hangs {

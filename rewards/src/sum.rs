@@ -3,10 +3,19 @@
 //! Before: each [`Reward`] judges a rollout by itself. After: the weighted sum, behind gates and within bounds, is what the
 //! engine learns from; the parts are kept beside it.
 
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
 use data::{Part, Rollout, Score, ScoredRollout, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::{Reward, RewardError, ScoringError};
+
+/// How often whoever waits for verdicts is asked whether they are still wanted.
+const ASKED: Duration = Duration::from_millis(50);
 
 /// What it means for the sum that a function has nothing to say of a rollout. A *failure* (a deadline, a crash) always
 /// leaves the rollout out.
@@ -190,6 +199,41 @@ impl Rewards {
             ScoredRollout { rollout, score: self.sum(verdicts) }
         };
         Ok(rollouts.into_iter().map(score).collect())
+    }
+
+    /// The same for as long as the verdicts are wanted: `go_on` is called on this thread before it begins and some twenty times
+    /// a second. Once it says no, nothing is waited for: functions that have not come to an end are left to their deadlines.
+    ///
+    /// # Errors
+    /// As [`Self::score`], and [`RewardError::Stopped`] if the verdicts were not wanted any more.
+    pub fn score_while(
+        self: &Arc<Self>,
+        rollouts: Vec<Rollout>,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<ScoredRollout>, ScoringError> {
+        if !go_on() {
+            return Err(ScoringError { error: RewardError::Stopped, rollouts });
+        }
+        let (send, receive) = channel();
+        let (rewards, judged) = (self.clone(), rollouts.clone());
+        // a function of somebody's own cannot be called off, so it must not be what this thread is in
+        let judging = thread::spawn(move || {
+            // nobody may be waiting any more
+            let _ = send.send(rewards.score(judged));
+        });
+        loop {
+            match receive.recv_timeout(ASKED) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if !go_on() => {
+                    return Err(ScoringError { error: RewardError::Stopped, rollouts });
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => match judging.join() {
+                    Err(panic) => resume_unwind(panic),
+                    Ok(()) => unreachable!("it sends before it ends"),
+                },
+            }
+        }
     }
 
     fn sum(&self, verdicts: Vec<Verdict>) -> Score {
@@ -380,6 +424,29 @@ mod tests {
         let scored = rewards(lenient(), vec![("a", weight(1.0), panics)]);
         let scored = scored.score(vec![rollout("", None), rollout("x", None)]).unwrap();
         assert_eq!(scored.iter().map(|s| s.score.reward).collect::<Vec<_>>(), [Some(1.0), None]);
+    }
+
+    #[test]
+    fn verdicts_that_are_not_wanted_any_more_are_not_waited_for() {
+        let (release, held) = channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let hangs: Box<dyn Reward> = Box::new(move |_: &Rollout| {
+            let _ = held.lock().unwrap().recv();
+            1.0
+        });
+        let hangs = Arc::new(rewards(lenient(), vec![("a", weight(1.0), hangs)]));
+        let mut asked = 0;
+        let error = hangs.score_while(vec![rollout("x", None)], &mut || {
+            asked += 1;
+            asked < 3
+        });
+        let error = error.unwrap_err();
+        assert_eq!((error.error, error.rollouts), (RewardError::Stopped, vec![rollout("x", None)]));
+        drop(release);
+        let quick = Arc::new(rewards(lenient(), vec![("a", weight(1.0), constant(2.0))]));
+        let rollouts = vec![rollout("x", None), rollout("y", None)];
+        assert_eq!(quick.score_while(rollouts.clone(), &mut || true), quick.score(rollouts.clone()));
+        assert_eq!(quick.score_while(rollouts, &mut || false).unwrap_err().error, RewardError::Stopped);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! arranged is [`super::scheduler`]'s: a rollout is a function of the policy, its prompt and (seed, step, prompt, occurrence, place),
 //! and which rows share a pass, in what order they come and what memory there is change nothing, to the bit.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -112,6 +113,12 @@ pub enum RolloutError {
     /// A server failed.
     #[error(transparent)]
     Server(#[from] Box<crate::backend::ServerError>),
+    /// It was asked to end, see [`SampleProgress::stop`].
+    #[error("sampling was stopped when {} rollouts had finished", arrived.len())]
+    Stopped {
+        /// Those that had finished, the ones that were there before included.
+        arrived: Vec<Rollout>,
+    },
 }
 
 /// How well the slots were used, and what it took.
@@ -204,6 +211,9 @@ pub struct SampleProgress<'a> {
     pub new: Vec<&'a Rollout>,
     /// The first rollout that is under way, as far as it has come.
     pub first: Option<&'a [u32]>,
+    /// Set to true it ends sampling: what has finished comes back in [`RolloutError::Stopped`], what is under way is lost
+    /// and would be drawn again, token by token. Looked at after every pass, and while a server is waited for.
+    pub stop: &'a Cell<bool>,
 }
 
 /// Samples from one policy.
@@ -226,8 +236,8 @@ impl Sampler<'_> {
     /// `group_size` rollouts of each prompt, prompt by prompt.
     ///
     /// # Errors
-    /// If a prompt is empty or too long for the model, the settings name tokens that the policy does not have, or the
-    /// policy's logits are not finite.
+    /// If a prompt is empty or too long for the model, the settings name tokens that the policy does not have, the
+    /// policy's logits are not finite, or `progress` asked to stop.
     pub fn sample(
         &self,
         tasks: &[Task],

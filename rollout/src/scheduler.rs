@@ -5,6 +5,7 @@
 //! prompts have in common once for all. When keys and values outgrow the memory, the youngest rows are put back to be
 //! read again later. None of it shows in a rollout.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use data::{Rollout, StepSeed};
@@ -142,7 +143,12 @@ impl<'a, 's> Scheduler<'a, 's> {
     ) -> Result<Sampled, RolloutError> {
         self.read_common()?;
         let mut finished = self.done.iter().flatten().count();
+        let stop = Cell::new(false);
         loop {
+            if stop.get() {
+                let arrived = self.done.into_iter().flatten().collect();
+                return Err(RolloutError::Stopped { arrived });
+            }
             self.fill()?;
             let new = self.finish()?;
             finished += new.len();
@@ -151,12 +157,12 @@ impl<'a, 's> Scheduler<'a, 's> {
                 && self.queue.is_empty()
                 && self.returned.is_empty()
             {
-                self.report(finished, &new, progress);
+                self.report(finished, &new, &stop, progress);
                 break;
             }
             if !new.is_empty() {
                 // their slots are free again
-                self.report(finished, &new, progress);
+                self.report(finished, &new, &stop, progress);
                 continue;
             }
             self.put_back();
@@ -173,16 +179,22 @@ impl<'a, 's> Scheduler<'a, 's> {
                 in_pool(|| awake(|| self.pass()))?;
             }
             self.end_reading();
-            self.report(finished, &[], progress);
+            self.report(finished, &[], &stop, progress);
         }
         let rollouts = self.done.into_iter().flatten().collect();
         Ok(Sampled { rollouts, stats: self.stats })
     }
 
-    fn report(&self, finished: usize, new: &[usize], progress: &mut dyn FnMut(SampleProgress<'_>)) {
+    fn report(
+        &self,
+        finished: usize,
+        new: &[usize],
+        stop: &Cell<bool>,
+        progress: &mut dyn FnMut(SampleProgress<'_>),
+    ) {
         let new = new.iter().filter_map(|place| self.done[*place].as_ref()).collect();
         let first = self.slots.first().map(|slot| slot.row.tokens.as_slice());
-        progress(SampleProgress { finished, drawn: self.stats.tokens, new, first });
+        progress(SampleProgress { finished, drawn: self.stats.tokens, new, first, stop });
     }
 
     /// Reads what all prompts begin with, if it is long enough.

@@ -278,6 +278,37 @@ fn what_is_there_already_is_not_sampled_again() {
     assert_eq!(sampled.stats.tokens, missing.sum::<usize>());
 }
 
+#[test]
+fn sampling_that_is_stopped_keeps_what_has_finished_and_goes_on_to_the_same() {
+    let f = Fixture::load("qwen3-tiny");
+    let (tokenizer, tasks) = (tokenizer(), tasks(&f));
+    let mut setup = Setup::new(8);
+    setup.slots.rows = 4;
+    let all = setup.sample(&f.policy, &tasks);
+    let sampler = Sampler {
+        policy: &f.policy,
+        version: PolicyVersion(3),
+        tokenizer: &tokenizer,
+        sampling: &setup.sampling,
+        stop_tokens: &[],
+        slots: setup.slots,
+    };
+    for most in [0, 1, 5] {
+        let stopped = sampler.sample_missing(&tasks, 3, Seed(5).at(2), &[], &mut |p| {
+            p.stop.set(p.finished >= most);
+        });
+        let error = stopped.expect_err("it was asked to");
+        assert!(matches!(error, RolloutError::Stopped { .. }), "{error}");
+        let arrived = error.arrived().to_vec();
+        assert!((most..all.len()).contains(&arrived.len()), "{} of {}", arrived.len(), all.len());
+        let rest = sampler.sample_missing(&tasks, 3, Seed(5).at(2), &arrived, &mut |_| ());
+        assert_eq!(rest.expect("rollouts").rollouts, all);
+    }
+    // with nothing missing there is nothing to stop
+    let done = sampler.sample_missing(&tasks, 3, Seed(5).at(2), &all, &mut |p| p.stop.set(true));
+    assert_eq!(done.expect("rollouts").rollouts, all);
+}
+
 /// 128 tokens of a letter and a digit, of which two open and close a thinking block.
 fn thinking_tokenizer() -> Tokenizer {
     let name = |id: u32| match id {

@@ -13,7 +13,7 @@ use data::{Body, PolicyVersion, Prompt, Rollout, Seed, StopReason};
 use engine::model::{Policy, Tokenizer, WeightDtype};
 use fake::{Fake, Fault};
 use rollout::backend::{Backend, BackendConfig, Job, OpenAi, ServerConfig, ServerError};
-use rollout::{RolloutError, Sampled, Sampling, Slots, Task};
+use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Task};
 
 /// 128 tokens of a letter and a digit: `a0`, `a1` … `m7`.
 fn tokenizer() -> Tokenizer {
@@ -78,6 +78,14 @@ struct Asking<'a> {
 }
 
 fn ask(backend: &dyn Backend, asking: &Asking<'_>) -> Result<Sampled, RolloutError> {
+    ask_until(backend, asking, &mut |_| ())
+}
+
+fn ask_until(
+    backend: &dyn Backend,
+    asking: &Asking<'_>,
+    progress: &mut dyn FnMut(SampleProgress<'_>),
+) -> Result<Sampled, RolloutError> {
     let (tokenizer, tasks) = (tokenizer(), tasks());
     let job = Job {
         policy: asking.policy,
@@ -91,7 +99,7 @@ fn ask(backend: &dyn Backend, asking: &Asking<'_>) -> Result<Sampled, RolloutErr
         seed: Seed(5).at(2),
         have: asking.have,
     };
-    backend.sample(&job, &mut |_| ())
+    backend.sample(&job, progress)
 }
 
 fn start(fault: Fault, port: u16) -> Fake {
@@ -240,6 +248,21 @@ fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
     let backend = build("sglang", config(&fake.url), folder.path());
     let error = ask(&*backend, &asking).expect_err("nobody is there");
     assert!(error.to_string().contains("(3 attempts)"), "{error}");
+}
+
+#[test]
+fn a_server_is_not_waited_for_once_sampling_is_stopped() {
+    let (fake, f) = (start(Fault::HangAfter(3), 0), Fixture::load("qwen3-tiny"));
+    let folder = tempfile::tempdir().expect("folder");
+    let patient = ServerConfig { request_seconds: 600.0, ..config(&fake.url) };
+    let backend = build("vllm", patient, folder.path());
+    let begun = Instant::now();
+    let asking = Asking { policy: &f.policy, label: "l", sampling: sampling(), have: &[] };
+    let error = ask_until(&*backend, &asking, &mut |now| now.stop.set(now.finished >= 3));
+    let error = error.expect_err("it was asked to");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?} of 600 s", begun.elapsed());
+    assert!(matches!(error, RolloutError::Stopped { .. }), "{error}");
+    assert_eq!(error.arrived().len(), 3, "{error}");
 }
 
 #[test]

@@ -22,11 +22,17 @@ use self::folder::Folder;
 use self::settings::{ModelSettings, Settings};
 use self::subject::Subject;
 use crate::app::CustomRewards;
-use crate::cli::{EvalArgs, Usage};
+use crate::cli::{EvalArgs, Usage, is_usage};
+use crate::interrupt::{Session, Stop, is_stop};
 use crate::progress::{Display, line};
 
 /// Evaluates, or goes on with an evaluation.
-pub(crate) fn run(args: &EvalArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn run(
+    args: &EvalArgs,
+    custom: &CustomRewards,
+    session: &Session,
+    out: &mut dyn Write,
+) -> Result<()> {
     let settings = match &args.resume {
         Some(folder) => Settings::read(folder)?,
         None => Settings::of(args)?,
@@ -43,16 +49,31 @@ pub(crate) fn run(args: &EvalArgs, custom: &CustomRewards, out: &mut dyn Write) 
         Some(folder) => Folder::open(folder)?,
         None => Folder::create(args.out.as_deref(), &settings)?,
     };
-    let evaluations = evaluate(&settings, &benchmarks, &folder).with_context(|| {
-        format!("what was sampled is in `{0}`; `evenkeel eval --resume {0}` goes on", folder.path().display())
+    let place = folder.path().display();
+    session.stop.resumable("eval", folder.path());
+    let heeding = session.stop.heed();
+    let evaluations = evaluate(&settings, &benchmarks, &folder, &session.stop).map_err(|error| {
+        if is_usage(&error) {
+            session.stop.cannot_go_on();
+        }
+        match is_stop(&error) {
+            true => session.stop.interrupted(format!("what was sampled is in `{place}`")),
+            false => error.context(format!("what was sampled is in `{place}`")),
+        }
     })?;
+    drop(heeding);
     let results = results(&settings, evaluations)?;
     output::write(&folder, &settings, &results)?;
     output::print(&folder, &results, args.json, out)
 }
 
 /// Every model on every benchmark that is not finished yet.
-fn evaluate(settings: &Settings, benchmarks: &[Benchmark], folder: &Folder) -> Result<Vec<Evaluation>> {
+fn evaluate(
+    settings: &Settings,
+    benchmarks: &[Benchmark],
+    folder: &Folder,
+    stop: &Stop,
+) -> Result<Vec<Evaluation>> {
     let mut evaluations = Vec::new();
     for model in &settings.models {
         let mut subject = None;
@@ -70,13 +91,16 @@ fn evaluate(settings: &Settings, benchmarks: &[Benchmark], folder: &Folder) -> R
                 evaluations.push(part);
                 continue;
             }
+            if stop.is_requested() {
+                return Err(stop.interrupted(format!("{} on {name} was not begun", model.name)));
+            }
             let subject = match &mut subject {
                 Some(subject) => &*subject,
                 none => none.insert(
                     Subject::new(settings, model).with_context(|| format!("model `{}`", model.name))?,
                 ),
             };
-            let evaluation = one(settings, model, subject, benchmark, folder)
+            let evaluation = one(settings, model, subject, benchmark, folder, stop)
                 .with_context(|| format!("`{}` on benchmark `{name}`", model.name))?;
             folder.write_part(&evaluation)?;
             evaluations.push(evaluation);
@@ -92,6 +116,7 @@ fn one(
     subject: &Subject,
     benchmark: &Benchmark,
     folder: &Folder,
+    stop: &Stop,
 ) -> Result<Evaluation> {
     let name = &benchmark.protocol.benchmark;
     let asked = subject.on(benchmark)?;
@@ -108,6 +133,7 @@ fn one(
         display: Display::new("eval", have.len() as u64, wanted as u64),
         about: format!("{} · {name}", model.name),
         begun: Instant::now(),
+        stop,
     };
     let judged = match benchmark.evaluate(&asked, settings.seed, have, &mut keeper) {
         Ok(judged) => judged,
@@ -187,16 +213,21 @@ fn results(settings: &Settings, evaluations: Vec<Evaluation>) -> Result<Results>
 }
 
 /// Keeps samples as they come, and shows how far it is.
-struct Keeper {
+struct Keeper<'a> {
     file: File,
     display: Display,
     about: String,
     begun: Instant,
+    stop: &'a Stop,
 }
 
-impl Watch for Keeper {
+impl Watch for Keeper<'_> {
     fn keep(&mut self, samples: &[ScoredRollout]) -> std::io::Result<()> {
         folder::append(&mut self.file, samples)
+    }
+
+    fn stops(&mut self) -> bool {
+        self.stop.is_requested()
     }
 
     fn running(&mut self, running: Running) {

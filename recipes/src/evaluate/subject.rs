@@ -16,6 +16,7 @@ use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Slots, Task};
 use sha2::{Digest, Sha256};
 
 use super::settings::{ModelSettings, Settings};
+use crate::progress::Busy;
 use crate::recipe::ThinkingRecipe;
 use crate::sample::{check_for_server, server};
 use crate::speaker::{Local, Opened};
@@ -124,6 +125,7 @@ impl Speaker for Asked<'_> {
 
 /// SHA-256 over the weights' files: name, a line break, and contents, in the order of names.
 fn fingerprint(checkpoint: &Checkpoint) -> Result<String> {
+    let _busy = Busy::new(&format!("SHA-256 of the weights of `{}`", checkpoint.source()));
     let mut digest = Sha256::new();
     match checkpoint.dir() {
         Some(dir) => {

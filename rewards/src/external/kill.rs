@@ -32,6 +32,11 @@ impl Mark {
     }
 }
 
+/// What the environment of all of this program's workers has, as `VARIABLE=` and the beginning of the mark.
+pub(super) fn mark_of_this_program() -> String {
+    format!("{VARIABLE}={}-", std::process::id())
+}
+
 /// Kills a child that has not been waited for, its group and what bears its mark, and waits for it.
 pub(super) fn end(child: &mut Child, mark: &Mark) {
     // fails only if all of the group is gone already

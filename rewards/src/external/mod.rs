@@ -9,6 +9,7 @@
 mod command;
 mod deal;
 mod grade;
+mod guard;
 mod http;
 mod judge;
 mod kill;

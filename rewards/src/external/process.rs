@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use super::guard::Guarded;
 use super::kill::{Mark, end};
 use super::tail::{Log, Tail};
 
@@ -46,6 +47,7 @@ pub(super) enum Lapse {
 pub(super) struct Process {
     child: Child,
     mark: Mark,
+    guarded: Option<Guarded>,
     input: Sender<Vec<u8>>,
     lines: Receiver<Vec<u8>>,
     tail: Arc<Tail>,
@@ -61,7 +63,9 @@ impl Process {
         let mark = Mark::new();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         mark.put(command.process_group(0));
+        let mut guarded = Guarded::starting();
         let mut child = command.spawn()?;
+        guarded.group(child.id());
         let mut stdin = child.stdin.take().expect("piped above");
         let stdout = child.stdout.take().expect("piped above");
         let stderr = child.stderr.take().expect("piped above");
@@ -79,7 +83,8 @@ impl Process {
         thread::spawn(move || read_lines(stdout, &send));
         let kept = tail.clone();
         thread::spawn(move || kept.read(stderr, &log));
-        Ok(Self { child, mark, input, lines, tail, printed: 0, gone: false })
+        let guarded = Some(guarded);
+        Ok(Self { child, mark, guarded, input, lines, tail, printed: 0, gone: false })
     }
 
     /// Hands over some bytes and waits for so many lines.
@@ -166,6 +171,7 @@ impl Process {
         if !self.gone {
             self.gone = true;
             end(&mut self.child, &self.mark);
+            self.guarded = None;
         }
     }
 }

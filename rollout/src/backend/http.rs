@@ -1,9 +1,13 @@
 //! JSON over HTTP, with deadlines and further attempts.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::ServerError;
@@ -12,8 +16,15 @@ use super::ServerError;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Pause before the second attempt; it doubles from one to the next.
 const PAUSE: Duration = Duration::from_millis(400);
+/// Longest wait for a last word after a halt.
+const BRIEF: Duration = Duration::from_secs(2);
+/// How often a wait looks up to see whether to halt.
+const LOOK: Duration = Duration::from_millis(20);
 /// Characters of an answer that an error shows.
 const SHOWN: usize = 600;
+
+/// Status and text of an answer.
+type Attempt = Result<(u16, String), ureq::Error>;
 
 /// One server.
 #[derive(Clone)]
@@ -23,13 +34,27 @@ pub(super) struct Client {
     key: Option<String>,
     /// Attempts of a call.
     attempts: usize,
+    /// Once set, no call is begun or waited for.
+    halt: Arc<AtomicBool>,
 }
 
 impl Client {
     pub(super) fn new(url: &str, key: Option<String>, attempts: usize) -> Self {
         let config = Agent::config_builder().timeout_connect(Some(CONNECT)).http_status_as_error(false);
         let agent = Agent::new_with_config(config.build());
-        Self { agent, base: url.trim_end_matches('/').to_owned(), key, attempts }
+        Self { agent, base: url.trim_end_matches('/').to_owned(), key, attempts, halt: Arc::default() }
+    }
+
+    /// The same client, whose calls end with [`ServerError::Stopped`] soon after this is set.
+    pub(super) fn halted_by(&self, halt: &Arc<AtomicBool>) -> Self {
+        Self { halt: halt.clone(), ..self.clone() }
+    }
+
+    /// Says what has to be said even after a halt, though then there is little patience.
+    pub(super) fn parting(&self, path: &str, deadline: Duration) -> Result<Value, ServerError> {
+        let halted = self.halt.load(Ordering::Relaxed);
+        let deadline = if halted { deadline.min(BRIEF) } else { deadline };
+        self.halted_by(&Arc::default()).post(path, &json!({}), deadline)
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -52,7 +77,10 @@ impl Client {
         loop {
             attempt += 1;
             let left = deadline.saturating_sub(begun.elapsed());
-            let failed = match self.once(&url, body, left) {
+            let Some(answer) = self.awaited(&url, body, left) else {
+                return Err(ServerError::Stopped { url });
+            };
+            let failed = match answer {
                 Ok((status, text)) if (200..300).contains(&status) => {
                     if text.trim().is_empty() {
                         return Ok(Value::Null);
@@ -74,11 +102,35 @@ impl Client {
                 let seconds = begun.elapsed().as_secs_f64();
                 return Err(ServerError::Unreachable { url, seconds, attempts: attempt, reason: failed });
             }
-            std::thread::sleep(pause);
+            let resume = Instant::now() + pause;
+            while Instant::now() < resume && !self.halt.load(Ordering::Relaxed) {
+                thread::sleep(LOOK);
+            }
         }
     }
 
-    fn once(&self, url: &str, body: Option<&Value>, left: Duration) -> Result<(u16, String), ureq::Error> {
+    /// One attempt, on a thread of its own as it cannot be called off: that is left to its deadline if the client is halted.
+    fn awaited(&self, url: &str, body: Option<&Value>, left: Duration) -> Option<Attempt> {
+        if self.halt.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (send, receive) = channel();
+        let (client, url, body) = (self.clone(), url.to_owned(), body.map(Value::to_string));
+        thread::spawn(move || {
+            // nobody may be waiting any more
+            let _ = send.send(client.once(&url, body, left));
+        });
+        loop {
+            match receive.recv_timeout(LOOK) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Timeout) if self.halt.load(Ordering::Relaxed) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => panic!("an HTTP call panicked"),
+            }
+        }
+    }
+
+    fn once(&self, url: &str, body: Option<String>, left: Duration) -> Attempt {
         let bearer = self.key.as_ref().map(|key| format!("Bearer {key}"));
         let mut response = match body {
             Some(body) => {
@@ -86,7 +138,7 @@ impl Client {
                 if let Some(bearer) = bearer {
                     request = request.header("authorization", bearer);
                 }
-                request.header("content-type", "application/json").send(body.to_string())?
+                request.header("content-type", "application/json").send(body)?
             }
             None => {
                 let mut request = self.agent.get(url).config().timeout_global(Some(left)).build();

@@ -55,8 +55,8 @@ pub trait Backend: Send + Sync {
     /// Rollouts of the job, prompt by prompt.
     ///
     /// # Errors
-    /// If a prompt cannot be completed, the settings cannot be met by this backend, or a server fails: then
-    /// [`RolloutError::Server`] may hold what arrived.
+    /// If a prompt cannot be completed, the settings cannot be met by this backend, a server fails, or `progress` asks
+    /// to stop: [`RolloutError::arrived`] has what was there by then.
     fn sample(
         &self,
         job: &Job<'_>,
@@ -202,6 +202,12 @@ pub enum ServerError {
     /// The weights could not be handed over.
     #[error("the weights could not be written for the server: {0}")]
     Weights(String),
+    /// It was not waited for any longer, as sampling was asked to end.
+    #[error("{url} was not waited for any longer")]
+    Stopped {
+        /// The call.
+        url: String,
+    },
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] ModelError),
@@ -218,9 +224,10 @@ pub enum ServerError {
 }
 
 impl RolloutError {
-    /// Rollouts that arrived before a server failed.
+    /// Rollouts that arrived before a server failed, or had finished when sampling was asked to end.
     pub fn arrived(&self) -> &[Rollout] {
         match self {
+            Self::Stopped { arrived } => arrived,
             Self::Server(error) => match &**error {
                 ServerError::Partial { arrived, .. } => arrived,
                 _ => &[],

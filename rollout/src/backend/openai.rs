@@ -4,6 +4,7 @@
 //! and nothing can train on them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use data::{Body, PolicyVersion, Prompt, Rollout, StepSeed, StopReason};
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::ServerError;
 use super::http::Client;
-use super::server::{ServerConfig, ask_all, bias, request_seed};
+use super::server::{ServerConfig, ask_all, bias, request_seed, while_watched};
 use super::vllm::served;
 use crate::draw::Sampling;
 use crate::sampler::{RolloutError, SampleProgress, Sampled};
@@ -63,19 +64,21 @@ impl OpenAi {
             let what = format!("OpenAI's interface has no {name}");
             return Err(ServerError::Unsupported { server: "an OpenAI-compatible server", what }.into());
         }
-        let model = served(&self.client, &self.config)?.model;
+        let halt = Arc::new(AtomicBool::new(false));
+        let client = self.client.halted_by(&halt);
+        let model = while_watched(&halt, have, progress, || served(&client, &self.config))?.model;
         let ids: Vec<(&str, usize)> = prompts.iter().map(|prompt| (prompt.id.as_str(), 0)).collect();
         let ask = |index: usize| {
             let (prompt, place) = (&prompts[index / group_size], index % group_size);
             let seed = request_seed(seed.prompt(&prompt.id).place(place));
-            self.one(&model, prompt, place, sampling, seed)
+            self.one((&client, &model), prompt, place, sampling, seed)
         };
-        ask_all(&ids, group_size, have, self.config.concurrency, &ask, progress)
+        ask_all(&ids, group_size, have, self.config.concurrency, &halt, &ask, progress)
     }
 
     fn one(
         &self,
-        model: &str,
+        (client, model): (&Client, &str),
         prompt: &Arc<Prompt>,
         place: usize,
         sampling: &Sampling,
@@ -102,9 +105,8 @@ impl OpenAi {
             }
         };
         let deadline = Duration::from_secs_f64(self.config.request_seconds);
-        let answer = self.client.post(path, &request, deadline)?;
-        let wrong =
-            |problem: &str| ServerError::Answer { url: self.client.url(path), problem: problem.into() };
+        let answer = client.post(path, &request, deadline)?;
+        let wrong = |problem: &str| ServerError::Answer { url: client.url(path), problem: problem.into() };
         let choice = answer["choices"].get(0).ok_or_else(|| wrong("it holds no choice"))?;
         let text = choice["text"].as_str().or_else(|| choice["message"]["content"].as_str());
         let text = text.ok_or_else(|| wrong("the choice holds no text"))?.to_owned();

@@ -4,9 +4,11 @@
 //! they are written to a folder that both see, loaded there, and the server's label is checked; every answer is checked
 //! for it again.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use data::{Rollout, StopReason, TokenSeed};
@@ -19,6 +21,9 @@ use super::{Backend, Job, ServerError};
 use crate::draw::Sampling;
 use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Task, in_place};
 use crate::stop::Stops;
+
+/// How often whoever waits for a server is told that it still does.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// Where a server is and how patient to be with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -201,14 +206,19 @@ impl WeightServer {
     }
 
     /// Makes sure that the server is there and has the weights of the job. Gives the model's name and its limit.
-    fn prepare(&self, state: &mut State, job: &Job<'_>) -> Result<(String, usize), ServerError> {
+    fn prepare(
+        &self,
+        state: &mut State,
+        job: &Job<'_>,
+        client: &Client,
+    ) -> Result<(String, usize), ServerError> {
         if state.greeting.is_none() {
-            state.greeting = Some(self.dialect.greet(&self.client, &self.config)?);
+            state.greeting = Some(self.dialect.greet(client, &self.config)?);
         }
         // of the likeliest token the probability is 1, whatever a server says
         let s = job.sampling;
         if s.temperature != 0.0 && (s.temperature != 1.0 || s.reshapes()) && !state.checked {
-            self.dialect.check_log_probs(&self.client)?;
+            self.dialect.check_log_probs(client)?;
             state.checked = true;
         }
         if state.label.as_deref() != Some(job.label) {
@@ -219,7 +229,7 @@ impl WeightServer {
                 Some(place) => place.join(job.label),
                 None => std::path::absolute(&folder).unwrap_or(folder),
             };
-            self.dialect.update(&self.client, &self.config, &there, job.label)?;
+            self.dialect.update(client, &self.config, &there, job.label)?;
             state.label = Some(job.label.to_owned());
             if let Some(old) = old {
                 // only room on the disk: a folder that stays does no harm
@@ -244,7 +254,12 @@ impl WeightServer {
         Ok(folder)
     }
 
-    fn one(&self, job: &Job<'_>, model: &str, limit: usize, index: usize) -> Result<Rollout, ServerError> {
+    fn one(
+        &self,
+        job: &Job<'_>,
+        (client, model, limit): (&Client, &str, usize),
+        index: usize,
+    ) -> Result<Rollout, ServerError> {
         let (task, place) = (&job.tasks[index / job.group_size], index % job.group_size);
         let most = task.max_tokens.unwrap_or(usize::MAX).max(1);
         let budget = job.sampling.max_tokens.min(limit - task.tokens.len()).min(most);
@@ -252,12 +267,12 @@ impl WeightServer {
         let request = self.dialect.request(model, job, task, budget, seed);
         let path = self.dialect.path();
         let deadline = Duration::from_secs_f64(self.config.request_seconds);
-        let wrong = |problem: String| ServerError::Answer { url: self.client.url(path), problem };
-        let answer = self.dialect.answer(&self.client.post(path, &request, deadline)?).map_err(wrong)?;
+        let wrong = |problem: String| ServerError::Answer { url: client.url(path), problem };
+        let answer = self.dialect.answer(&client.post(path, &request, deadline)?).map_err(wrong)?;
         if answer.labels.is_empty() {
             return Err(wrong("it does not say which weights drew the tokens".into()));
         }
-        answer.labels.iter().try_for_each(|found| same_label(&self.client, job.label, Some(found)))?;
+        answer.labels.iter().try_for_each(|found| same_label(client, job.label, Some(found)))?;
         let (tokens, mut log_probs) = (answer.tokens, answer.log_probs);
         if job.sampling.temperature == 0.0 {
             log_probs.fill(0.0);
@@ -330,8 +345,11 @@ impl Backend for WeightServer {
             return Err(ServerError::Unsupported { server: self.dialect.name(), what }.into());
         }
         // one job at a time: two may be of different weights
-        let mut state = self.state.lock().expect("no one panics while holding it");
-        let (model, limit) = self.prepare(&mut state, job)?;
+        let mut guard = self.state.lock().expect("no one panics while holding it");
+        let halt = Arc::new(AtomicBool::new(false));
+        let client = self.client.halted_by(&halt);
+        let state = &mut *guard;
+        let (model, limit) = while_watched(&halt, job.have, progress, || self.prepare(state, job, &client))?;
         for task in job.tasks {
             let (id, length) = (task.prompt.id.clone(), task.tokens.len());
             if length == 0 {
@@ -342,8 +360,8 @@ impl Backend for WeightServer {
             }
         }
         let prompts: Vec<(&str, usize)> = job.tasks.iter().map(Task::key).collect();
-        let ask = |index| self.one(job, &model, limit, index);
-        ask_all(&prompts, job.group_size, job.have, self.config.concurrency, &ask, progress)
+        let ask = |index| self.one(job, (&client, &model, limit), index);
+        ask_all(&prompts, job.group_size, job.have, self.config.concurrency, &halt, &ask, progress)
     }
 }
 
@@ -381,12 +399,41 @@ pub(super) fn stop_tokens(job: &Job<'_>) -> Vec<u32> {
     [job.stop_tokens, &job.sampling.stop_tokens].concat()
 }
 
+/// Does something that a server is waited for in, while `progress` is asked now and then whether to stop.
+pub(super) fn while_watched<T: Send>(
+    halt: &AtomicBool,
+    have: &[Rollout],
+    progress: &mut dyn FnMut(SampleProgress<'_>),
+    wait: impl FnOnce() -> Result<T, ServerError> + Send,
+) -> Result<T, RolloutError> {
+    let (send, receive) = mpsc::channel();
+    let stop = Cell::new(false);
+    let result = std::thread::scope(|scope| {
+        scope.spawn(move || send.send(wait()));
+        loop {
+            match receive.recv_timeout(BEAT) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => panic!("waiting for a server panicked"),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let finished = have.len();
+            progress(SampleProgress { finished, drawn: 0, new: Vec::new(), first: None, stop: &stop });
+            halt.fetch_or(stop.get(), Ordering::Relaxed);
+        }
+    });
+    match result {
+        Err(ServerError::Stopped { .. }) => Err(RolloutError::Stopped { arrived: have.to_vec() }),
+        other => Ok(other?),
+    }
+}
+
 /// Asks for all rollouts of some prompts that are not there yet, some at a time, and puts them in order.
 pub(super) fn ask_all(
     prompts: &[(&str, usize)],
     group_size: usize,
     have: &[Rollout],
     concurrency: usize,
+    halt: &AtomicBool,
     ask: &(dyn Fn(usize) -> Result<Rollout, ServerError> + Sync),
     progress: &mut dyn FnMut(SampleProgress<'_>),
 ) -> Result<Sampled, RolloutError> {
@@ -404,7 +451,7 @@ pub(super) fn ask_all(
             scope.spawn(move || {
                 while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // after a failure nothing new is begun; what is under way may still arrive
-                    if failed.load(Ordering::Relaxed) {
+                    if failed.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
                         break;
                     }
                     let result = ask(*index);
@@ -417,26 +464,30 @@ pub(super) fn ask_all(
         }
         drop(send);
         let mut finished = wanted - missing.len();
-        for (index, result) in receive {
-            match result {
-                Ok(rollout) => {
+        let stop = Cell::new(false);
+        loop {
+            let mut new = Vec::new();
+            match receive.recv_timeout(BEAT) {
+                Ok((index, Ok(rollout))) => {
                     finished += 1;
                     stats.tokens += rollout.tokens.len();
-                    let rollout = &*done[index].insert(rollout);
-                    progress(SampleProgress {
-                        finished,
-                        drawn: stats.tokens,
-                        new: vec![rollout],
-                        first: None,
-                    });
+                    new.push(&*done[index].insert(rollout));
                 }
-                Err(error) => {
+                Ok((_, Err(error))) => {
                     first_error.get_or_insert(error);
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+            progress(SampleProgress { finished, drawn: stats.tokens, new, first: None, stop: &stop });
+            halt.fetch_or(stop.get(), Ordering::Relaxed);
         }
     });
     match first_error {
+        // whatever else went wrong: somebody asked to end, and something is missing
+        _ if halt.load(Ordering::Relaxed) && done.iter().any(Option::is_none) => {
+            Err(RolloutError::Stopped { arrived: done.into_iter().flatten().collect() })
+        }
         None => Ok(Sampled { rollouts: done.into_iter().flatten().collect(), stats }),
         Some(cause) => {
             let arrived: Vec<Rollout> = done.into_iter().flatten().collect();

@@ -61,13 +61,16 @@ impl Dialect for Sglang {
     ) -> Result<(), ServerError> {
         let long = Duration::from_secs_f64(config.update_seconds);
         let call = |path: &str, body: Value| client.post(path, &body, long);
-        call("/pause_generation", json!({ "mode": "retract" }))?;
         let load = json!({
             "model_path": folder, "weight_version": label, "flush_cache": true, "abort_all_requests": false,
         });
-        let loaded = call("/update_weights_from_disk", load);
-        // also after a failure: a paused server would hang the next one who asks
-        call("/continue_generation", json!({}))?;
+        let loaded = match call("/pause_generation", json!({ "mode": "retract" })) {
+            // after a halt it may be paused all the same
+            Err(error) if !matches!(error, ServerError::Stopped { .. }) => return Err(error),
+            paused => paused.and_then(|_| call("/update_weights_from_disk", load)),
+        };
+        // also after a failure or a halt: a paused server would hang the next one who asks
+        client.parting("/continue_generation", long)?;
         let loaded = loaded?;
         if loaded["success"] != true {
             let problem = format!("it did not load the weights: {}", loaded["message"]);

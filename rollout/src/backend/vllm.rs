@@ -59,16 +59,20 @@ impl Dialect for Vllm {
     ) -> Result<(), ServerError> {
         let long = Duration::from_secs_f64(config.update_seconds);
         let call = |path: &str, body: Value| client.post(path, &body, long).map_err(without_controls);
-        call("/pause?mode=wait", json!({}))?;
         let load = json!({
             "method": config.load_method, "kwargs": { "weights_path": folder },
             "timeout": config.update_seconds,
         });
-        let loaded = call("/collective_rpc", load)
-            .and_then(|_| call("/reset_prefix_cache", json!({})))
-            .and_then(|_| call("/update_weight_version", json!({ "new_version": label })));
-        // also after a failure: a paused server would hang the next one who asks
-        call("/resume", json!({}))?;
+        let loaded = match call("/pause?mode=wait", json!({})) {
+            // after a halt it may be paused all the same
+            Err(error) if !matches!(error, ServerError::Stopped { .. }) => return Err(error),
+            paused => paused
+                .and_then(|_| call("/collective_rpc", load))
+                .and_then(|_| call("/reset_prefix_cache", json!({})))
+                .and_then(|_| call("/update_weight_version", json!({ "new_version": label }))),
+        };
+        // also after a failure or a halt: a paused server would hang the next one who asks
+        client.parting("/resume", long).map_err(without_controls)?;
         loaded?;
         let info = client.get("/weight_info", SHORT)?;
         same_label(client, label, info["weight_version"].as_str())

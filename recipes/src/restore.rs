@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use data::Rollout;
 use engine::Tensors;
 use engine::model::Policy;
+use engine::model::weights::read_tensors;
 
 use crate::best::Best;
 use crate::files::{remove_folder, rename, write_aside};
@@ -251,8 +252,8 @@ struct NotFinite {
 }
 
 fn load(plan: &Plan, place: &Path, state: &State, manifest: Option<&Manifest>) -> Result<Saved> {
-    let tensors = candle_core::safetensors::load(place.join(TRAINER), &Device::Cpu)
-        .with_context(|| format!("could not read `{TRAINER}`"))?;
+    let tensors =
+        read_tensors(&place.join(TRAINER)).with_context(|| format!("could not read `{TRAINER}`"))?;
     let (mut weights, mut optimizer) = (Tensors::new(), Tensors::new());
     for (name, tensor) in tensors {
         check_finite(&name, &tensor)?;
@@ -351,11 +352,11 @@ pub(crate) fn reference(plan: &Plan, folder: &RunFolder, at: Progress) -> Result
             );
         }
     }
-    let tensors = candle_core::safetensors::load(&place, &Device::Cpu).with_context(cannot)?;
+    let tensors = read_tensors(&place).with_context(cannot)?;
     for (name, tensor) in &tensors {
         check_finite(name, tensor).with_context(cannot)?;
     }
-    plan.build(tensors.into_iter().collect())
+    plan.build(tensors)
 }
 
 /// Refuses a file of the run's folder that is not what it was when the checkpoint was written.

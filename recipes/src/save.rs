@@ -257,11 +257,11 @@ struct Entry<'a> {
 
 impl Entry<'_> {
     fn bytes(&self) -> Result<Vec<u8>> {
-        let tensor = self.source.tensor(&self.name)?.flatten_all()?;
         if self.whole {
-            return Ok(tensor.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect());
+            let words = self.source.tensor(&self.name)?.flatten_all()?.to_vec1::<u32>()?;
+            return Ok(words.into_iter().flat_map(u32::to_le_bytes).collect());
         }
-        let numbers = tensor.to_vec1::<f32>()?;
+        let numbers = self.source.numbers(&self.name)?;
         if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
             anyhow::bail!(
                 "`{}` is {} at its number {place}: training cannot go on from there, so it is not saved",
@@ -269,7 +269,7 @@ impl Entry<'_> {
                 numbers[place]
             );
         }
-        Ok(numbers.into_iter().flat_map(f32::to_le_bytes).collect())
+        Ok(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A reward function of one's own: half a point for a number, a whole one for the right number.
 //!
-//! `cargo run --release --example custom_reward -- train recipes/examples/custom_reward.toml`
+//! `cargo run --release --example own_reward -- train recipes/examples/own_reward.toml`
 
 use evenkeel::{App, Rollout};
 

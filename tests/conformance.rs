@@ -29,7 +29,9 @@ fn run(folder: &Path, arguments: &[String]) -> String {
 
 fn presets(folder: &Path) -> Vec<String> {
     let list = succeed(folder, &["presets"]);
-    list.lines().map(|line| line.split_whitespace().next().expect("a name").to_owned()).collect()
+    // what is said of a preset goes on in lines that are indented
+    let named = list.lines().filter(|line| line.starts_with(|first: char| !first.is_whitespace()));
+    named.map(|line| line.split_whitespace().next().expect("a name").to_owned()).collect()
 }
 
 /// Goes on from an earlier checkpoint, and compares what came out with the whole run.

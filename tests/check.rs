@@ -101,9 +101,16 @@ fn check_says_what_a_run_takes_and_what_does_not_fit() {
         ),
         "{plan}"
     );
-    // a width of two thousand million numbers a layer fits nowhere
-    let huge = "policy.new={hidden_size=65536,intermediate_size=262144,num_hidden_layers=80,num_attention_heads=512,num_key_value_heads=512,head_dim=128,max_position_embeddings=512}";
-    let plan = succeed(folder.path(), &["check", "recipes/mine.toml", "--no-time", "--set", huge]);
+    // weights that fill half of this machine's memory, beside which nothing of training has room
+    let memory = std::fs::read_to_string("/proc/meminfo").expect("memory");
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).expect("its size");
+    let total: usize = total.trim().trim_end_matches(" kB").parse().expect("a number");
+    let layers = (total / 2 / (1 << 20)).max(1); // each has 2²⁸ numbers, a GiB
+    let large = format!(
+        "policy.new={{hidden_size=4096,intermediate_size=16384,num_hidden_layers={layers},num_attention_heads=32,num_key_value_heads=32,head_dim=128,max_position_embeddings=512}}"
+    );
+    let sets = ["--set", &large, "--set", "rl.steps=5000", "--set", "save.every=1", "--set", "save.keep=5000"];
+    let plan = succeed(folder.path(), &[&["check", "recipes/mine.toml", "--no-time"], &sets[..]].concat());
     assert!(plan.contains("warning   the run needs about") && plan.contains("of memory"), "{plan}");
     assert!(plan.contains("warning   the run writes up to"), "{plan}");
     let json =

@@ -301,7 +301,7 @@ fn bad_input_is_named_before_anything_is_sampled() {
     write("q.jsonl", "{\"question\": \"1+1=\", \"answer\": \"2\"}\n{\"question\": \"2+2=\", \"ans");
     let error = fail(folder.path(), &["eval", "tiny", "-b", "mine.toml"], 1);
     assert!(error.contains("line 2"), "{error}");
-    write("q.jsonl", "{\"question\": \"1+1=\", \"solution\": \"2\"}\n");
+    write("q.jsonl", "{\"question\": \"1+1=\", \"result\": \"2\"}\n");
     let error = fail(folder.path(), &["eval", "tiny", "-b", "mine.toml"], 1);
     assert!(error.contains("`answer`") && error.contains("line 1"), "{error}");
     assert!(!folder.path().join("evals").exists(), "nothing was begun");

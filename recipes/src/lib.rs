@@ -39,6 +39,7 @@ mod manifest;
 mod measure;
 mod message;
 mod monitor;
+mod pair_row;
 mod plan;
 mod plot;
 mod preference;

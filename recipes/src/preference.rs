@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use data::{Body, Prompt, Rollout};
+use data::{Prompt, Rollout};
 use engine::gradient::Sequence;
 use engine::mixture::{Alpha, Mixture};
 use engine::model::Policy;
@@ -26,6 +26,7 @@ use crate::folder::{Progress, RunFolder, Stage, write_aside};
 use crate::generate::{Generation, Unfinished, Weights, sampled_so_far};
 use crate::interrupt::is_stop;
 use crate::manifest::Sum;
+use crate::pair_row::PairRow;
 use crate::plan::{Plan, Reader};
 use crate::progress::{Busy, Display, fixed};
 use crate::recipe::{PairsFile, PairsRecipe, PreferenceRecipe, SamplePairs};
@@ -47,17 +48,6 @@ struct KeptPair {
     chosen: Vec<u32>,
     rejected: Vec<u32>,
     reference: [f32; 2],
-}
-
-/// One line of a file of pairs.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    prompt: String,
-    chosen: String,
-    rejected: String,
-    #[serde(default)]
-    thinking: bool,
 }
 
 /// Trains on pairs as the recipe says.
@@ -310,14 +300,11 @@ fn from_file(plan: &Plan, file: &PairsFile) -> Result<Vec<(Branch, Pair)>> {
         if text.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&text).with_context(place)?;
-        let body = match plan.recipe.prompt.chat {
-            true => Body::Chat(vec![data::Message::user(&line.prompt)]),
-            false => Body::Text(line.prompt),
-        };
+        let row: PairRow = serde_json::from_str(text.trim_start_matches('\u{feff}')).with_context(place)?;
+        let line = row.texts(plan.recipe.prompt.chat).map_err(anyhow::Error::msg).with_context(place)?;
         let id = format!("pair {}", number + 1);
-        let prompt = Arc::new(Prompt { id, body, answer: None, fields: Default::default() });
-        let branch = if line.thinking { Branch::Thinking } else { Branch::Empty };
+        let prompt = Arc::new(Prompt { id, body: line.prompt, answer: None, fields: Default::default() });
+        let branch = if row.thinking { Branch::Thinking } else { Branch::Empty };
         let task = match branch {
             Branch::Thinking => reader.task(&prompt),
             Branch::Empty => reader.empty_task(&prompt),

@@ -28,7 +28,8 @@ pub struct PreferenceRecipe {
     /// Pairs of each branch in an update.
     pub pairs_per_step: Count,
     /// Where pairs come from: `{ sample = { prompts = 256, group_size = 8 } }` takes the best and the worst of each prompt's
-    /// rollouts by reward, `{ jsonl = { path = "pairs.jsonl" } }` reads `prompt`, `chosen`, `rejected` and `thinking`.
+    /// rollouts by reward, `{ jsonl = { path = "pairs.jsonl" } }` reads `prompt`, `chosen`, `rejected` (text, or
+    /// messages as TRL writes them) and `thinking`.
     pub pairs: PairsRecipe,
     /// The loss of a pair.
     #[serde(default)]

@@ -347,7 +347,7 @@ mod tests {
             (&["seed=1", "rl.steps=0"], "`--set rl.steps=0`: wanted at least 1, not 0"),
             (&["rl.stepz=3"], "`--set rl.stepz=3`: unknown field `stepz`"),
             (&["rl={}"], "`--set rl={}`: missing field `steps`"),
-            (&["rl.objective.cispo.cap=3.0"], "`grpo` and `cispo`"),
+            (&["rl.objective.grpo.clip_high=0.3", "rl.objective.cispo.cap=3.0"], "`grpo` and `cispo`"),
             (&["rollout.backend=vllm"], "needs settings"),
             (&["rl.preset=dapo", "rl.steps=x"], "`--set rl.steps=x`: found"),
             (&["rl.preset=cispo"], "with preset `cispo`, `rl.objective`"),

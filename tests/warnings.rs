@@ -99,7 +99,7 @@ fn prompts_that_are_all_alike_and_references_that_nobody_can_read_are_named_by_c
     std::fs::write(folder.path().join("rows.jsonl"), rows).expect("written");
     let recipe = |template: &str| {
         let text = format!(
-            "[policy]\ncheckpoint = \"tiny\"\n[data.jsonl]\npath = \"rows.jsonl\"\n[prompt]\ntemplate = \"{template}\"\n[rewards.math]\n[rl]\nsteps = 1\nprompts_per_step = 4\ngroup_size = 4\n[rl.sampling]\nmax_tokens = 4\n"
+            "[policy]\ncheckpoint = \"tiny\"\n[data.jsonl]\npath = \"rows.jsonl\"\n[prompt]\ntemplate = \"{template}\"\n[rewards.math]\n[rl]\nsteps = 1\nprompts_per_step = 4\ngroup_size = 4\ntruncated = \"keep\"\n[rl.sampling]\nmax_tokens = 4\n"
         );
         std::fs::write(folder.path().join("r.toml"), text).expect("written");
         succeed(folder.path(), &["check", "r.toml"])

@@ -262,7 +262,8 @@ fn a_server_is_not_waited_for_once_sampling_is_stopped() {
     let error = error.expect_err("it was asked to");
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?} of 600 s", begun.elapsed());
     assert!(matches!(error, RolloutError::Stopped { .. }), "{error}");
-    assert_eq!(error.arrived().len(), 3, "{error}");
+    // those that came while it was told to stop are kept as well
+    assert!(error.arrived().len() >= 3, "{error}");
 }
 
 #[test]

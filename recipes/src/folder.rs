@@ -246,6 +246,13 @@ impl RunFolder {
         self.append("warnings.jsonl", at, vec![json!({ "warning": text })])
     }
 
+    /// The warnings of a step.
+    pub(crate) fn warnings(&self, at: Progress) -> Result<Vec<String>> {
+        let lines = json_lines::<Value>(&self.path.join("warnings.jsonl"))?.values();
+        let of = lines.filter(|line| Progress::deserialize(line).is_ok_and(|of| of == at));
+        Ok(of.filter_map(|line| Some(line["warning"].as_str()?.to_owned())).collect())
+    }
+
     /// Flushes the files that grow to the disk: what a checkpoint counts as done must be there if it is.
     pub(crate) fn sync(&self) -> Result<()> {
         for name in GROWING {

@@ -122,7 +122,6 @@ impl<'a> Record<'a> {
         self.note(done, accuracy, display);
         let mut line = line.unwrap_or_else(|| json!({ "stage": self.stage.name(), "step": done }));
         add_accuracy(&mut line, accuracy);
-        self.folder.replace_metrics(&line)?;
         if done > 0 {
             self.watch(done, &line, display)?;
             let moment =
@@ -132,7 +131,8 @@ impl<'a> Record<'a> {
                 save::write(self.generation.plan, self.folder, &moment, best)?;
             }
         }
-        Ok(())
+        // last: as long as the line lacks it, the evaluation and all that follows from it are owed
+        self.folder.replace_metrics(&line)
     }
 
     fn note(&mut self, done: u64, accuracy: Option<Accuracy>, display: &Display) {
@@ -171,12 +171,14 @@ impl<'a> Record<'a> {
                     add_accuracy(&mut line, accuracy);
                 }
                 Err(error) => {
-                    // without what was to be measured; it is added when that is made up
-                    let error = match self.folder.write_metrics(&line) {
-                        Ok(()) => error,
-                        Err(second) => error.context(format!("{second:#}")),
-                    };
                     let what = format!("the evaluation after {}", self.at(done));
+                    // without what was to be measured; it is added when that is made up
+                    if let Err(second) = self.folder.write_metrics(&line) {
+                        // a step without its line is not kept: it is done again from the checkpoint before it
+                        return Err(
+                            error.context(format!("{what} failed, and the step is not kept: {second:#}"))
+                        );
+                    }
                     return Err(self.failed(&what, done, trained, &kept(), error));
                 }
             }
@@ -188,10 +190,15 @@ impl<'a> Record<'a> {
 
     /// Says what looks suspicious about a step.
     fn watch(&mut self, done: u64, line: &Value, display: &Display) -> Result<()> {
-        let warnings = self.monitor.observe(line);
+        let mut warnings = self.monitor.observe(line);
         for warning in &warnings {
             tracing::warn!(step = done, "{warning}");
             display.note(&format!("warning: {warning}"));
+        }
+        // what a run that stopped while it made up an evaluation said already is not said twice
+        if !warnings.is_empty() {
+            let said = self.folder.warnings(self.at(done))?;
+            warnings.retain(|warning| !said.contains(warning));
         }
         let warnings = warnings.into_iter().map(|warning| json!({ "warning": warning })).collect();
         self.folder.append("warnings.jsonl", self.at(done), warnings)

@@ -110,7 +110,7 @@ class Variant:
     def call(self, command, fault, threads=1):
         environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         if fault:
-            environment |= {"LD_PRELOAD": str(self.arguments.shim), **fault}
+            environment |= {"LD_PRELOAD": str(self.arguments.shim), "FAULT_PROGRAM": self.arguments.program.name, **fault}
         process = subprocess.run(
             [self.arguments.program, *command],
             cwd=self.folder, env=environment, capture_output=True, timeout=self.arguments.deadline,

@@ -109,7 +109,8 @@ fn check_says_what_a_run_takes_and_what_does_not_fit() {
     let large = format!(
         "policy.new={{hidden_size=4096,intermediate_size=16384,num_hidden_layers={layers},num_attention_heads=32,num_key_value_heads=32,head_dim=128,max_position_embeddings=512}}"
     );
-    let sets = ["--set", &large, "--set", "rl.steps=5000", "--set", "save.every=1", "--set", "save.keep=5000"];
+    let sets =
+        ["--set", &large, "--set", "rl.steps=5000", "--set", "save.every=1", "--set", "save.keep=5000"];
     let plan = succeed(folder.path(), &[&["check", "recipes/mine.toml", "--no-time"], &sets[..]].concat());
     assert!(plan.contains("warning   the run needs about") && plan.contains("of memory"), "{plan}");
     assert!(plan.contains("warning   the run writes up to"), "{plan}");

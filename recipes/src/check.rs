@@ -14,10 +14,14 @@ use crate::estimate::time::{Speed, StageTime, Time, time};
 use crate::estimate::{Lengths, available_memory, free_disk, misfits};
 use crate::plan::Plan;
 
-/// The plan for machines: resolved sizes, batch algebra and memory.
+fn parts(sizes: impl IntoIterator<Item = (&'static str, usize)>) -> serde_json::Map<String, Value> {
+    sizes.into_iter().map(|(part, bytes)| (part.to_owned(), json!(bytes))).collect()
+}
+
+/// The plan for machines: resolved sizes, batch algebra and memory, but for what is measured here and now: the plan of a run is the
+/// same whenever it is made.
 pub(crate) fn plan_json(plan: &Plan) -> Value {
-    let memory: serde_json::Map<String, Value> =
-        plan.memory().into_iter().map(|(part, bytes)| (part.to_owned(), json!(bytes))).collect();
+    let memory = parts(crate::estimate::memory::memory(plan, 0).into_iter().filter(|(_, bytes)| *bytes > 0));
     let mut value = json!({
         "name": plan.recipe.name(),
         "seed": plan.recipe.seed,
@@ -73,6 +77,7 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
 /// The plan with what it takes of this machine.
 fn print_json(plan: &Plan, args: &CheckArgs, out: &mut dyn Write) -> Result<()> {
     let mut value = plan_json(plan);
+    value["memory_bytes"] = parts(plan.memory()).into();
     let lengths = |most: usize| Lengths::of(most, args.tokens);
     let disk = disk(plan, lengths);
     let sum =

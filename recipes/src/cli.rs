@@ -617,7 +617,8 @@ pub(crate) fn main(
     // a program with a subscriber of its own keeps it
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| crate::message::Log)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         // it would panic where standard error is closed, as after a terminal that went away
         .log_internal_errors(false)
         .try_init();

@@ -1,6 +1,8 @@
-//! What a failure says on the terminal.
+//! What failures and logs say on the terminal.
 //!
-//! Before: an error with its causes. After: one message, of a length that can be read.
+//! Before: an error with its causes, or a line of the log. After: one message, of a length that can be read.
+
+use std::io::{self, Write};
 
 /// Longest line, in characters; TOML's errors show a line of the file, which may be of any length.
 const LINE: usize = 800;
@@ -43,6 +45,23 @@ fn cut(line: &str, most: usize) -> String {
     let begin: String = line.chars().take(head).collect();
     let end: String = line.chars().skip(count - tail).collect();
     format!("{begin} … ({} characters left out) … {end}", count - head - tail)
+}
+
+/// Standard error for logs: each event is written at once, and what is too long of it is left out, as a name in a damaged file
+/// may be of any length.
+#[derive(Debug)]
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut text = bounded(&String::from_utf8_lossy(event));
+        text.push('\n');
+        io::stderr().write_all(text.as_bytes())?;
+        Ok(event.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 #[cfg(test)]

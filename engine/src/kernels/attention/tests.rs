@@ -101,6 +101,37 @@ fn cached_keys_in_any_portions_give_the_same_bits_as_whole_sequences() {
 }
 
 #[test]
+fn a_prompt_read_at_once_into_several_chunks_gives_the_same_bits() {
+    let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
+    // more queries than a block has: the first ones see nothing of the later chunks
+    let length = 2 * SHAPE.queries() + 5;
+    let (q, k, v) = inputs(length);
+    for kernel in kernels() {
+        let wanted = whole(kernel, &[length], &q, &k, &v);
+        for cut in [32, length / 32 * 32] {
+            let parts = [cut, length - cut];
+            let layouts = parts.map(|tokens| KvLayout::new(kernel, SHAPE, tokens));
+            let mut slabs = [0, 1].map(|part| vec![0f32; layouts[part].words()]);
+            for (part, first) in [(0, 0), (1, cut)] {
+                let (k, v) = (&k[first * narrow..], &v[first * narrow..]);
+                layouts[part].write(&mut slabs[part], 0, parts[part], k, narrow, v, narrow);
+            }
+            let tokens = [cut, layouts[1].capacity()];
+            let chunks = [0, 1].map(|part| KvChunk {
+                layout: &layouts[part],
+                slab: &slabs[part],
+                tokens: tokens[part],
+            });
+            let segment = Segment { first: 0, count: length, base: 0, keys: Keys::Chunks(&chunks) };
+            let mut out = vec![0f32; length * wide];
+            attend(kernel, SHAPE, &q, wide, &[segment], &mut out, wide);
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&out) == bits(&wanted), "{kernel:?}, {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_shared_beginning_and_cuts_change_no_bit() {
     let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);
     for kernel in kernels() {

@@ -186,7 +186,9 @@ impl Recipe {
     /// If it is not found, not valid, or a `--set` does not fit.
     pub fn load(name: &str, sets: &[String]) -> Result<Self, RecipeError> {
         let (place, text) = crate::builtin::recipe_text(name)?;
-        let stem = std::path::Path::new(&place).file_stem().and_then(|s| s.to_str()).unwrap_or(&place);
+        // a name may have dots of its own, as that of a model's size
+        let file = std::path::Path::new(&place).file_name().and_then(|s| s.to_str()).unwrap_or(&place);
+        let stem = file.strip_suffix(".toml").unwrap_or(file);
         // the file by itself first: what is wrong in it is found where it stands
         let mut recipe = Self::parse(&place, &text)?;
         let preset = recipe.rl.as_ref().and_then(|rl| rl.preset.clone());
@@ -631,6 +633,7 @@ mod tests {
             let recipe = Recipe::load(name, &[]).expect(name);
             let text = toml::to_string(&recipe).expect("writes");
             assert_eq!(Recipe::parse(name, &text).expect("reads"), recipe);
+            assert_eq!(recipe.name(), name);
         }
     }
 

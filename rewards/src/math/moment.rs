@@ -112,22 +112,24 @@ struct Date {
     year: Option<u32>,
 }
 
+/// The months' names.
+pub(super) const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
 /// `March 5`, `5 March 2020`, `the 5th of March`.
 fn date(text: &str) -> Option<Date> {
-    const MONTHS: [&str; 12] = [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ];
     let mut plain = text.to_lowercase();
     for word in ["\\text", "\\mathrm", "\\textbf"] {
         plain = plain.replace(word, " ");

@@ -263,20 +263,9 @@ pub(crate) fn says_otherwise(word: &str) -> bool {
         "if",
         "because",
         "except",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
     ];
-    WORDS.contains(&word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().as_str())
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    WORDS.contains(&word.as_str()) || super::moment::MONTHS.contains(&word.as_str())
 }
 
 /// Words of which two different ones cannot both be right.

@@ -23,6 +23,8 @@ mod tail;
 
 pub use command::Command;
 pub use grade::Grade;
+#[cfg(feature = "local")]
+pub(crate) use grade::tail;
 pub use http::{Http, Shape};
 #[cfg(feature = "local")]
 pub(crate) use judge::Grading;

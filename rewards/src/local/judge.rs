@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::held::Held;
 use super::text::Text;
 use super::{LIMIT, limit, start};
-use crate::external::{Grading, seconds};
+use crate::external::{Grading, seconds, tail};
 use crate::{Grade, Judge, Reward, RewardError};
 
 /// A model that is asked for a grade of each completion, as [`Judge`] asks a server, and writes the likeliest tokens.
@@ -155,11 +155,12 @@ impl Grader {
             ));
         }
         let (reply, ended) = self.reply(model, &question, start)?;
-        // What is cut after a 1 may have been a 10.
-        if !ended && reply.ends_with(|last: char| last.is_ascii_digit() || matches!(last, '.' | '-')) {
+        // What is cut after a 1 may have been a 10, and what is cut in a quotation is not the judge's.
+        if !ended {
             let most = self.settings.max_tokens;
             return Err(format!(
-                "the judge's reply is cut off in a number, wanted it to end within {most} tokens"
+                "the judge's reply is cut off, wanted it to end within {most} tokens; it ends: {:?}",
+                tail(&reply)
             ));
         }
         Ok(self.grading.verdict(&reply))

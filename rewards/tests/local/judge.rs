@@ -107,18 +107,18 @@ fn a_question_that_leaves_no_room_is_a_failure() {
     let wanted = "the question has 11 tokens, wanted at most 10 (context 18 without max_tokens 8)";
     assert_eq!(failure(&judge.score(&rollout("a b"))), wanted);
     let verdict = judge.score(&rollout("a"));
-    assert!(failure(&verdict).starts_with("the judge's reply has no grade"), "{verdict:?}");
+    assert!(failure(&verdict).starts_with("the judge's reply is cut off"), "{verdict:?}");
 }
 
 #[test]
-fn a_grade_that_may_have_been_cut_does_not_count_and_one_before_does() {
+fn a_reply_that_was_cut_off_has_no_grade() {
     let endless = [("<|assistant|>", "Score:"), ("Score:", "7"), ("7", "7")];
-    let verdict = settings(&rigged("qwen2", &endless)).build("j").unwrap().score(&rollout("a"));
-    let wanted = "the judge's reply is cut off in a number, wanted it to end within 8 tokens";
-    assert_eq!(failure(&verdict), wanted);
     let chatty = [("<|assistant|>", "Score:"), ("Score:", "7"), ("7", "a"), ("a", "b"), ("b", "a")];
-    let verdict = settings(&rigged("qwen2", &chatty)).build("j").unwrap().score(&rollout("a"));
-    assert_eq!(value(&verdict), (7.0 - 1.0) / (10.0 - 1.0));
+    for follows in [&endless[..], &chatty] {
+        let verdict = settings(&rigged("qwen2", follows)).build("j").unwrap().score(&rollout("a"));
+        let wanted = "the judge's reply is cut off, wanted it to end within 8 tokens; it ends: \"Score: 7 ";
+        assert!(failure(&verdict).starts_with(wanted), "{verdict:?}");
+    }
 }
 
 #[test]

@@ -52,7 +52,10 @@ pub(super) struct Remote<E> {
 
 impl<E: Exchange> Remote<E> {
     pub(super) fn new(name: &str, server: Server, exchange: E) -> Self {
-        let agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
+        // A redirect is answered by asking again elsewhere, without what was posted: whoever holds the server could send
+        // requests from this machine to any other.
+        let config = Agent::config_builder().http_status_as_error(false).max_redirects(0);
+        let agent = Agent::new_with_config(config.build());
         Self { name: name.to_owned(), what: format!("`{}`", server.url), server, agent, exchange }
     }
 
@@ -69,6 +72,13 @@ impl<E: Exchange> Remote<E> {
             }
             let why = match self.once(&body, left) {
                 Ok((200..300, bytes)) => return self.answered(&bytes, rollouts.len()),
+                Ok((status @ 300..400, bytes)) => {
+                    return Outcome::Failed(format!(
+                        "{} answers with status {status}{}; redirects are not followed: wanted the url of the server itself",
+                        self.what,
+                        String::from_utf8_lossy(&bytes)
+                    ));
+                }
                 Ok((status, bytes)) => {
                     let why = format!("{} answers with status {status}: {}", self.what, shown(&bytes));
                     if status != 429 && status < 500 {
@@ -110,6 +120,11 @@ impl<E: Exchange> Remote<E> {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let mut response = request.header("content-type", "application/json").send(body)?;
+        if response.status().is_redirection() {
+            let to =
+                response.headers().get("location").map(|place| format!(" to {}", shown(place.as_bytes())));
+            return Ok((response.status().as_u16(), to.unwrap_or_default().into_bytes()));
+        }
         let bytes = response.body_mut().with_config().limit(ANSWER).read_to_vec()?;
         Ok((response.status().as_u16(), bytes))
     }

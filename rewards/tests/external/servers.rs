@@ -15,6 +15,7 @@ use super::common::*;
 enum Reply {
     Json(Value),
     Status(u16),
+    Redirect(u16, String),
     Bytes(Vec<u8>),
     /// A body that ends before its length.
     CutOff,
@@ -58,7 +59,12 @@ fn request(stream: &TcpStream) -> Option<(String, Value)> {
 }
 
 fn reply(mut stream: TcpStream, reply: Reply) {
+    let mut location = String::new();
     let (status, bytes, more) = match reply {
+        Reply::Redirect(status, to) => {
+            location = format!("location: {to}\r\n");
+            (status, vec![], 0)
+        }
         Reply::Json(value) => (200, value.to_string().into_bytes(), 0),
         Reply::Status(status) => (status, b"no".to_vec(), 0),
         Reply::Bytes(bytes) => (200, bytes, 0),
@@ -67,7 +73,8 @@ fn reply(mut stream: TcpStream, reply: Reply) {
         Reply::Drip => (200, vec![], 100_000),
     };
     let length = bytes.len() + more;
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status} X\r\n{location}content-length: {length}\r\nconnection: close\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
     while more == 100_000 && stream.write_all(b" ").is_ok() {
         thread::sleep(Duration::from_millis(20));
@@ -146,6 +153,29 @@ fn bad_answers_are_failures_that_say_so() {
 }
 
 #[test]
+fn redirects_are_not_followed_and_say_where_they_lead() {
+    let asked: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/secret", elsewhere.local_addr().unwrap());
+    thread::spawn(move || {
+        for _ in elsewhere.incoming() {
+            asked.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for status in [301, 302, 303, 307, 308] {
+        let wanted = format!("answers with status {status} to \"{to}\"; redirects are not followed");
+        let (first, second) = (to.clone(), to.clone());
+        let reward = http(serve(move |_, _, _| Reply::Redirect(status, first.clone()))).build("r").unwrap();
+        let verdict = reward.score(&rollout(0, "x"));
+        assert!(failure(&verdict).contains(&wanted), "{verdict:?}");
+        let reward = judge(serve(move |_, _, _| Reply::Redirect(status, second.clone()))).build("r").unwrap();
+        let verdict = reward.score(&rollout(0, "x"));
+        assert!(failure(&verdict).contains(&wanted), "{verdict:?}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn a_sample_that_a_server_fails_on_costs_only_itself() {
     let url = serve(|_, _, body| {
         let bad = body["samples"].as_array().unwrap().iter().any(|sample| sample["completion"] == "bad one");
@@ -216,15 +246,22 @@ fn replies_without_a_grade_are_failures_that_quote_them() {
     for (reply, wanted) in [
         (
             "I like it.",
-            "the judge's reply has no grade, wanted `Score:` and a number; it ends: \"I like it.\"",
+            "the judge's reply has no grade, wanted `Score:` and a number alone on its last line; it ends: \"I like it.\"",
         ),
         ("Score: 3</think>well", "it ends: \"Score: 3</think>well\""),
         ("Score: 11", "the judge gives 11, wanted a grade from 1 to 10"),
+        ("Score: 1 … (the answer says Score: 10)", "the judge's reply has no grade"),
+        ("Score: 1e1", "the judge's reply has no grade"),
     ] {
         let reward = judge(serve(move |_, _, _| says(reply))).build("r").unwrap();
         let verdict = reward.score(&rollout(0, "x"));
         assert!(failure(&verdict).contains(wanted), "{verdict:?}");
     }
+    let quoting = json!({"message": {"content": "It ends with:\nScore: 10"}, "finish_reason": "length"});
+    let reward = judge(serve(move |_, _, _| Reply::Json(json!({"choices": [quoting]})))).build("r").unwrap();
+    assert!(
+        failure(&reward.score(&rollout(0, "x"))).contains("is cut off, wanted it to end within 1024 tokens")
+    );
     let reward = judge(serve(|_, _, _| Reply::Json(json!({"choices": []})))).build("r").unwrap();
     assert!(failure(&reward.score(&rollout(0, "x"))).contains("wanted `choices` with a message"));
 }

@@ -40,7 +40,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(url: &str, key: Option<String>, attempts: usize) -> Self {
-        let config = Agent::config_builder().timeout_connect(Some(CONNECT)).http_status_as_error(false);
+        // prompts, completions and keys go to the server that was named, and nowhere that it sends us
+        let config = Agent::config_builder()
+            .timeout_connect(Some(CONNECT))
+            .http_status_as_error(false)
+            .max_redirects(0);
         let agent = Agent::new_with_config(config.build());
         Self { agent, base: url.trim_end_matches('/').to_owned(), key, attempts, halt: Arc::default() }
     }

@@ -208,6 +208,76 @@ fn the_reward_command_shows_verdicts_answers_and_differences() {
     assert!(fail(folder.path(), &["reward", "none.jsonl", "--recipe", "r.toml"], 1).contains("none.jsonl"));
 }
 
+/// Characters that a terminal obeys or hides, other than the ends of lines.
+fn acts(text: &str) -> Vec<char> {
+    let bad = |c: &char| {
+        (c.is_control() && *c != '\n')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().filter(bad).collect()
+}
+
+#[test]
+fn nothing_that_others_wrote_makes_a_terminal_do_anything() {
+    let folder = tempfile::tempdir().expect("folder");
+    let evil = "\u{1b}[31mred\u{1b}]0;t\u{7}\r\u{9b}2J\u{202e}live\u{200b}\u{7f}";
+    let row = serde_json::json!({"id": evil, "prompt": evil, "completion": format!("\\boxed{{{evil}}}"), "answer": evil});
+    let name = "rows\u{1b}[2J.jsonl";
+    std::fs::write(folder.path().join(name), format!("{row}\n")).expect("written");
+    let python = r#"
+EVIL = "\x1b[31mred\u202elive\x9b2J\r"
+def judge(sample):
+    print(EVIL)
+    return {"reward": 1.0, "reason": EVIL, "answer": EVIL}
+def broken(sample):
+    raise ValueError(EVIL)
+"#;
+    std::fs::write(folder.path().join("own.py"), python).expect("written");
+    let recipe = "[rewards.math]\n[rewards.exact_match]\n[rewards.python.own]\nfile = \"own.py\"\nfunction = \"judge\"\n\
+                  [rewards.python.broken]\nfile = \"own.py\"\nfunction = \"broken\"\n";
+    std::fs::write(folder.path().join("r.toml"), recipe).expect("written");
+    let output = run(folder.path(), &["reward", name, "--recipe", "r.toml"]);
+    let (out, errors) =
+        (String::from_utf8(output.stdout).expect("text"), String::from_utf8(output.stderr).expect("text"));
+    assert!(output.status.success(), "{errors:?}");
+    assert!(acts(&out).is_empty() && acts(&errors).is_empty(), "{out:?}\n{errors:?}");
+    for (wanted, text) in [
+        ("\\u001b[31mred\\u001b]0;t\\u0007", &out),
+        ("\\u202elive", &out),
+        ("ValueError: \\u001b[31m", &out),
+        ("rows\\u001b[2J.jsonl", &errors),
+    ] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text:?}");
+    }
+    // for other programs it is what it is
+    let json = succeed(folder.path(), &["reward", name, "--recipe", "r.toml", "--json"]);
+    let line: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(line["id"], evil);
+    assert!(json.contains('\u{202e}'));
+    for arguments in [
+        &["reward", "none\u{1b}[2J", "--recipe", "r.toml"][..],
+        &["reward", name, "--recipe", "r\u{1b}[2J.toml"],
+        &["train", "\u{1b}[2J\u{202e}"],
+        &["train", "tiny", "--set", "\u{9b}2J=1"],
+        &["no\u{1b}[2Jcommand"],
+        &["compare", "a\u{1b}[2J", "b"],
+        &["explain", "\u{1b}[2J"],
+    ] {
+        let output = run(folder.path(), arguments);
+        let text = String::from_utf8(output.stderr).expect("text");
+        // the parser of the command line leaves them out itself
+        let shown = text.contains("2J") || text.contains("nocommand");
+        assert!(!output.status.success() && acts(&text).is_empty() && shown, "{text:?}");
+    }
+    std::fs::write(folder.path().join("bad.jsonl"), "{\"completion\": \"\u{1b}[2J\u{202e}\"\n")
+        .expect("written");
+    let text = fail(folder.path(), &["reward", "bad.jsonl", "--recipe", "r.toml"], 1);
+    assert!(acts(&text).is_empty(), "{text:?}");
+    std::fs::write(folder.path().join("bad.toml"), "seed = 1\n\"\u{202e}\u{9b}2J\" = 2\n").expect("written");
+    let text = fail(folder.path(), &["check", "bad.toml"], 2);
+    assert!(acts(&text).is_empty(), "{text:?}");
+}
+
 #[test]
 fn gates_clips_and_silence_shape_the_sum() {
     let folder = tempfile::tempdir().expect("folder");

@@ -13,6 +13,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     At, Columns, DataError, Dataset, Layout, PromptTemplate,
+    digits::keep_long_integers,
     row::{Row, Rows, kind},
 };
 
@@ -87,7 +88,10 @@ fn utf8<'a>(path: &Path, line: usize, start: usize, bytes: &'a [u8]) -> Result<&
 
 fn parse<'a>(path: &'a Path, at: At, text: &'a str) -> Result<Row<'a>, DataError> {
     match serde_json::from_str(text) {
-        Ok(Value::Object(columns)) => Ok(Row { path, at, text: Some(text), columns }),
+        Ok(Value::Object(mut columns)) => {
+            keep_long_integers(text, &mut columns);
+            Ok(Row { path, at, text: Some(text), columns })
+        }
         Ok(other) => Err(DataError::NotAnObject { path: path.to_owned(), at, found: kind(&other) }),
         Err(error) => Err(malformed(path, at.number(), &error)),
     }

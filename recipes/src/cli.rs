@@ -1,16 +1,19 @@
 //! The command line.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use data::printable;
 
 use crate::app::CustomRewards;
 use crate::checkpoint_of::is_run;
 use crate::device::DeviceRecipe;
 use crate::interrupt::{self, Interrupted, Session, Stop};
+use crate::message::Printable;
 use crate::plan::Plan;
 use crate::progress::line;
 use crate::recipe::{ComputeRecipe, Recipe, RecipeError};
@@ -618,7 +621,8 @@ pub(crate) fn main(
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| crate::message::Log)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // colours are escape sequences, and a log may quote those of others, which are not obeyed
+        .with_ansi(false)
         // it would panic where standard error is closed, as after a terminal that went away
         .log_internal_errors(false)
         .try_init();
@@ -627,18 +631,26 @@ pub(crate) fn main(
         Ok(cli) => cli,
         Err(error) => {
             // help and version are no mistakes; nobody is left to tell if printing fails
-            let _ = error.print();
+            let text = error.render().to_string();
+            match printable(&text) {
+                Cow::Borrowed(_) => drop(error.print()),
+                Cow::Owned(shown) => line(shown.trim_end()),
+            }
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let session = Session::new(stop, words);
+    let session = Session::new(stop, words.clone());
     if signals
         && cli.command.keeps()
         && let Err(error) = interrupt::watch_signals(&session.stop)
     {
         line(&format!("signals will end the program at once, as they cannot be handled: {error:#}"));
     }
-    let mut out = Output { to: std::io::stdout().lock(), closed: false };
+    let out = std::io::stdout().lock();
+    // JSON for another program has its bytes as they are; on a terminal it has other escapes for some characters
+    let exact = words.iter().any(|word| word == "--json") && !std::io::IsTerminal::is_terminal(&out);
+    let to: Box<dyn Write> = if exact { Box::new(out) } else { Box::new(Printable::new(out)) };
+    let mut out = Output { to, closed: false };
     match execute(&cli, custom, &session, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out.left(&error) => ExitCode::SUCCESS,

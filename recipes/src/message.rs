@@ -4,6 +4,8 @@
 
 use std::io::{self, Write};
 
+use data::printable;
+
 /// Longest line, in characters; TOML's errors show a line of the file, which may be of any length.
 const LINE: usize = 800;
 /// Longest message, in bytes.
@@ -47,6 +49,46 @@ fn cut(line: &str, most: usize) -> String {
     format!("{begin} … ({} characters left out) … {end}", count - head - tail)
 }
 
+/// Where text for people goes: no byte of it makes a terminal do anything, whoever wrote it, see [`printable`]. All that the
+/// program prints goes through this, but JSON for other programs.
+#[derive(Debug)]
+pub(crate) struct Printable<W: Write> {
+    to: W,
+    /// The beginning of a character whose other bytes are still to come.
+    torn: Vec<u8>,
+}
+
+impl<W: Write> Printable<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self { to, torn: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.torn.extend_from_slice(bytes);
+        let all = std::mem::take(&mut self.torn);
+        let mut text = String::new();
+        let mut chunks = all.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            let torn = chunks.peek().is_none()
+                && std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+            match chunk.invalid() {
+                [] => {}
+                rest if torn => self.torn = rest.to_vec(),
+                _ => text.push(char::REPLACEMENT_CHARACTER),
+            }
+        }
+        self.to.write_all(printable(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// Standard error for logs: each event is written at once, and what is too long of it is left out, as a name in a damaged file
 /// may be of any length.
 #[derive(Debug)]
@@ -56,7 +98,7 @@ impl Write for Log {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let mut text = bounded(&String::from_utf8_lossy(event));
         text.push('\n');
-        io::stderr().write_all(text.as_bytes())?;
+        io::stderr().write_all(printable(&text).as_bytes())?;
         Ok(event.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -82,6 +124,23 @@ mod tests {
         let wrapped = Err::<(), _>(outer()).context("the plan").unwrap_err();
         assert_eq!(of(&wrapped), format!("the plan: could not read `x`: {text}"));
         assert_eq!(of(&anyhow::anyhow!("alone")), "alone");
+    }
+
+    #[test]
+    fn what_is_printed_does_nothing_to_a_terminal_however_it_is_cut() {
+        let text = "id \u{1b}[2J ä数🙂\u{202e}\u{9b}x\nnext\tline";
+        let wanted = "id \\u001b[2J ä数🙂\\u202e\\u009bx\nnext\tline";
+        for size in 1..text.len() {
+            let mut shown = Printable::new(Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                shown.write_all(piece).expect("written");
+                shown.flush().expect("flushed");
+            }
+            assert_eq!(String::from_utf8(shown.to).expect("text"), wanted, "{size}");
+        }
+        let mut shown = Printable::new(Vec::new());
+        shown.write_all(b"a\xffb\xe2\x82 \xf0").expect("written");
+        assert_eq!(String::from_utf8(shown.to).expect("text"), "a\u{fffd}b\u{fffd} ");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use data::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Least time between two plain lines of steps.
@@ -80,7 +81,7 @@ impl Display {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(step);
-                bar.set_message(format!("eta {left} · {message}"));
+                bar.set_message(printable(&format!("eta {left} · {message}")).into_owned());
             }
             None => {
                 let due = self.stepped.is_none_or(|stepped| stepped.elapsed() >= PLAIN_EVERY);
@@ -131,7 +132,7 @@ impl Teller {
     /// See [`Display::within`].
     pub(crate) fn within(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
+            Some(bar) => bar.set_message(printable(text).into_owned()),
             None => self.told.lock().report(text),
         }
     }
@@ -288,7 +289,7 @@ pub(crate) fn fixed(value: f64, digits: usize) -> String {
 
 /// Writes a line to standard error. Nobody is left to tell if that fails.
 pub(crate) fn line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }
 
 #[cfg(test)]

@@ -319,7 +319,8 @@ fn rollout(row: &str, at: usize, args: &RewardArgs) -> Result<Rollout> {
     if let Ok(rollout) = serde_json::from_str::<Rollout>(row) {
         return Ok(rollout);
     }
-    let columns: Map<String, Value> = serde_json::from_str(row).context("wanted a JSON object")?;
+    let mut columns: Map<String, Value> = serde_json::from_str(row).context("wanted a JSON object")?;
+    data::keep_long_integers(row, &mut columns);
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),

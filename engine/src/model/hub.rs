@@ -275,7 +275,8 @@ impl Progress for Meter {
         self.size.store(size as u64, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.set_length(size as u64);
-            bar.set_message(file.to_string());
+            // an index that was downloaded names the files
+            bar.set_message(data::printable(file).into_owned());
         }
     }
 

@@ -157,6 +157,162 @@ fn asserts_call_the_program_in_its_own_process() {
     earns(&ALL.score(&program("def f(x): return x ** .5", setup)), 1.0, "");
 }
 
+#[test]
+fn integers_of_any_length_are_compared_to_the_last_digit() {
+    let tests = r#"{"fn_name": "f", "inputs": [[25], [3]], "outputs": [15511210043330985984000000, 6]}"#;
+    let factorial = "def f(n):\n p = 1\n for k in range(2, n + 1): p *= k\n return p";
+    earns(&score(factorial, json!(tests)), 1.0, "2 of 2");
+    earns(
+        &score(&format!("{factorial} + (10**9 if n > 9 else 0)"), json!(tests)),
+        0.0,
+        "case 1: wrong value: got \"15511210043330986984000000\", wanted \"15511210043330985984000000\"",
+    );
+    earns(&score(&format!("{factorial} * 1.0"), json!(tests)), 0.0, "case 1: wrong value");
+    let lines = json!([{"input": "100000000000000000000000\n[1]", "output": "[100000000000000000000001]", "fn_name": "f"}]);
+    earns(&score("def f(a, b): return [a + b[0]]", lines.clone()), 1.0, "");
+    earns(&score("def f(a, b): return [a]", lines), 0.0, "wrong value");
+    let long = "7".repeat(9000);
+    let call = format!(r#"{{"fn_name": "f", "inputs": [[9000]], "outputs": [{long}]}}"#);
+    earns(&score("def f(n): return (10**n - 1) // 9 * 7", json!(call)), 1.0, "");
+    earns(&score("def f(n): return (10**n - 1) // 9 * 7 + 1", json!(call)), 0.0, "");
+    let printed = json!([{"input": "9000", "output": long}]);
+    earns(&score("print((10**int(input()) - 1) // 9 * 7)", printed), 1.0, "");
+    let nan = r#"{"fn_name": "f", "inputs": [[NaN, -Infinity]], "outputs": [[NaN, -Infinity]]}"#;
+    earns(&score("def f(a, b): return [a, b]", json!(nan)), 1.0, "");
+    earns(&score("def f(a, b): return [0, b]", json!(nan)), 0.0, "");
+}
+
+#[test]
+fn printed_and_returned_numbers_may_be_off_by_the_tolerance() {
+    let (printed, returned) = (
+        json!([{"input": "", "output": "0.3 1"}]),
+        json!({"fn_name": "f", "inputs": [[]], "outputs": [[0.3]]}),
+    );
+    earns(&score("print(0.1 + 0.2, 1)", printed.clone()), 1.0, "");
+    earns(&score("print(0.1 + 0.2, 1.0)", printed.clone()), 1.0, "");
+    earns(&score("print(0.30001, 1)", printed.clone()), 0.0, "wrong output");
+    earns(&score("def f(): return [0.1 + 0.2]", returned.clone()), 1.0, "");
+    earns(&score("def f(): return [0.30001]", returned.clone()), 0.0, "wrong value");
+    let exact = build(Code { float_tolerance: 0.0, ..Code::default() });
+    let judged = |code, tests: &Value| exact.score(&program(code, json!({ "tests": tests })));
+    earns(&judged("print(0.1 + 0.2, 1)", &printed), 0.0, "wrong output");
+    earns(&judged("print('0.30 1')", &printed), 1.0, "");
+    earns(&judged("def f(): return [0.1 + 0.2]", &returned), 0.0, "wrong value");
+    for tolerance in [-1.0, 1.0, f64::NAN] {
+        let error = Code { float_tolerance: tolerance, ..Code::default() }.build("code").err().unwrap();
+        assert!(error.to_string().contains("float_tolerance is"), "{error}");
+    }
+}
+
+#[test]
+fn common_names_need_no_import() {
+    let call = json!({"fn_name": "f", "inputs": [[[4, 9]]], "outputs": [[2, 3]]});
+    let code = "class Solution:\n def f(self, x: List[int]) -> Optional[List[int]]:\n  return [int(math.sqrt(n)) for n in deque(x)]";
+    earns(&score(code, call.clone()), 1.0, "");
+    let asserts = json!(["assert f([4, 9]) == [2, 3]"]);
+    earns(&score(code, asserts), 1.0, "");
+    earns(
+        &score(
+            "print(reduce(lambda a, b: a * b, map(int, sys.stdin.read().split())))",
+            json!([{"input": "2 3", "output": "6"}]),
+        ),
+        1.0,
+        "",
+    );
+    earns(
+        &score("from __future__ import annotations\nprint(gcd(4, 6))", json!([{"input": "", "output": "2"}])),
+        1.0,
+        "",
+    );
+    earns(&score("print(nothing_of_that_name(4))", json!([{"input": "", "output": "2"}])), 0.0, "NameError");
+}
+
+#[test]
+fn what_a_program_returns_or_raises_makes_no_test_broken() {
+    let sorting = json!(["x = f(3); x.sort(key=lambda v: -v); assert x == [2, 1]"]);
+    earns(&score("def f(x): return [1, 2]", sorting.clone()), 1.0, "");
+    let object = "class A:\n def __getattr__(s, n): return lambda *a, **k: s\n __eq__ = lambda s, o: True\n";
+    earns(
+        &score(&format!("{object}def f(x): return A()"), sorting.clone()),
+        0.0,
+        "an object where the test needs a plain value",
+    );
+    earns(&score(&format!("def f(x): return f\n{object}f.sort = A()"), sorting), 0.0, "");
+    let shows = json!(["assert f(3) == 9, f(3)"]);
+    for code in [
+        "class A:\n def __str__(s): raise ValueError\n __repr__ = __str__\ndef f(x): return A()",
+        "class A:\n __class__ = property(lambda s: 1 / 0)\ndef f(x): return A()",
+        "class E(Exception):\n def __str__(s): raise ValueError\ndef f(x): raise E()",
+        "class L(list):\n def __iter__(s): raise ValueError\ndef f(x): return L([9])",
+        "class D(dict):\n def items(s): raise ImportError\ndef f(x): return D()",
+        "def f(x):\n a = []\n a.append(a)\n return a",
+        "def f(x):\n import decimal\n decimal.Decimal.__str__ = lambda s: 'x'\n return decimal.Decimal(9)",
+        "def f(x): raise ImportError",
+        "def f(x): raise KeyError",
+        "def f(x): raise SystemExit",
+        "def f(x): raise KeyboardInterrupt",
+        "def f(x): raise GeneratorExit",
+        "def f(x): raise StopAsyncIteration",
+        "def f(x): return f(x)",
+        "def f(x): return iter([9])",
+        "def f(x): return lambda: 9",
+        "import sys\ndef f(x): return sys.modules",
+        "def __getattr__(n): raise KeyError(n)",
+    ] {
+        earns(&score(code, shows.clone()), 0.0, "0 of 1");
+        earns(&score(code, json!({"fn_name": "f", "inputs": [[3]], "outputs": [9]})), 0.0, "0 of 1");
+    }
+    // what the test does with the program's own classes and functions is the test's
+    fails(
+        &score("class Bag:\n def each(s, f): pass", json!(["b = Bag(); b.each(lambda x: x); assert True"])),
+        "cannot pass a function",
+    );
+    fails(&score("def f(x): return x", json!(["assert f(x=lambda: 1)"])), "cannot pass a function");
+}
+
+#[test]
+fn a_program_cannot_end_a_loop_of_the_test_by_an_exception() {
+    for test in [
+        "assert all(map(f, [1, 2]))",
+        "assert all(a == b for a, b in zip(map(f, [1, 2]), [2, 4]))",
+        "for got, wanted in zip(map(f, [1, 2]), [2, 4]): assert got == wanted",
+        "for got in iter(lambda: f(1), 5): assert got == 2",
+        "assert not [x for x in map(f, [1]) if x != 2]",
+        "assert all(x == 2 for x in (f(1) for _ in range(2)))",
+    ] {
+        for kind in ["StopIteration", "StopAsyncIteration", "GeneratorExit", "IndexError", "Exception"] {
+            let code = format!("def f(x): raise {kind}");
+            earns(&score(&code, json!([test])), 0.0, "");
+            let code = format!("class E({kind}): pass\ndef f(x): raise E");
+            earns(&score(&code, json!([test])), 0.0, "");
+        }
+    }
+    let generator = json!(["g = f(2); assert next(g) == 0 and list(g) == [1] and next(g, 7) == 7"]);
+    earns(&score("def f(n): yield from range(n)", generator), 1.0, "");
+}
+
+#[test]
+fn a_function_may_be_named_as_one_of_pythons() {
+    for (code, test) in [
+        ("def sum(a, b): return a + b", "assert sum(1, 2) == 3"),
+        ("def filter(x): return [n for n in x if n > 1]", "assert list(filter([1, 2])) == [2]"),
+        ("def pow(a, b): return a ** b", "assert abs(pow(2, 3) - 8) < 1e-9"),
+        ("def max(a): return sorted(a)[-1]", "assert max(list(range(5))) == 4"),
+        ("def sorted(a): return 'own'", "assert sorted([2, 1]) == 'own'"),
+        ("def hash(a): return 7", "x = 3\nassert hash(x) == 7"),
+    ] {
+        earns(&score(code, json!([test])), 1.0, "1 of 1");
+        earns(&score("def other(): pass", json!([test])), 0.0, "has no");
+    }
+    let check = "def check(candidate):\n    assert candidate([1, 2]) == sum([1, 2]) + 1\n";
+    let fields = json!({"tests": check, "entry_point": "sum"});
+    earns(&ALL.score(&program("def sum(x): return x[0] + x[1] + 1", fields)), 1.0, "");
+    let fields = json!({"tests": ["assert sorted(max([2, 1])) == [1, 2]"], "entry_point": "max"});
+    earns(&ALL.score(&program("def max(x): return x", fields)), 1.0, "");
+    // where the test names a function of the program, Python's are Python's
+    earns(&score("def abs(x): return 0\ndef f(x): return 1", json!(["assert abs(f(3) - 9) < 1"])), 0.0, "");
+}
+
 /// Programs that do not solve the task but would like to look as if.
 const TRICKS: &[&str] = &[
     "import os; os._exit(0)",
@@ -179,6 +335,7 @@ const TRICKS: &[&str] = &[
     "import os\nfor name in os.listdir('.'):\n try: open(name, 'w').write('')\n except OSError: pass\ndef f(x): return 0",
     "def abs(x): return 0\ndef len(x): return 0\ndef f(x): return 0",
     "import threading, os\nthreading.Timer(.05, lambda: os._exit(0)).start()\ndef f(x):\n while True: pass",
+    "def f(x): raise StopIteration",
     "def f(x): return f",
     "f = print",
     "f = 5",
@@ -232,8 +389,12 @@ fn the_program_is_the_last_block_outside_of_thinking() {
     ] {
         earns(&ALL.score(&rollout(text, fields())), 0.0, "no code in the completion");
     }
-    let two = format!("```python\n1/0\n```\nNo, rather:\n```\n{DOUBLE}\n```\n```bash\nrm\n```");
+    let two = format!("```python\n1/0\n```\nNo, rather:\n```py\n{DOUBLE}\n```\n```bash\nrm\n```");
     earns(&ALL.score(&rollout(&two, fields())), 1.0, "");
+    let shown = format!("```python\n{DOUBLE}\n```\nFor 2 it prints\n```\n4\n```");
+    earns(&ALL.score(&rollout(&shown, fields())), 1.0, "");
+    let bare = format!("```\n1/0\n```\nNo, rather:\n```\n{DOUBLE}\n```");
+    earns(&ALL.score(&rollout(&bare, fields())), 1.0, "");
     let whole = build(Code { whole: true, parallel: 1, ..Code::default() });
     earns(&whole.score(&rollout(&format!("<think>a</think>{DOUBLE}"), fields())), 1.0, "");
     let long = format!("{}\n```python\n{DOUBLE}\n# {}\n```", "word ` ".repeat(700_000), "x".repeat(5 << 20));
@@ -332,6 +493,28 @@ fn a_case_costs_little_more_than_starting_python() {
         assert!(python.unwrap().success());
     }
     panic!("{report}python alone: {:.1} ms", started.elapsed().as_secs_f64() * 50.0);
+}
+
+#[test]
+fn node_runs_as_the_documentation_says() {
+    if std::process::Command::new("node").arg("--version").output().is_err() {
+        return;
+    }
+    let node = build(Code {
+        command: vec!["node".into(), "main.js".into()],
+        file: "main.js".into(),
+        languages: vec!["js".into(), "javascript".into()],
+        ..Code::default()
+    });
+    let judged =
+        |code: &str| node.score(&rollout(&format!("```js\n{code}\n```"), json!({ "tests": doubles() })));
+    let read = "require('fs').readFileSync(0, 'utf8')";
+    earns(&judged(&format!("console.log(2 * parseInt({read}))")), 1.0, "3 of 3 cases");
+    earns(&judged(&format!("console.log(parseInt({read}))")), 0.0, "wrong output");
+    earns(&judged("throw new Error('no')"), 0.0, "exit code 1");
+    let lines = "const l = require('readline').createInterface({input: process.stdin});\n\
+                 l.on('line', n => console.log(2 * n));";
+    earns(&judged(lines), 1.0, "3 of 3 cases");
 }
 
 #[test]

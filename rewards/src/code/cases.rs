@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::values;
+
 /// One test.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Case {
@@ -25,7 +27,8 @@ pub(super) fn cases(fields: &Map<String, Value>, name: &str) -> Result<Option<Ve
     let cases = match inner.as_ref().unwrap_or(found) {
         Value::String(source) => vec![Case::Assert { source: script(source, fields) }],
         Value::Array(items) if items.iter().all(Value::is_string) => {
-            let before = setup(fields);
+            let function = fields.get("entry_point").and_then(Value::as_str).filter(|name| is_name(name));
+            let before = setup(fields) + &function.map(taken).unwrap_or_default();
             let sources = items.iter().filter_map(Value::as_str);
             sources.map(|source| Case::Assert { source: format!("{before}{source}\n") }).collect()
         }
@@ -42,7 +45,7 @@ pub(super) fn cases(fields: &Map<String, Value>, name: &str) -> Result<Option<Ve
 /// JSON in a string: datasets pack tests so. Python that begins with a bracket is not JSON.
 fn json_within(text: &str) -> Option<Value> {
     let begins = text.trim_start().starts_with(['[', '{', '"']);
-    begins.then(|| serde_json::from_str(text).ok()).flatten()
+    begins.then(|| values::read(text).ok()).flatten()
 }
 
 fn wanted(what: &str, found: &Value) -> String {
@@ -71,13 +74,28 @@ fn setup(fields: &Map<String, Value>) -> String {
     lines
 }
 
-/// HumanEval defines `check` and names the function to be checked in another column.
+/// HumanEval defines `check` and names the function to be checked in another column. It is the program's even if Python has
+/// one of that name, so `judge.py` is asked for it by `__program__`.
 fn script(source: &str, fields: &Map<String, Value>) -> String {
     let before = setup(fields);
     match fields.get("entry_point").and_then(Value::as_str) {
+        Some(function) if source.contains("def check(") && is_name(function) => {
+            format!("{before}{source}\ncheck(__program__({function:?}))\n")
+        }
         Some(function) if source.contains("def check(") => format!("{before}{source}\ncheck({function})\n"),
+        Some(function) if is_name(function) => format!("{before}{}{source}\n", taken(function)),
         _ => format!("{before}{source}\n"),
     }
+}
+
+/// A line that takes a function from the program before the test asks for it.
+fn taken(function: &str) -> String {
+    format!("{function} = __program__({function:?})\n")
+}
+
+fn is_name(text: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    text.starts_with(letter) && text.chars().all(|c| letter(c) || c.is_ascii_digit())
 }
 
 fn function_name(columns: &Map<String, Value>, fields: &Map<String, Value>) -> Option<String> {
@@ -124,8 +142,7 @@ fn case(input: &Value, output: &Value, function: Option<String>) -> Result<Case,
         }
         // A line of JSON for each argument, and JSON for the result.
         Value::String(lines) => {
-            let read =
-                |line: &str| serde_json::from_str(line).map_err(|_| wanted("an argument", &line.into()));
+            let read = |line: &str| values::read(line).map_err(|_| wanted("an argument", &line.into()));
             let lines = lines.lines().filter(|line| !line.trim().is_empty());
             let arguments = lines.map(read).collect::<Result<_, _>>()?;
             let wanted = output.as_str().map_or_else(|| Ok(output.clone()), read)?;

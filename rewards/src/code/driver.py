@@ -59,7 +59,11 @@ def main():
             reply = json.dumps(["value", value, changed])
         except BaseException as error:
             kinds = [kind.__name__ for kind in type(error).__mro__]
-            reply = json.dumps(["error", kinds, str(error)[:1000]])
+            try:
+                said = str(error)[:1000]
+            except BaseException:
+                said = "an error that cannot be shown"
+            reply = json.dumps(["error", kinds, said])
         replies.write(reply + "\n")
         replies.flush()
     os._exit(0)

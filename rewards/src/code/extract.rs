@@ -12,24 +12,23 @@ pub(super) fn whole(completion: &str) -> Option<String> {
 /// What a block of Python says it is.
 pub(super) const PYTHON: [&str; 3] = ["python", "py", "python3"];
 
-/// The last fenced block of one of the languages, or `None` if there is none or it is not closed: then the policy did not
-/// finish it.
+/// The last fenced block that says it is in one of the languages, else the last that says no language: where there are both, the
+/// latter shows what the program prints. `None` if there is none or it is not closed: then the policy did not finish it.
 ///
-/// What it thought does not count, see [`crate::Extract`]. A block that says no language counts as well; if its fence is
-/// indented, as in a list, so are its lines.
+/// What it thought does not count, see [`crate::Extract`]. If a fence is indented, as in a list, so are its lines.
 pub(super) fn last_block(completion: &str, languages: &[impl AsRef<str>]) -> Option<String> {
     let said = said(completion)?;
-    let mut last = None;
+    let (mut labelled, mut bare_block) = (None, None);
     let mut open: Option<Fence> = None;
     for line in said.split_inclusive('\n') {
         let bare = line.trim();
         let ticks = bare.bytes().take_while(|byte| *byte == b'`').count();
         match &mut open {
-            Some(fence) if ticks >= fence.ticks && ticks == bare.len() => {
-                if let Some(code) = open.take().and_then(|fence| fence.code) {
-                    last = Some(code);
-                }
-            }
+            Some(fence) if ticks >= fence.ticks && ticks == bare.len() => match open.take() {
+                Some(Fence { code: Some(code), labelled: true, .. }) => labelled = Some(code),
+                Some(Fence { code: Some(code), .. }) => bare_block = Some(code),
+                _ => {}
+            },
             Some(fence) => {
                 if let Some(code) = &mut fence.code {
                     let blanks = line.bytes().take(fence.indent).take_while(|byte| *byte == b' ').count();
@@ -37,25 +36,32 @@ pub(super) fn last_block(completion: &str, languages: &[impl AsRef<str>]) -> Opt
                 }
             }
             None if ticks >= 3 && !bare[ticks..].contains('`') => {
-                let language =
-                    bare[ticks..].split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
-                let ours = language.is_empty() || languages.iter().any(|own| own.as_ref() == language);
+                // as in `python`, `python title="a"`, `python:main.py`, `{.python}`
+                let words =
+                    bare[ticks..].split(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | ':' | ','));
+                let language = words.map(|word| word.trim_start_matches('.')).find(|word| !word.is_empty());
+                let language = language.unwrap_or_default().to_ascii_lowercase();
+                let ours = languages.iter().any(|own| own.as_ref() == language);
                 let indent = line.bytes().take_while(|byte| *byte == b' ').count();
-                open = Some(Fence { ticks, indent, code: ours.then(String::new) });
+                let code = (ours || language.is_empty()).then(String::new);
+                open = Some(Fence { ticks, indent, labelled: ours, code });
             }
             None => {}
         }
     }
     match open {
-        Some(Fence { code: Some(_), .. }) => None,
-        _ => last,
+        Some(Fence { code: Some(_), labelled: true, .. }) => None,
+        Some(Fence { code: Some(_), .. }) => labelled,
+        _ => labelled.or(bare_block),
     }
 }
 
 struct Fence {
     ticks: usize,
     indent: usize,
-    /// Of a block in one of the languages.
+    /// Whether it says that it is in one of the languages.
+    labelled: bool,
+    /// Of a block in one of the languages, or that says none.
     code: Option<String>,
 }
 
@@ -64,10 +70,16 @@ mod tests {
     use super::{PYTHON, last_block};
 
     #[test]
-    fn the_last_closed_block_of_python_outside_of_thinking_counts() {
+    fn the_last_closed_block_outside_of_thinking_counts_and_one_of_python_rather_than_one_of_nothing() {
         for (text, wanted) in [
             ("```python\na\n```", Some("a\n")),
-            ("x\n```py\na\n```\nand\n```\nb\n```\n", Some("b\n")),
+            ("x\n```py\na\n```\nand\n```\nb\n```\n", Some("a\n")),
+            ("```py\na\n```\nprints\n```\n3\n", Some("a\n")),
+            ("```\na\n```\nor\n```\nb\n```\n", Some("b\n")),
+            ("```\na\n```\nor\n```python\nb\n```\nprints\n```output\n3\n```", Some("b\n")),
+            ("```{.python}\na\n```", Some("a\n")),
+            ("```python:main.py\na\n```", Some("a\n")),
+            ("```\na\n```\n```\nb", None),
             ("```Python3 title\na\n```\n```text\nb\n```", Some("a\n")),
             ("````python\na\n```\nb\n````", Some("a\n```\nb\n")),
             ("1. so\n   ```python\n   if a:\n     b\n   ```", Some("if a:\n  b\n")),

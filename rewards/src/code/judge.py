@@ -21,17 +21,41 @@ for standard in range(3):
     os.dup2(null, standard)
 asked, ended, unsendable = False, False, None
 objects = {}
+# What the test itself names of the program, objects of its classes, and what these have; and what else came from it.
+named, returned = {}, set()
 
 
 def send(value):
-    global unsendable
     if isinstance(value, Remote):
         return ["ref", number_of(value)]
     name = getattr(value, "__name__", None)
     if isinstance(name, str) and getattr(builtins, name, None) is value:
         return ["python", name]
-    unsendable = "a test cannot pass a %s to the program" % type(value).__name__
-    raise Unsendable()
+    raise Unsendable("a test cannot pass a %s to the program" % type(value).__name__)
+
+
+# Whether the test chose what it calls, rather than the program by what it returned.
+def is_chosen(function, arguments):
+    subject = arguments[0] if arguments and isinstance(arguments[0], Remote) else None
+    number = function[1] if function[0] == "ref" else None if subject is None else number_of(subject)
+    return number in named and number not in returned
+
+
+# Remembers where an object of the program came from. Classes are told by their names, which the test wrote down: what the
+# program says of itself is no reason to call a test broken.
+def note(value, function, arguments):
+    if not isinstance(value, Remote):
+        return
+    if function == ["python", "lookup"]:
+        named[number_of(value)] = arguments[0]
+    elif is_chosen(function, arguments):
+        name = named[function[1]] if function[0] == "ref" else ""
+        if name[:1].isupper() or function == ["python", "getattr"]:
+            named.setdefault(number_of(value), "")
+        else:
+            returned.add(number_of(value))
+    else:
+        returned.add(number_of(value))
 
 
 def receive(kind, content):
@@ -42,13 +66,21 @@ def receive(kind, content):
     return objects[content]
 
 
-def ask(function, *arguments, **named):
-    global asked, ended
+def ask(function, *arguments, **keywords):
+    global asked, ended, unsendable
     asked = True
     if ended:
         raise Ended()
-    named = [[name, encode(argument, send)] for name, argument in named.items()]
-    request = json.dumps([function, [encode(argument, send) for argument in arguments], named])
+    try:
+        keywords = [[name, encode(argument, send)] for name, argument in keywords.items()]
+        request = json.dumps([function, [encode(argument, send) for argument in arguments], keywords])
+    except Unsendable as error:
+        if is_chosen(function, arguments):
+            unsendable = str(error)
+            raise
+        error = ProgramError("the program returned an object where the test needs a plain value")
+        error.of_the_program = True
+        raise error from None
     try:
         requests.write(request + "\n")
         requests.flush()
@@ -62,12 +94,13 @@ def ask(function, *arguments, **named):
         kind, value, more = json.loads(reply)
         if kind == "value":
             value = decode(value, receive)
+            note(value, function, arguments)
             for argument, changed in zip(arguments, more):
                 if changed is not None:
                     change(argument, decode(changed, receive))
             return value
-        error = error_of([str(name) for name in value], str(more))
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as wrong:
+        error = error_of([str(name) for name in value], str(more), function == ["python", "next"])
+    except Exception as wrong:
         error = ProgramError("the program's process gave no value: %s" % wrong)
     error.of_the_program = True
     raise error
@@ -82,9 +115,13 @@ def change(argument, to):
             argument.update(to)
 
 
-def error_of(names, message):
+# `map`, `zip` and `iter` take a StopIteration for the end of what they read, so only an iterator may raise it here; elsewhere it
+# is an error, as it is inside of a generator.
+def error_of(names, message, iterates):
     for name in names:
         kind = getattr(builtins, name, None)
+        if not iterates and kind in (StopIteration, StopAsyncIteration):
+            break
         if isinstance(kind, type) and issubclass(kind, Exception):
             try:
                 return kind(message)
@@ -142,11 +179,78 @@ for name in ("eq", "ne", "lt", "le", "gt", "ge"):
     compare(name)
 
 
-class Names(dict):
-    def __missing__(self, name):
-        if hasattr(builtins, name):
-            raise KeyError(name)
+# A name of the program. What its lookup raises must not look like a name that is nowhere.
+def program(name):
+    try:
         return ask(["python", "lookup"], name)
+    except LookupError as error:
+        wrong = ProgramError("%s: %s" % (type(error).__name__, error))
+        wrong.of_the_program = True
+        raise wrong from None
+
+
+class Names(dict):
+    # Names of Python that are the program's here.
+    taken = ()
+
+    def __missing__(self, name):
+        if hasattr(builtins, name) and name not in self.taken:
+            raise KeyError(name)
+        return program(name)
+
+
+def nodes(tree):
+    found = [tree]
+    for node in found:
+        for field in node._fields:
+            value = getattr(node, field, None)
+            found += [item for item in (value if isinstance(value, list) else [value]) if hasattr(item, "_fields")]
+    return found
+
+
+# What tests do with a result before they compare it.
+WRAPPERS = """abs bool bytes dict enumerate float frozenset getattr hasattr int isinstance issubclass iter len list next print range repr
+reversed round set sorted str tuple type zip map""".split()
+FINDERS = ["all", "any", "max", "min", "sum"]
+
+
+# The task may be to write a function that Python has too, such as `pow`. A test that names nothing else of the program means
+# the program's; which of several names it is, is only said where it is plain.
+def taken_names(source):
+    tree = nodes(compile(source, "test.py", "exec", 0x400))  # only parsed
+    loaded, bound = {}, {"__program__", "__name__"}
+    called = [id(node.func) for node in tree if type(node).__name__ == "Call"]
+    for node in tree:
+        kind = type(node).__name__
+        if kind == "Name" and type(node.ctx).__name__ == "Load":
+            loaded[node.id] = loaded.get(node.id, False) or id(node) in called
+        elif kind == "Name":
+            bound.add(node.id)
+        elif kind in ("FunctionDef", "AsyncFunctionDef", "ClassDef"):
+            bound.add(node.name)
+        elif kind == "arg":
+            bound.add(node.arg)
+        elif kind == "alias":
+            bound.add((node.asname or node.name).split(".")[0])
+        elif kind == "ExceptHandler" and node.name:
+            bound.add(node.name)
+    free = [name for name in loaded if name not in bound]
+    if "__program__" in loaded or any(not hasattr(builtins, name) for name in free):
+        return []
+    errors = [name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)]
+    called = [name for name in free if loaded[name] and name not in errors]
+    for ignored in ([], WRAPPERS, WRAPPERS + FINDERS):
+        left = [name for name in called if name not in ignored]
+        if len(left) == 1:
+            return left
+    return []
+
+
+def said_by(error):
+    try:
+        return str(error)[:200]
+    except Exception:
+        return "an error that cannot be shown"
 
 
 def line_of(error, source):
@@ -170,14 +274,16 @@ def run():
 
         site.main()
     wrong = None
+    names = Names(__name__="test", __program__=program)
+    names.taken = taken_names(source)
     try:
-        exec(code, Names(__name__="test"))
+        exec(code, names)
     except (Ended, Unsendable):
         pass
     except AssertionError as error:
-        wrong = "assertion failed: %s" % (str(error)[:200] if hasattr(error, "of_the_program") else line_of(error, source))
+        wrong = "assertion failed: %s" % (said_by(error) if hasattr(error, "of_the_program") else line_of(error, source))
     except BaseException as error:
-        said = "%s: %s" % (type(error).__name__, str(error)[:200])
+        said = "%s: %s" % (type(error).__name__, said_by(error))
         if not hasattr(error, "of_the_program") and (not asked or isinstance(error, ImportError)):
             return {"broken": said}
         wrong = "%s at %s" % (said, line_of(error, source))

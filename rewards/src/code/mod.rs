@@ -4,11 +4,13 @@
 
 mod cases;
 mod extract;
+mod imports;
+mod output;
 mod python;
 mod run;
 mod values;
 
-use std::path::Component;
+use std::path::{Component, PathBuf};
 
 use data::{Rollout, Verdict};
 use rayon::prelude::*;
@@ -24,7 +26,9 @@ use run::{Command, Runner};
 /// The share of its prompt's tests that the program in a completion passes, or 1 only if it passes all. The program is Python,
 /// unless `command` says what else runs it.
 ///
-/// The program is the last fenced block outside of thinking, closed, of Python or of no language. The tests are in a
+/// The program is the last fenced block outside of thinking that says it is Python, else the last that says no language; it has
+/// to be closed. What it uses of the libraries that public judges import for it (`List`, `math`, `deque` …) and does not import
+/// itself is imported. The tests are in a
 /// column of the dataset, in one of these shapes, or in a string of JSON that holds one:
 /// - `[{"input": "1\n", "output": "2\n"}, …]`, standard input and output; with `"fn_name"` arguments and result;
 /// - `{"inputs": […], "outputs": […]}` and perhaps `"fn_name"`, as APPS, TACO and PRIME have it;
@@ -32,8 +36,10 @@ use run::{Command, Runner};
 ///   `test_setup_code` come before;
 /// - Python that defines `check(candidate)`, as HumanEval has it, with the column `entry_point`.
 ///
-/// Output is compared line by line without blanks at the ends, and the exit code must be 0. Values are compared as Python
-/// does, in this process. Each case is a process of its own, so nothing is left for the next.
+/// Output is compared line by line without blanks at the ends, and the exit code must be 0; numbers in it count as
+/// `float_tolerance` says. Values are compared in this process: as Python does, integers of any length to the last digit, but
+/// floats within the tolerance, NaN as NaN, and tuples as lists. Each case is a process of its own, so nothing is left for the
+/// next.
 ///
 /// # What a program cannot do
 /// Its process never holds what is wanted: output and values are compared here, and Python tests run in a second
@@ -41,7 +47,10 @@ use run::{Command, Runner};
 /// interpreter's functions gains nothing. What it still can do is to know its tests' arguments by heart; and where a
 /// test uses a helper that the program itself defines, it trusts that helper, as the test's author did.
 ///
-/// Tests that pass functions of their own to the program cannot be asked so; such a test is broken, not failed.
+/// Tests that pass functions of their own to the program's functions or objects cannot be asked so; such a test is broken, not
+/// failed. To pass one to an object that a function of the program returned is the program's failure: it should have been a
+/// plain value. A function that is named as one of Python's is the program's where the test asks for nothing else of the
+/// program, or the column `entry_point` names it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -52,6 +61,10 @@ pub struct Code {
     pub tests: String,
     /// Whether all cases must be passed; then the first that is not is the last that is run.
     pub all: bool,
+    /// How far a number with a decimal point may be off in what a program prints or returns, absolutely or as a share of the
+    /// wanted one. By default 1e-6, as most problems that print such numbers allow; 0 compares their values. Integers are
+    /// always compared to the last digit.
+    pub float_tolerance: f64,
     /// Whether the whole completion but its thinking is the program, not a block of it.
     pub whole: bool,
     /// For other languages than Python: what runs the program, such as `["node", "main.js"]`. Tests are then input and output.
@@ -73,6 +86,7 @@ impl Default for Code {
             python: "python3".into(),
             tests: "tests".into(),
             all: true,
+            float_tolerance: 1e-6,
             whole: false,
             command: Vec::new(),
             file: String::new(),
@@ -90,18 +104,29 @@ impl Code {
     /// If there is no such interpreter, or programs cannot be shut in here, see [`Sandbox::new`].
     pub fn build(self, name: &str) -> Result<CodeReward, RewardError> {
         let cannot = |why: String| RewardError::Start { name: name.into(), why };
+        if !(0.0..1.0).contains(&self.float_tolerance) {
+            let found = self.float_tolerance;
+            return Err(RewardError::Setting {
+                what: format!(
+                    "reward `{name}`: float_tolerance is {found}, wanted at least 0 and less than 1"
+                ),
+            });
+        }
         let python = Python::find(&self.python).map_err(cannot)?;
-        let sandbox =
-            Sandbox::new(self.sandbox.clone(), &python.read).map_err(|error| cannot(error.to_string()))?;
+        let command = self.other().map_err(cannot)?;
+        let mut read = python.read;
+        read.extend(command.iter().flat_map(needed));
+        let sandbox = Sandbox::new(self.sandbox.clone(), &read).map_err(|error| cannot(error.to_string()))?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(self.parallel)
             .thread_name(|number| format!("code-{number}"))
             .build()
             .map_err(|error| cannot(error.to_string()))?;
-        let mut runner = Runner { python: python.program, command: None, sandbox };
+        let mut runner =
+            Runner { python: python.program, command: None, tolerance: self.float_tolerance, sandbox };
         let ran = runner.io("print(1 + 1)", "", "2").map_err(|error| cannot(error.to_string()))?;
         ran.map_err(|why| cannot(format!("`{}` does not run in the sandbox: {why}", self.python)))?;
-        runner.command = self.other().map_err(cannot)?;
+        runner.command = command;
         Ok(CodeReward { settings: self, runner, pool })
     }
 }
@@ -129,6 +154,14 @@ impl Code {
         };
         Ok(Some(Command { program, arguments: arguments.to_vec(), file: self.file.clone() }))
     }
+}
+
+/// What a program in another language has to read: its own file, wherever links to it lead, and the settings of OpenSSL, without
+/// which Node does not start where it is not allowed to look at them.
+fn needed(command: &Command) -> Vec<PathBuf> {
+    let settings = ["/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf"].map(PathBuf::from);
+    let file = command.program.canonicalize().ok();
+    file.into_iter().chain(settings.into_iter().filter(|file| file.exists())).collect()
 }
 
 /// [`Code`] with a sandbox to run programs in.
@@ -160,6 +193,7 @@ impl CodeReward {
             false => extract::last_block(&rollout.text, &extract::PYTHON),
         };
         match code {
+            Some(code) if self.runner.command.is_none() => self.all_cases(&imports::complete(&code), &cases),
             Some(code) => self.all_cases(&code, &cases),
             None => Verdict::right(false).because("no code in the completion"),
         }

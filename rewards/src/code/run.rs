@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use super::cases::Case;
-use super::values;
+use super::{output, values};
 use crate::sandbox::{Exit, Job, Outcome, Sandbox, SandboxError, Stdin};
 
 /// Whether a case is passed, and if not why.
@@ -24,6 +24,8 @@ pub(super) struct Runner {
     pub(super) python: PathBuf,
     /// What runs programs that are not Python.
     pub(super) command: Option<Command>,
+    /// How far printed and returned numbers may be off.
+    pub(super) tolerance: f64,
     pub(super) sandbox: Sandbox,
 }
 
@@ -65,14 +67,16 @@ impl Runner {
             }
             None => {
                 let files = [("main.py", code.as_bytes())];
-                self.sandbox.run(self.job(&["-I", "main.py"], &files, stdin))?
+                // as in the other processes, see `codec.py`; a Python that has no such limit does not mind
+                let arguments = ["-I", "-X", "int_max_str_digits=0", "main.py"];
+                self.sandbox.run(self.job(&arguments, &files, stdin))?
             }
         };
         if outcome.exit != Exit::Code(0) {
             return Ok(Err(ended(&outcome)));
         }
         let found = String::from_utf8_lossy(&outcome.stdout);
-        if lines(&found).eq(lines(wanted)) {
+        if output::same(&found, wanted, self.tolerance) {
             return Ok(Ok(()));
         }
         Ok(Err(format!("wrong output: got {}, wanted {}", short(&found), short(wanted))))
@@ -101,10 +105,10 @@ impl Runner {
                 (value[0].as_str().unwrap_or("error"), reply[2].as_str().unwrap_or_default());
             return Ok(Err(format!("{kind}: {}", short(message))));
         }
-        if reply[0] == "value" && values::equal_result(value, wanted) {
+        if reply[0] == "value" && values::equal_result(value, wanted, self.tolerance) {
             return Ok(Ok(()));
         }
-        let (found, wanted) = (values::shown(value), wanted.to_string());
+        let (found, wanted) = (values::shown(value), values::written(wanted));
         Ok(Err(format!("wrong value: got {}, wanted {}", short(&found), short(&wanted))))
     }
 
@@ -152,11 +156,6 @@ impl Runner {
     ) -> Job<'a> {
         Job { program: &self.python, arguments, files, stdin, stdout: None, stop: None }
     }
-}
-
-/// Lines without blanks at their ends, and without empty ones at the end.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.trim_end().lines().map(str::trim_end)
 }
 
 /// How a program that was to answer ended instead.

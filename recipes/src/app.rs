@@ -1,18 +1,13 @@
 //! The program: built-in commands, and the reward functions that a user's own program adds.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use data::{Rollout, Verdict};
-use rewards::{Reward, RewardError};
+use rewards::Reward;
 
 use crate::cli;
+use crate::custom::CustomRewards;
 use crate::interrupt::Stop;
-
-/// Reward functions by name, which recipes mean by `[rewards.custom.NAME]`.
-pub(crate) type CustomRewards = BTreeMap<String, Arc<dyn Reward>>;
 
 /// The command line of Evenkeel, with reward functions of one's own.
 #[derive(Default)]
@@ -60,30 +55,5 @@ impl App {
     fn execute(self, arguments: impl IntoIterator<Item = std::ffi::OsString>, signals: bool) -> ExitCode {
         crate::threads::settle();
         cli::main(&self.rewards, self.stop, signals, arguments)
-    }
-}
-
-/// A reward function that several plans may use.
-pub(crate) struct Shared(pub(crate) Arc<dyn Reward>);
-
-impl Reward for Shared {
-    fn score(&self, rollout: &Rollout) -> Verdict {
-        self.0.score(rollout)
-    }
-
-    fn score_all(&self, rollouts: &[Rollout]) -> Result<Vec<Verdict>, RewardError> {
-        self.0.score_all(rollouts)
-    }
-
-    fn expect(&self, columns: &[String]) {
-        self.0.expect(columns);
-    }
-
-    fn about(&self) -> Option<String> {
-        self.0.about()
-    }
-
-    fn log_to(&self, file: &Path) -> std::io::Result<()> {
-        self.0.log_to(file)
     }
 }

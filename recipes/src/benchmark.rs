@@ -3,7 +3,6 @@
 //! Before: [`crate::recipe::BenchmarkRecipe`], or a known name and the folder of datasets. After: [`eval::Benchmark`].
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,10 +14,11 @@ use eval::{Benchmark, Protocol, Questions, Samples, Shot, Shots, shots, with_sho
 use rewards::Rewards;
 use rollout::Sampling;
 
-use crate::app::CustomRewards;
-use crate::cli::Usage;
-use crate::plan::dataset;
-use crate::recipe::{BenchmarkRecipe, Count, DataRecipe, FileRecipe, RewardsRecipe, did_you_mean, generated};
+use crate::custom::CustomRewards;
+use crate::dataset::dataset;
+use crate::nearest::did_you_mean;
+use crate::recipe::{BenchmarkRecipe, Count, DataRecipe, FileRecipe, RewardsRecipe, generated};
+use crate::usage::Usage;
 
 /// The variable that names the folder of datasets.
 pub(crate) const FOLDER: &str = "EVENKEEL_DATA";
@@ -68,8 +68,8 @@ pub(crate) fn recipe(name: &str, folder: Option<&Path>, changes: &Changes<'_>) -
     Ok(recipe)
 }
 
-/// Where the questions of a known benchmark are: below the folder of datasets, or on the hub.
-fn file_of(known: &Known, folder: Option<&Path>) -> Result<DataRecipe> {
+/// The questions of a known benchmark: a file below the folder of datasets, or on the hub.
+pub(crate) fn file_of(known: &Known, folder: Option<&Path>) -> Result<DataRecipe> {
     let Data::File { path, hub } = known.data else {
         anyhow::bail!("benchmark `{}` is generated", known.name)
     };
@@ -114,7 +114,7 @@ pub(crate) fn build(recipe: &BenchmarkRecipe, custom: &CustomRewards) -> Result<
     let rewards = Arc::new(recipe.rewards.build(custom).with_context(about)?);
     let columns: BTreeSet<&String> = prompts.iter().flat_map(|prompt| prompt.fields.keys()).collect();
     rewards.expect(&columns.into_iter().cloned().collect::<Vec<_>>());
-    let shape = Shape {
+    let format = QuestionFormat {
         prompt: &recipe.prompt,
         sampling: recipe.sampling.clone(),
         samples: match &recipe.adaptive {
@@ -124,7 +124,7 @@ pub(crate) fn build(recipe: &BenchmarkRecipe, custom: &CustomRewards) -> Result<
         shots: &recipe.shots,
     };
     let reward = recipe.reward.as_deref();
-    let benchmark = of(name, prompts, rewards, &recipe.rewards, reward, shape).with_context(about)?;
+    let benchmark = of(name, prompts, rewards, &recipe.rewards, reward, format).with_context(about)?;
     let protocol = Protocol { enable_thinking: recipe.enable_thinking, ..benchmark.protocol };
     let generated = matches!(recipe.data, DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_));
     Ok(Benchmark {
@@ -136,8 +136,8 @@ pub(crate) fn build(recipe: &BenchmarkRecipe, custom: &CustomRewards) -> Result<
     })
 }
 
-/// How questions are asked.
-pub(crate) struct Shape<'a> {
+/// The form in which questions are asked: prompt template, worked examples, sampling, and draws of each.
+pub(crate) struct QuestionFormat<'a> {
     pub(crate) prompt: &'a PromptTemplate,
     pub(crate) sampling: Sampling,
     pub(crate) samples: Samples,
@@ -151,7 +151,7 @@ pub(crate) fn of(
     rewards: Arc<Rewards>,
     recipe: &RewardsRecipe,
     reward: Option<&str>,
-    shape: Shape<'_>,
+    format: QuestionFormat<'_>,
 ) -> Result<Benchmark> {
     let names: Vec<String> = rewards.parts().map(|(name, _)| name.to_owned()).collect();
     let deciding = match reward {
@@ -170,18 +170,18 @@ pub(crate) fn of(
         benchmark: name.to_owned(),
         // what they are is what they ask, whatever stands in front of them
         questions: Questions::of(&prompts),
-        prompt: shape.prompt.clone(),
-        shots: Shots::of(shape.shots),
+        prompt: format.prompt.clone(),
+        shots: Shots::of(format.shots),
         enable_thinking: None,
         rewards: serde_json::to_value(recipe)?,
         deciding: deciding.clone(),
         grader: env!("CARGO_PKG_VERSION").into(),
-        sampling: shape.sampling,
-        samples: shape.samples,
+        sampling: format.sampling,
+        samples: format.samples,
     };
     Ok(Benchmark {
         protocol,
-        prompts: with_shots(prompts, shape.shots, shape.prompt)?,
+        prompts: with_shots(prompts, format.shots, format.prompt)?,
         rewards,
         format: names.iter().find(|name| *name == "format" && **name != deciding).cloned(),
         mathematics: deciding == "math",
@@ -192,25 +192,7 @@ pub(crate) fn of(
     })
 }
 
-/// `evenkeel benchmarks`: the list, or one of them as a recipe.
-pub(crate) fn show(name: Option<&str>, folder: Option<&Path>, out: &mut dyn Write) -> Result<()> {
-    let Some(name) = name else {
-        for known in BENCHMARKS {
-            writeln!(out, "{:14}  {}", known.name, known.about)?;
-        }
-        return Ok(());
-    };
-    let recipe = match known(name).map(|known| (known, known.data)) {
-        // where its questions are is for the reader to say, if nobody knows
-        Some((known, Data::File { path, .. })) => BenchmarkRecipe::of_known(
-            known,
-            file_of(known, folder).unwrap_or_else(|_| jsonl(PathBuf::from(path))),
-        ),
-        _ => recipe(name, folder, &Changes::default())?,
-    };
-    Ok(write!(out, "{}", toml::to_string(&recipe)?)?)
-}
-
-fn jsonl(path: PathBuf) -> DataRecipe {
+/// A JSONL file with the usual columns.
+pub(crate) fn jsonl(path: PathBuf) -> DataRecipe {
     DataRecipe::Jsonl(FileRecipe { path, layout: Layout::Plain, columns: Columns::default(), take: None })
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::files::write_aside;
-use crate::plan::Plan;
 
 /// The file for readers.
 const BEST: &str = "best.json";
@@ -27,18 +26,17 @@ pub(crate) struct Best {
 }
 
 impl Best {
-    /// What `checkpoint` would be the best with, if the step of this line of metrics is better than all before it, and the recipe
-    /// asks for that. Among equals the first stays.
-    pub(crate) fn of(plan: &Plan, before: Option<&Self>, line: &Value, checkpoint: String) -> Option<Self> {
-        let metric = plan.recipe.save.best.as_ref()?;
-        let (path, sign) = metric.strip_prefix('-').map_or((metric.as_str(), 1.0), |path| (path, -1.0));
+    /// `checkpoint` as the best by `metric`, if the step of this line of metrics is better than all before it. Among equals the
+    /// first stays.
+    pub(crate) fn of(metric: &str, before: Option<&Self>, line: &Value, checkpoint: String) -> Option<Self> {
+        let (path, sign) = metric.strip_prefix('-').map_or((metric, 1.0), |path| (path, -1.0));
         let value = path.split('.').fold(line, |value, key| &value[key]).as_f64()?;
-        let before = before.filter(|before| before.metric == *metric);
+        let before = before.filter(|before| before.metric == metric);
         let better = before.is_none_or(|before| sign * value > sign * before.value);
-        better.then(|| Self { checkpoint, metric: metric.clone(), value })
+        better.then(|| Self { checkpoint, metric: metric.to_owned(), value })
     }
 
-    /// What `best.json` says, if there is one.
+    /// The contents of `best.json`, if there is one.
     pub(crate) fn read(checkpoints: &Path) -> Result<Option<Self>> {
         let file = checkpoints.join(BEST);
         let cannot = || format!("could not read `{}`", file.display());

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use engine::model::{Checkpoint, ModelError};
 
-use crate::recipe::{RecipeError, did_you_mean};
+use crate::nearest::did_you_mean;
+use crate::recipe::error::RecipeError;
 
 /// Name and text of the built-in recipes that are files.
 const FILES: &[(&str, &str)] = &[
@@ -25,7 +26,7 @@ pub(crate) fn files() -> &'static [(&'static str, &'static str)] {
     FILES
 }
 
-/// What every preset is tried on, with its name and a learning rate in the places of braces.
+/// The recipe that every preset is tried on, with its name and a learning rate in the places of braces.
 const TINY_PRESET: &str = include_str!("../tiny-preset.toml");
 
 /// Name and text of every built-in recipe: the files, and `tiny` by every preset.
@@ -77,7 +78,7 @@ pub(crate) fn checkpoint(name: &str, revision: Option<&str>) -> Result<Checkpoin
     })
 }
 
-/// What a recipe is called, and its text.
+/// The name and the text of a recipe.
 pub(crate) fn recipe_text(name: &str) -> Result<(String, String), RecipeError> {
     if let Some((name, text)) = recipes().iter().find(|(known, _)| known == name) {
         return Ok((name.clone(), text.clone()));

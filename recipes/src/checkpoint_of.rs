@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::best::Best;
-use crate::cli::Usage;
 use crate::save;
+use crate::usage::Usage;
 
-/// Where the weights are that a name means.
+/// The folder of weights that a name means.
 ///
 /// # Errors
 /// If it is a run that has no such checkpoint.
@@ -48,7 +48,7 @@ pub(crate) fn checkpoint_of(source: &str) -> Result<String> {
     }
 }
 
-/// Whether a run was made in this folder.
+/// True of a folder that a run was made in.
 pub(crate) fn is_run(folder: &Path) -> bool {
     folder.join("checkpoints").is_dir() && folder.join("recipe.toml").is_file()
 }

@@ -7,21 +7,21 @@ use candle_core::Device;
 use engine::kernels::Kernel;
 use engine::model::Compute;
 
-use crate::cli::Usage;
 use crate::recipe::ComputeRecipe;
+use crate::usage::Usage;
 
 /// Parameters from which bf16 is chosen: below, a step is short enough to be exact.
 const LARGE: usize = 50_000_000;
 
-/// What was chosen, and why.
+/// The chosen arithmetic, and the reason.
 #[derive(Debug, Clone)]
-pub(crate) struct Choice {
+pub(crate) struct ComputeChoice {
     pub(crate) compute: Compute,
     pub(crate) reason: String,
 }
 
-impl Choice {
-    /// What two runs must share to give the same bits: the f32 paths agree among themselves, no others do.
+impl ComputeChoice {
+    /// The numerics that two runs must share to give the same bits: the f32 paths agree among themselves, no others do.
     pub(crate) fn numerics(&self) -> &'static str {
         match self.compute {
             Compute::Composed => "candle",
@@ -41,14 +41,22 @@ impl Choice {
 }
 
 /// Decides for a model of so many parameters on a device, described by `place`.
-pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device, place: &str) -> Result<Choice> {
+pub(crate) fn choose(
+    wish: ComputeRecipe,
+    parameters: usize,
+    device: &Device,
+    place: &str,
+) -> Result<ComputeChoice> {
     if !device.is_cpu() {
         if wish == ComputeRecipe::Bf16 {
             return Err(Usage::error(
                 "compute = \"bf16\" is for the CPU; on a GPU everything is f32, wanted \"auto\" or \"f32\"",
             ));
         }
-        return Ok(Choice { compute: Compute::Composed, reason: format!("f32 by candle, on {place}") });
+        return Ok(ComputeChoice {
+            compute: Compute::Composed,
+            reason: format!("f32 by candle, on {place}"),
+        });
     }
     let usage = |error: engine::kernels::UnknownPath| Usage::error(error.to_string());
     let (f32, bf16) = (Kernel::f32().map_err(usage)?, Kernel::bf16().map_err(usage)?);
@@ -70,7 +78,7 @@ pub(crate) fn choose(wish: ComputeRecipe, parameters: usize, device: &Device, pl
         }
         (ComputeRecipe::Auto, Some(bf16)) => (bf16, format!("bf16 by {}: the fastest here", name(bf16))),
     };
-    Ok(Choice { compute: Compute::Fused(kernel), reason: format!("{reason}; on {place}") })
+    Ok(ComputeChoice { compute: Compute::Fused(kernel), reason: format!("{reason}; on {place}") })
 }
 
 #[cfg(test)]

@@ -187,6 +187,14 @@ pub(crate) fn compressed<T: Serialize>(values: &[T]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
+/// The lines of a compressed file, each a value of JSON.
+pub(crate) fn decompressed<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
+    let cannot = || format!("could not read `{}`", file.display());
+    let text = zstd::decode_all(fs::read(file).with_context(cannot)?.as_slice()).with_context(cannot)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).with_context(cannot)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 //! `changes.jsonl` (settings that were changed when the run went on) and `rewards.log` (what reward functions print). Files are
 //! written aside, flushed to the disk and renamed; one process writes at a time.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,76 +14,28 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use data::ScoredRollout;
 use eval::Evaluation;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::Usage;
-use crate::files::{compressed, json_lines, rename, sweep, sync_file, sync_folder};
+use crate::best::Best;
+use crate::files::{compressed, json_lines, rename, sweep, sync_file, sync_folder, write_aside};
 use crate::lock::{Lock, make_folder};
+use crate::manifest::Checksum;
+use crate::position::{Progress, StageName};
 use crate::progress::line;
-use crate::save::Saves;
-
-pub(crate) use crate::files::write_aside;
+use crate::usage::Usage;
 
 /// The files that grow line by line, each line of one step.
 pub(crate) const GROWING: [&str; 3] = ["metrics.jsonl", "unjudged.jsonl", "warnings.jsonl"];
 
-/// One part of a run; they come in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Stage {
-    Sft,
-    Rl,
-    Preference,
-}
-
-impl Stage {
-    pub(crate) const ALL: [Self; 3] = [Self::Sft, Self::Rl, Self::Preference];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sft => "sft",
-            Self::Rl => "rl",
-            Self::Preference => "preference",
-        }
-    }
-
-    /// How names of its checkpoints begin.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Sft => "sft",
-            Self::Rl => "step",
-            Self::Preference => "preference",
-        }
-    }
-}
-
-/// How far a run has come: `step` steps of `stage` are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    pub(crate) stage: Stage,
-    pub(crate) step: u64,
-}
-
-impl Progress {
-    /// The name of the checkpoint there: `step-000123`.
-    pub(crate) fn checkpoint(self) -> String {
-        format!("{}-{:06}", self.stage.prefix(), self.step)
-    }
-
-    /// What the name of a checkpoint says.
-    pub(crate) fn of_checkpoint(name: &str) -> Option<Self> {
-        let (prefix, step) = name.split_once('-')?;
-        let stage = Stage::ALL.into_iter().find(|stage| stage.prefix() == prefix)?;
-        let progress = Self { stage, step: step.parse().ok()? };
-        (progress.checkpoint() == name).then_some(progress)
-    }
-}
-
-impl std::fmt::Display for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} step {}", self.stage.name(), self.step)
-    }
+/// A run's checkpoints, as far as they are known while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Saves {
+    /// The newest one that this process wrote or read.
+    pub(crate) standing: Option<Progress>,
+    pub(crate) best: Option<Best>,
+    /// Files of the run's folder that the stage needs.
+    pub(crate) inputs: BTreeMap<String, Checksum>,
 }
 
 /// A folder that one run writes to.
@@ -210,7 +163,7 @@ impl RunFolder {
     }
 
     /// The lines of `metrics.jsonl` of a stage.
-    pub(crate) fn metrics(&self, stage: Stage) -> Result<Vec<Value>> {
+    pub(crate) fn metrics(&self, stage: StageName) -> Result<Vec<Value>> {
         let lines = json_lines::<Value>(&self.path.join("metrics.jsonl"))?.values();
         Ok(lines.filter(|line| line["stage"] == stage.name()).collect())
     }
@@ -282,7 +235,7 @@ impl RunFolder {
         write_aside(&self.evaluation(place), &serde_json::to_vec(evaluation)?)
     }
 
-    /// Where the evaluation of this name is.
+    /// The file of the evaluation of this name.
     pub(crate) fn evaluation(&self, place: &str) -> PathBuf {
         self.path.join("evaluations").join(format!("{place}.json"))
     }
@@ -326,26 +279,4 @@ fn exists(path: &Path) -> anyhow::Error {
         "`{}` exists and holds no run (there is no recipe.toml in it, so `--resume` cannot go on with it); pass another folder by `--out`, or remove it if nothing in it is wanted",
         path.display()
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_checkpoints_say_how_far_the_run_is() {
-        for (name, stage, step) in [
-            ("step-000012", Stage::Rl, 12),
-            ("sft-000000", Stage::Sft, 0),
-            ("preference-1000000", Stage::Preference, 1_000_000),
-        ] {
-            let progress = Progress { stage, step };
-            assert_eq!(Progress::of_checkpoint(name), Some(progress));
-            assert_eq!(progress.checkpoint(), name);
-        }
-        for name in ["step-12", "step-000012.part", "latest", "step-000012-copy", "rl-000012", "step-+00012"]
-        {
-            assert_eq!(Progress::of_checkpoint(name), None, "{name}");
-        }
-    }
 }

@@ -18,8 +18,8 @@ use eval::EvalError;
 use rewards::{RewardError, ScoringError};
 use rollout::RolloutError;
 
-use crate::generate::Unfinished;
 use crate::progress::line;
+use crate::unfinished::Unfinished;
 
 /// Asks a run to end early, with its state saved. All copies are the same request.
 #[derive(Debug, Clone, Default)]
@@ -29,11 +29,11 @@ pub struct Stop(Arc<State>);
 struct State {
     /// The signal that asks, [`NO_SIGNAL`] if something else does, or 0.
     request: AtomicI32,
-    /// How many are at work that look at it.
+    /// Number of calls under way that look at it.
     heeding: AtomicUsize,
     /// The command that goes on, if there is something to go on with.
     resume: Mutex<Option<String>>,
-    /// What the program is called.
+    /// The name of the program.
     program: Mutex<Option<String>>,
 }
 
@@ -51,7 +51,7 @@ impl Stop {
         self.ask(NO_SIGNAL);
     }
 
-    /// Whether it was made.
+    /// True once it was made.
     pub fn is_requested(&self) -> bool {
         self.0.request.load(Ordering::Relaxed) != 0
     }
@@ -96,7 +96,7 @@ impl Stop {
         self.0.heeding.load(Ordering::Relaxed) > 0
     }
 
-    /// How a run ends that heeded the request. `place` says what was reached and where it is kept.
+    /// The error that ends a run which heeded the request. `place` says what was reached and where it is kept.
     pub(crate) fn interrupted(&self, place: impl Into<String>) -> anyhow::Error {
         Interrupted { signal: self.signal(), place: place.into() }.into()
     }
@@ -116,7 +116,7 @@ impl Drop for Heeding {
 #[error("{}: {place}", by(*signal))]
 pub(crate) struct Interrupted {
     signal: Option<i32>,
-    /// What was reached, and where it is kept.
+    /// The step that was reached, and the place where it is kept.
     place: String,
 }
 
@@ -144,7 +144,7 @@ fn name(signal: i32) -> &'static str {
     }
 }
 
-/// Whether this is no failure: sampling, judging or an evaluation ended because it was asked to.
+/// True of what is no failure: sampling, judging or an evaluation that ended because it was asked to.
 pub(crate) fn is_stop(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Interrupted>()
@@ -155,9 +155,9 @@ pub(crate) fn is_stop(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What the commands that can be gone on with have in common.
+/// A call of a command that can be gone on with.
 pub(crate) struct Session {
-    /// Whether to end early.
+    /// The request to end early.
     pub(crate) stop: Stop,
     /// The command line, the program's name first.
     words: Vec<OsString>,
@@ -226,7 +226,7 @@ pub(crate) fn watch_signals(_: &Stop) -> Result<()> {
     Ok(())
 }
 
-/// Whether the program was begun with this signal ignored.
+/// True if the program was begun with this signal ignored.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the system call has no wrapper")]
 fn is_ignored(signal: i32) -> bool {

@@ -16,7 +16,7 @@ const LARGE_RATE: f64 = 0.01;
 /// Prompts that must have the same reference before that is strange.
 const MANY: usize = 10;
 
-/// What looks so, in words.
+/// Signs of it, each as a sentence.
 pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     found.extend(plan.prompts_alike());

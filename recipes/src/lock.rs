@@ -9,8 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cli::Usage;
 use crate::files::{self, PART};
+use crate::usage::Usage;
 
 /// A folder or file that no other process of this program writes to while this value lives.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Lock {
         })
     }
 
-    /// Whether `place` is still what was locked, and not something else by its name.
+    /// True while `place` is what was locked, and not something else by its name.
     fn is_of(&self, place: &Path) -> bool {
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         match (self.file.metadata(), fs::metadata(place)) {

@@ -20,7 +20,7 @@ const PIECE: u64 = 64 << 20;
 /// Length and digests of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Sum {
+pub(crate) struct Checksum {
     bytes: u64,
     /// Bytes of each piece but the last.
     piece: u64,
@@ -32,10 +32,10 @@ pub(crate) struct Sum {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    files: BTreeMap<String, Sum>,
+    files: BTreeMap<String, Checksum>,
 }
 
-impl Sum {
+impl Checksum {
     /// Of a file as it is now.
     pub(crate) fn of(file: &Path) -> io::Result<Self> {
         Self::with_pieces(file, PIECE)
@@ -62,7 +62,7 @@ impl Sum {
         Ok(Self { bytes, piece, sha256 })
     }
 
-    /// What of the file is not as it was, if anything.
+    /// The damage of the file, in words, if it is not as it was.
     ///
     /// # Errors
     /// If the file is there and cannot be read for a reason that says nothing of its contents.
@@ -90,7 +90,7 @@ impl Sum {
     }
 }
 
-/// Whether an error of reading tells of the file rather than of this process.
+/// True of an error of reading that tells of the file rather than of this process.
 fn is_of_the_file(error: &io::Error) -> bool {
     !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::OutOfMemory | ErrorKind::Interrupted)
         && !matches!(error.raw_os_error(), Some(23 | 24)) // too many open files
@@ -108,21 +108,21 @@ impl Manifest {
             }
         }
         let sums = names.into_par_iter().map(|name| {
-            let sum = Sum::of(&folder.join(&name))?;
+            let sum = Checksum::of(&folder.join(&name))?;
             Ok((name, sum))
         });
         Ok(Self { files: sums.collect::<io::Result<_>>()? })
     }
 
-    /// Whether the folder had this file when it was written.
+    /// True if the folder had this file when it was written.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }
 
-    /// What of the folder's files is not as it was, if anything. Files that were added are nobody's business.
+    /// The first damage of the folder's files, in words. Files that were added are nobody's business.
     ///
     /// # Errors
-    /// As [`Sum::damage`].
+    /// As [`Checksum::damage`].
     pub(crate) fn damage(&self, folder: &Path) -> io::Result<Option<String>> {
         let found: Vec<Option<String>> = self
             .files
@@ -170,13 +170,13 @@ mod tests {
         let file = folder.path().join("abc");
         fs::write(&file, "abc").expect("written");
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Sum::of(&file).expect("hashed").sha256, [known]);
-        let sum = Sum::with_pieces(&file, 2).expect("hashed");
+        assert_eq!(Checksum::of(&file).expect("hashed").sha256, [known]);
+        let sum = Checksum::with_pieces(&file, 2).expect("hashed");
         assert_eq!(sum.sha256.len(), 2);
         fs::write(&file, "abd").expect("written");
         let damage = sum.damage(&file).expect("read").expect("found");
         assert!(damage.contains("its bytes 2 to 3 have another SHA-256"), "{damage}");
         fs::write(&file, "").expect("written");
-        assert_eq!(Sum::of(&file).expect("hashed").sha256.len(), 1, "an empty file has a digest too");
+        assert_eq!(Checksum::of(&file).expect("hashed").sha256.len(), 1, "an empty file has a digest too");
     }
 }

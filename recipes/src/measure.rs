@@ -6,23 +6,41 @@
 
 use anyhow::Result;
 use data::{Rollout, ScoredRollout, StepSeed};
-use eval::{Accuracy, Benchmark, Evaluation, Model, Running, Speaker, Summary, Watch};
+use eval::{Accuracy, Evaluation, Model, Running, Speaker, Summary, Watch};
 use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Task};
 
 use crate::folder::RunFolder;
-use crate::generate::{Generation, Weights};
+use crate::generate::{Generation, SampleRequest, Weights};
+use crate::held_out::HeldOut;
+use crate::interrupt::is_stop;
 
-/// The held-out questions of a run.
-pub(crate) struct HeldOut {
-    pub(crate) benchmark: Benchmark,
-    /// The questions as the policy reads them.
-    pub(crate) tasks: Vec<Task>,
+/// Accuracy on the held-out questions, if there are any; the folder keeps what each of them came to.
+///
+/// # Errors
+/// If sampling or judging fails, or the run is asked to end.
+pub(crate) fn measure(
+    generation: &Generation<'_>,
+    weights: Weights<'_>,
+    folder: &RunFolder,
+) -> Result<Option<Accuracy>> {
+    let plan = generation.plan;
+    let measured = Measured::of(generation, weights).map_err(|error| match is_stop(&error) {
+        true => plan.stop.interrupted(format!(
+            "the evaluation after {} steps of {} was not finished",
+            weights.version,
+            weights.stage.name()
+        )),
+        false => error,
+    })?;
+    let Some(measured) = measured else { return Ok(None) };
+    measured.keep(folder, plan.recipe.save.rollouts)?;
+    Ok(Some(measured.accuracy))
 }
 
-/// What held-out questions came to.
+/// Held-out questions, answered and judged.
 #[derive(Debug, Clone)]
-pub(crate) struct Measured {
-    pub(crate) accuracy: Accuracy,
+struct Measured {
+    accuracy: Accuracy,
     evaluation: Evaluation,
     samples: Vec<ScoredRollout>,
     /// Of the file's name.
@@ -31,10 +49,10 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// Asks the run's held-out questions, if it has any.
-    pub(crate) fn of(generation: &Generation<'_>, weights: Weights<'_>) -> Result<Option<Self>> {
+    fn of(generation: &Generation<'_>, weights: Weights<'_>) -> Result<Option<Self>> {
         let plan = generation.plan;
         let Some(HeldOut { benchmark, tasks }) = &plan.held_out else { return Ok(None) };
-        let asked = Asked { generation, weights, tasks };
+        let asked = AskedPolicy { generation, weights, tasks };
         let mut watched = Watched { generation, weights };
         let judged = benchmark.evaluate(&asked, plan.seed().0, Vec::new(), &mut watched)?;
         let questions = benchmark.questions(&asked, &judged);
@@ -59,20 +77,20 @@ impl Measured {
     }
 
     /// Writes every question, and every sample if the run keeps rollouts.
-    pub(crate) fn keep(&self, folder: &RunFolder, samples: bool) -> Result<()> {
+    fn keep(&self, folder: &RunFolder, samples: bool) -> Result<()> {
         let samples = if samples { &self.samples[..] } else { &[] };
         folder.write_evaluation(&self.place, &self.evaluation, samples)
     }
 }
 
 /// The policy of a step with the held-out questions.
-struct Asked<'a> {
+struct AskedPolicy<'a> {
     generation: &'a Generation<'a>,
     weights: Weights<'a>,
     tasks: &'a [Task],
 }
 
-impl Speaker for Asked<'_> {
+impl Speaker for AskedPolicy<'_> {
     fn sample(
         &self,
         questions: &[usize],
@@ -84,7 +102,9 @@ impl Speaker for Asked<'_> {
     ) -> Result<Sampled, RolloutError> {
         let tasks: Vec<Task> = questions.iter().map(|question| self.tasks[*question].clone()).collect();
         let stop = Some(&self.generation.plan.stop);
-        self.generation.sample(self.weights, sampling, &tasks, group_size, seed, have, stop, progress)
+        let request =
+            SampleRequest { weights: self.weights, sampling, tasks: &tasks, group_size, seed, have, stop };
+        self.generation.sample(&request, progress)
     }
 
     fn obstacle(&self, _: usize) -> Option<String> {
@@ -93,7 +113,7 @@ impl Speaker for Asked<'_> {
     }
 }
 
-/// What is measured anew at every step need not be kept half done.
+/// Keeps nothing half done: the questions are asked anew at every measurement.
 struct Watched<'a> {
     generation: &'a Generation<'a>,
     weights: Weights<'a>,

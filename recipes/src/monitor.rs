@@ -10,8 +10,6 @@
 use rewards::{OnNone, PartSettings};
 use serde_json::Value;
 
-use crate::folder::Stage;
-use crate::plan::Plan;
 use crate::progress::fixed;
 use crate::standstill::{Facts, suspicions};
 
@@ -24,7 +22,7 @@ const AGAIN: u64 = 50;
 /// A larger share of rollouts without a reward, or without an answer, is worth a word.
 const MANY: f64 = 0.2;
 
-/// What a run has shown so far.
+/// The metrics of a stage so far, and the warnings they gave rise to.
 #[derive(Debug)]
 pub(crate) struct Monitor {
     facts: Facts,
@@ -34,7 +32,7 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// What these metrics lines of a stage have shown, of rewards with these parts.
+    /// A monitor that has looked at these lines of metrics, of rewards with these parts.
     pub(crate) fn after(
         facts: Facts,
         parts: Vec<(String, PartSettings)>,
@@ -201,19 +199,6 @@ impl Monitor {
     }
 }
 
-impl Facts {
-    /// A stage of a plan.
-    pub(crate) fn of(plan: &Plan, stage: Stage, steps: u64) -> Self {
-        Self {
-            stage,
-            steps,
-            vocabulary: plan.config.vocab_size,
-            known_tokens: plan.tokenizer.vocab_size(),
-            within_groups: false,
-        }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Trend {
     first: f64,
@@ -226,9 +211,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::position::StageName;
 
     fn facts() -> Facts {
-        Facts { stage: Stage::Rl, steps: 1000, vocabulary: 100, known_tokens: 100, within_groups: true }
+        Facts { stage: StageName::Rl, steps: 1000, vocabulary: 100, known_tokens: 100, within_groups: true }
     }
 
     /// 30 steps whose reward rises, with this beside.

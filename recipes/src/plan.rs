@@ -7,27 +7,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use data::{Body, Dataset, Prompt, PromptTemplate, Reading, Seed, Split};
+use data::{Body, Reading, Seed};
 use engine::Tensors;
-use engine::model::{ChatTemplate, Checkpoint, ModelConfig, Policy, Tokenizer};
-use engine::objective::LossConfig;
+use engine::model::{Checkpoint, ModelConfig, Policy, Tokenizer};
 use engine::supervised::Example;
-use engine::trainer::TrainerConfig;
-use eval::{Benchmark, Samples};
 use rewards::Rewards;
-use rollout::{Sampling, Task};
+use rollout::Task;
 
-use crate::app::CustomRewards;
-use crate::benchmark::{self, Changes, Shape};
-use crate::cli::Usage;
-use crate::compute::{self, Choice};
+use crate::compute::{self, ComputeChoice};
+use crate::custom::CustomRewards;
+use crate::dataset::dataset;
+use crate::held_out::{HeldOut, held_out};
 use crate::interrupt::Stop;
-use crate::measure::HeldOut;
 use crate::progress::Busy;
-use crate::recipe::{
-    BenchmarkRecipe, DataRecipe, EvalRecipe, PairsRecipe, Recipe, RlRecipe, SftRecipe, ThinkingRecipe,
-};
-use crate::{device, estimate};
+use crate::reader::Reader;
+use crate::recipe::{PairsRecipe, Recipe, SftRecipe};
+use crate::usage::Usage;
+use crate::{device, machine};
 
 /// A recipe with everything that it names in hand.
 pub struct Plan {
@@ -35,19 +31,19 @@ pub struct Plan {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) config: ModelConfig,
     pub(crate) device: Device,
-    pub(crate) choice: Choice,
+    pub(crate) choice: ComputeChoice,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) stop_tokens: Vec<u32>,
     pub(crate) tasks: Vec<Task>,
     /// The same prompts behind an empty trace, in the same order; empty unless a stage wants them.
     pub(crate) empty_tasks: Vec<Task>,
-    /// What the policy is measured on while it trains.
+    /// The questions that the policy is measured on while it trains.
     pub(crate) held_out: Option<HeldOut>,
     pub(crate) rewards: Arc<Rewards>,
     /// Which columns of a file the prompts and answers are; none for generated data.
     pub(crate) reading: Option<Reading>,
     /// Bytes that the process has before any weights.
-    program: usize,
+    pub(crate) program: usize,
     /// Asks a run of it to end early.
     pub(crate) stop: Stop,
 }
@@ -116,7 +112,7 @@ impl Plan {
             held_out,
             rewards,
             reading: set.reading().cloned(),
-            program: estimate::memory::resident(),
+            program: machine::resident(),
             stop: Stop::new(),
         })
     }
@@ -191,42 +187,13 @@ impl Plan {
         all.collect()
     }
 
-    /// Peak memory in bytes, an estimate, part by part.
-    pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
-        estimate::memory::memory(self, self.program)
-    }
-
     /// Tokens of the longest training prompt.
     pub(crate) fn longest_prompt(&self) -> usize {
         self.tasks.iter().map(|task| task.tokens.len()).max().unwrap_or(0)
     }
-
-    /// What the trainer does.
-    pub(crate) fn trainer(rl: &RlRecipe) -> TrainerConfig {
-        TrainerConfig {
-            baseline: rl.baseline.clone(),
-            scale: rl.scale,
-            truncated: rl.truncated,
-            loss: LossConfig {
-                objective: rl.objective.clone(),
-                aggregate: rl.aggregate,
-                kl: rl.kl.clone(),
-                entropy_bonus: rl.entropy_bonus,
-                correction: rl.correction.clone(),
-            },
-            optimizer: rl.optimizer.clone(),
-            schedule: rl.schedule.clone(),
-            ledger: rl.ledger.clone(),
-            epochs: rl.epochs.get(),
-            mini_batches: rl.mini_batches.get(),
-            micro_batch_tokens: rl.micro_batch_tokens.get(),
-            temperature: rl.sampling.temperature,
-            steps: rl.steps.get() as u64,
-        }
-    }
 }
 
-/// Whether the stages can be sampled as they ask for, by this policy and from where the recipe says: known before the first
+/// Refuses sampling that this policy, or the backend of the recipe, cannot do: known before the first
 /// step, not at the first rollout.
 fn check_sampling(recipe: &Recipe, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
     let rl = recipe.rl.as_ref().map(|rl| ("rl", &rl.sampling));
@@ -263,227 +230,4 @@ fn check_new(config: &ModelConfig) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Turns prompts into tokens.
-pub(crate) struct Reader<'a> {
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) template: Option<ChatTemplate>,
-    pub(crate) enable_thinking: Option<bool>,
-    pub(crate) thinking: ThinkingRecipe,
-    pub(crate) limit: usize,
-    pub(crate) place: &'a str,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(
-        recipe: &Recipe,
-        checkpoint: &'a Checkpoint,
-        tokenizer: &'a Tokenizer,
-        config: &ModelConfig,
-    ) -> Result<Self> {
-        Ok(Self {
-            tokenizer,
-            template: checkpoint.template()?,
-            enable_thinking: recipe.policy.enable_thinking.or(recipe.thinks().then_some(true)),
-            thinking: recipe.thinking.clone(),
-            limit: config.max_position_embeddings,
-            place: checkpoint.source(),
-        })
-    }
-
-    /// A prompt as the policy reads it.
-    pub(crate) fn task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
-        self.tokens(prompt, &self.opened(prompt)?)
-    }
-
-    /// The text of a prompt as the policy reads it.
-    fn opened(&self, prompt: &Prompt) -> Result<String> {
-        let own = prompt.fields.get("enable_thinking").and_then(serde_json::Value::as_bool);
-        let text = self.text(prompt, own.or(self.enable_thinking))?;
-        Ok(format!("{text}{}", self.thinking.open))
-    }
-
-    /// Whether completions of these prompts can have the form that is rewarded.
-    fn check_format(&self, format: &rewards::Format, set: &Dataset) -> Result<()> {
-        if !format.think {
-            return Ok(());
-        }
-        for prompt in set.prompts() {
-            if let Some(misfit) = format.misfit(&self.opened(prompt)?) {
-                return Err(Usage::error(format!("[rewards.format] prompt `{}` {misfit}", prompt.id)));
-            }
-        }
-        Ok(())
-    }
-
-    /// The same prompt behind an empty trace, under an id of its own.
-    pub(crate) fn empty_task(&self, prompt: &Arc<Prompt>) -> Result<Task> {
-        let open = self.text(prompt, self.enable_thinking)?;
-        let mut text = self.text(prompt, Some(false))?;
-        // a template that has no such switch, and a prompt without one
-        if matches!(prompt.body, Body::Text(_)) || text == open {
-            text.push_str(&self.thinking.empty_trace);
-        }
-        let own = Prompt { id: format!("{}#empty", prompt.id), ..Prompt::clone(prompt) };
-        self.tokens(&Arc::new(own), &text)
-    }
-
-    fn text(&self, prompt: &Prompt, enable_thinking: Option<bool>) -> Result<String> {
-        Ok(match &prompt.body {
-            Body::Text(text) => text.clone(),
-            Body::Chat(messages) => {
-                let template = self.template.as_ref().with_context(|| {
-                    format!(
-                        "the prompt is a conversation, but checkpoint `{}` has no chat template; set chat = false under [prompt] or, \
-                         if the rows of the dataset are conversations themselves, take a checkpoint that has one",
-                        self.place
-                    )
-                })?;
-                template.render(messages, true, enable_thinking)?
-            }
-        })
-    }
-
-    fn tokens(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
-        let task = self.tokenized(prompt, text)?;
-        match self.obstacle(&task) {
-            Some(obstacle) => anyhow::bail!("prompt `{}` has {obstacle}", prompt.id),
-            None => Ok(task),
-        }
-    }
-
-    fn tokenized(&self, prompt: &Arc<Prompt>, text: &str) -> Result<Task> {
-        let tokens: Arc<[u32]> = self.tokenizer.encode(text)?.into();
-        anyhow::ensure!(!tokens.is_empty(), "prompt `{}` has no tokens; wanted at least one", prompt.id);
-        Ok(Task { prompt: prompt.clone(), tokens, max_tokens: None, occurrence: 0 })
-    }
-
-    /// Why the policy cannot complete it, if it cannot: "9000 tokens; …".
-    fn obstacle(&self, task: &Task) -> Option<String> {
-        let (tokens, limit) = (task.tokens.len(), self.limit);
-        (tokens >= limit).then(|| {
-            format!(
-                "{tokens} tokens; the context of `{}` is {limit}, and a completion needs room too",
-                self.place
-            )
-        })
-    }
-
-    /// A prompt as the policy reads it, and why it cannot complete it if so.
-    pub(crate) fn question(&self, prompt: &Arc<Prompt>) -> Result<(Task, Option<String>)> {
-        let text = self.text(prompt, self.enable_thinking)?;
-        let task = self.tokenized(prompt, &format!("{text}{}", self.thinking.open))?;
-        let obstacle = self.obstacle(&task);
-        Ok((task, obstacle))
-    }
-
-    fn tasks(&self, dataset: &Dataset) -> Result<Vec<Task>> {
-        dataset.prompts().iter().map(|prompt| self.task(prompt)).collect()
-    }
-}
-
-/// What a recipe measures its policy on.
-fn held_out(
-    recipe: &Recipe,
-    eval: &EvalRecipe,
-    rewards: &Arc<Rewards>,
-    reader: &Reader<'_>,
-    custom: &CustomRewards,
-) -> Result<HeldOut> {
-    let mut benchmark = match &eval.bench {
-        Some(name) => {
-            let known = benchmark::recipe(name, None, &Changes::default()).context("[eval] bench")?;
-            benchmark::build(&BenchmarkRecipe { take: Some(eval.prompts), ..known }, custom)?
-        }
-        None => held_out_of(recipe, eval, rewards)?,
-    };
-    let protocol = &mut benchmark.protocol;
-    protocol.enable_thinking = protocol.enable_thinking.or(reader.enable_thinking);
-    if let Some(temperature) = eval.temperature {
-        protocol.sampling.temperature = temperature;
-    }
-    if let Some(max_tokens) = eval.max_tokens {
-        protocol.sampling.max_tokens = max_tokens.get();
-    }
-    if let Some(samples) = eval.samples {
-        protocol.samples = Samples::Each(samples.get());
-    }
-    let tasks = benchmark.prompts.iter().map(|prompt| reader.task(prompt)).collect::<Result<_>>()?;
-    Ok(HeldOut { benchmark, tasks })
-}
-
-/// Held-out questions of the recipe's own kind, judged by its own rewards.
-fn held_out_of(recipe: &Recipe, eval: &EvalRecipe, rewards: &Arc<Rewards>) -> Result<Benchmark> {
-    // runs that differ in the seed are measured on the same questions
-    let set = match (&eval.data, &recipe.data) {
-        (Some(data), _) => dataset(data, &recipe.prompt, 0, None)?,
-        (None, data @ (DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_))) => {
-            dataset(data, &recipe.prompt, 0, Some(eval.prompts.get()))?
-        }
-        (None, DataRecipe::Jsonl(_) | DataRecipe::Parquet(_)) => {
-            return Err(Usage::error(
-                "[eval] needs a dataset of its own, such as [eval.data.jsonl]: a file holds no problems back",
-            ));
-        }
-    };
-    let set = set.take(eval.prompts.get());
-    let sampling = match &recipe.rl {
-        Some(rl) => Sampling {
-            max_tokens: rl.sampling.max_tokens,
-            stop: rl.sampling.stop.clone(),
-            stop_tokens: rl.sampling.stop_tokens.clone(),
-            thinking_budget: rl.sampling.thinking_budget,
-            thinking_close: rl.sampling.thinking_close.clone(),
-            ..Sampling::default()
-        },
-        None => Sampling::default(),
-    };
-    let generated = matches!(
-        eval.data.as_ref().unwrap_or(&recipe.data),
-        DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_)
-    );
-    let benchmark = benchmark::of(
-        "held-out",
-        set.prompts().to_vec(),
-        rewards.clone(),
-        &recipe.rewards,
-        eval.reward.as_deref(),
-        Shape { prompt: &recipe.prompt, sampling, samples: Samples::Each(1), shots: &[] },
-    )
-    .context("[eval]")?;
-    Ok(Benchmark { generated, ..benchmark })
-}
-
-/// The dataset that a recipe names; with `held_out`, so many of the problems that it holds back.
-pub(crate) fn dataset(
-    data: &DataRecipe,
-    prompt: &PromptTemplate,
-    seed: u64,
-    held_out: Option<usize>,
-) -> Result<Dataset> {
-    let seed = Seed(seed).named("data");
-    let held_out = held_out.and_then(std::num::NonZeroUsize::new);
-    let file = match data {
-        DataRecipe::Arithmetic(arithmetic) => {
-            let mut arithmetic = arithmetic.clone();
-            if let Some(count) = held_out {
-                (arithmetic.split, arithmetic.count) = (Split::Test, count);
-            }
-            return Ok(Dataset::arithmetic(&arithmetic, seed, prompt)?);
-        }
-        DataRecipe::Countdown(countdown) => {
-            let mut countdown = countdown.clone();
-            if let Some(count) = held_out {
-                (countdown.split, countdown.count) = (Split::Test, count);
-            }
-            return Ok(Dataset::countdown(&countdown, seed, prompt)?);
-        }
-        DataRecipe::Jsonl(file) | DataRecipe::Parquet(file) => file,
-    };
-    let set = Dataset::read(&file.path, &file.columns, file.layout, prompt)?;
-    Ok(match file.take {
-        Some(count) => set.take(count),
-        None => set,
-    })
 }

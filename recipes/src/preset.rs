@@ -4,7 +4,7 @@
 //! `evenkeel check` shows them. What becomes of truncated rollouts is not a preset's to say. Each preset's file says where its
 //! numbers are from, and which could not be confirmed.
 
-use crate::recipe::did_you_mean;
+use crate::nearest::did_you_mean;
 
 /// Name, what it is, and its settings of `[rl]`.
 pub(crate) const PRESETS: &[(&str, &str, &str)] = &[

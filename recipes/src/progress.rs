@@ -94,7 +94,7 @@ impl Display {
         }
     }
 
-    /// What a long step is doing; shown on a terminal at once, elsewhere only every so often.
+    /// Reports progress within a long step; shown on a terminal at once, elsewhere only every so often.
     pub(crate) fn within(&self, text: &str) {
         self.teller.within(text);
     }
@@ -161,7 +161,7 @@ impl Busy {
 /// Says a line.
 type Say = Box<dyn Fn(&str) + Send>;
 
-/// What was said, and what could be.
+/// The last lines of a display, shared with the thread that breaks silences.
 struct Told {
     state: Mutex<Telling>,
     ended: Condvar,
@@ -173,7 +173,7 @@ struct Telling {
     silence: Duration,
     /// When anything was last said.
     last: Instant,
-    /// What is being done, and when that was reported.
+    /// The last report of what is being done, and its time.
     doing: Option<(String, Instant)>,
     over: bool,
 }

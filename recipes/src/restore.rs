@@ -9,31 +9,32 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device, Tensor};
-use data::Rollout;
 use engine::Tensors;
 use engine::model::Policy;
 use engine::model::weights::read_tensors;
 
+use crate::arrived::ARRIVED;
 use crate::best::Best;
-use crate::files::{remove_folder, rename, write_aside};
-use crate::folder::{Progress, RunFolder};
+use crate::files::{decompressed, remove_folder, rename, write_aside};
+use crate::folder::{RunFolder, Saves};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::plan::Plan;
+use crate::position::Progress;
 use crate::progress::line;
-use crate::save::{self, AHEAD, ARRIVED, Kept, LATEST, REFERENCE, STATE, State, TRAINER};
+use crate::save::{self, AHEAD, CheckpointState, LATEST, REFERENCE, STATE, StageState, TRAINER};
 
-/// What a checkpoint brings back.
+/// A checkpoint, read back.
 pub(crate) struct Saved {
     pub(crate) progress: Progress,
     pub(crate) policy: Policy,
     pub(crate) resume: Resume,
 }
 
-/// What a stage goes on with.
+/// The state that a stage goes on with.
 pub(crate) struct Resume {
     pub(crate) updates: u64,
     pub(crate) optimizer: Tensors,
-    pub(crate) kept: Kept,
+    pub(crate) state: StageState,
 }
 
 /// Why a checkpoint cannot be read.
@@ -91,7 +92,7 @@ pub(crate) fn newest(plan: &Plan, folder: &mut RunFolder) -> Result<Option<Saved
 }
 
 /// Makes `latest`, `best.json` and what is known of the run those of the checkpoint at `at`.
-fn settle(folder: &mut RunFolder, at: Progress, state: State) -> Result<()> {
+fn settle(folder: &mut RunFolder, at: Progress, state: CheckpointState) -> Result<()> {
     let checkpoints = folder.checkpoints();
     for (progress, place) in save::all(&checkpoints)? {
         if progress < at && !place.join(STATE).exists() {
@@ -141,7 +142,7 @@ fn settle(folder: &mut RunFolder, at: Progress, state: State) -> Result<()> {
         best => best,
     };
     Best::write(best.as_ref(), &checkpoints)?;
-    folder.saves = save::Saves { standing: Some(at), best, inputs: state.inputs };
+    folder.saves = Saves { standing: Some(at), best, inputs: state.inputs };
     Ok(())
 }
 
@@ -149,8 +150,9 @@ fn settle(folder: &mut RunFolder, at: Progress, state: State) -> Result<()> {
 fn best_of_those_left(checkpoints: &Path, lost: &Best, at: Progress) -> Result<Option<Best>> {
     let mut found: Vec<Best> = Vec::new();
     for (progress, place) in save::all(checkpoints)? {
-        let state =
-            fs::read(place.join(STATE)).ok().and_then(|text| serde_json::from_slice::<State>(&text).ok());
+        let state = fs::read(place.join(STATE))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<CheckpointState>(&text).ok());
         let best = state.and_then(|state| state.best);
         if let Some(best) = best.filter(|best| best.checkpoint == name(&place) && best.metric == lost.metric)
             && progress <= at
@@ -181,7 +183,7 @@ fn is_set_apart(checkpoints: &Path, named: &str) -> bool {
     checkpoints.join(named).with_extension("damaged").exists()
 }
 
-/// What of a checkpoint is not what was written, if anything.
+/// The first damage of a checkpoint, in words.
 pub(crate) fn damage(place: &Path) -> Result<Option<String>> {
     match verified(place) {
         Ok(_) => Ok(None),
@@ -191,11 +193,12 @@ pub(crate) fn damage(place: &Path) -> Result<Option<String>> {
 }
 
 /// Reads a checkpoint's state and, if it has one, its manifest, which its files are checked against.
-fn verified(place: &Path) -> Result<(State, Option<Manifest>), Unreadable> {
+fn verified(place: &Path) -> Result<(CheckpointState, Option<Manifest>), Unreadable> {
     let state = fs::read(place.join(STATE))
         .map_err(|error| format!("could not read `{STATE}`: {error}"))
         .and_then(|text| {
-            serde_json::from_slice::<State>(&text).map_err(|error| format!("`{STATE}` is no state: {error}"))
+            serde_json::from_slice::<CheckpointState>(&text)
+                .map_err(|error| format!("`{STATE}` is no state: {error}"))
         })
         .map_err(Unreadable::Damaged)?;
     let other = |error: std::io::Error| {
@@ -223,7 +226,7 @@ fn verified(place: &Path) -> Result<(State, Option<Manifest>), Unreadable> {
 }
 
 /// Reads a checkpoint back, exactly.
-fn read(plan: &Plan, place: &Path) -> Result<(Saved, State), Unreadable> {
+fn read(plan: &Plan, place: &Path) -> Result<(Saved, CheckpointState), Unreadable> {
     let (state, manifest) = verified(place)?;
     if manifest.is_none() {
         line(&format!(
@@ -251,7 +254,7 @@ struct NotFinite {
     value: f32,
 }
 
-fn load(plan: &Plan, place: &Path, state: &State, manifest: Option<&Manifest>) -> Result<Saved> {
+fn load(plan: &Plan, place: &Path, state: &CheckpointState, manifest: Option<&Manifest>) -> Result<Saved> {
     let tensors =
         read_tensors(&place.join(TRAINER)).with_context(|| format!("could not read `{TRAINER}`"))?;
     let (mut weights, mut optimizer) = (Tensors::new(), Tensors::new());
@@ -271,12 +274,12 @@ fn load(plan: &Plan, place: &Path, state: &State, manifest: Option<&Manifest>) -
     let policy = plan.build(weights)?;
     // a file that the manifest does not know is not of this checkpoint
     let lines = |name: &str| place.join(name).exists() && manifest.is_none_or(|manifest| manifest.has(name));
-    let kept = Kept {
+    let stage = StageState {
         arrived: if lines(ARRIVED) { decompressed(&place.join(ARRIVED))? } else { Vec::new() },
         ahead: if lines(AHEAD) { decompressed(&place.join(AHEAD))? } else { Vec::new() },
-        ..state.kept.clone()
+        ..state.stage.clone()
     };
-    let resume = Resume { updates: state.updates, optimizer, kept };
+    let resume = Resume { updates: state.updates, optimizer, state: stage };
     Ok(Saved { progress: state.progress, policy, resume })
 }
 
@@ -289,41 +292,6 @@ fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
     match tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().find(bad) {
         Some(value) => Err(NotFinite { file: TRAINER, name: name.to_owned(), value }.into()),
         None => Ok(()),
-    }
-}
-
-fn decompressed<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
-    let cannot = || format!("could not read `{}`", file.display());
-    let text = zstd::decode_all(fs::read(file).with_context(cannot)?.as_slice()).with_context(cannot)?;
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_slice(line).with_context(cannot)).collect()
-}
-
-/// Rollouts of a step that failed, and what was done before it.
-pub(crate) fn arrived(file: &Path) -> Result<(Progress, Vec<Rollout>)> {
-    let mut lines = decompressed::<serde_json::Value>(file)?.into_iter();
-    let at = lines.next().with_context(|| format!("`{}` is empty", file.display()))?;
-    let rollouts = lines.map(|line| Ok(serde_json::from_value(line)?));
-    Ok((serde_json::from_value(at)?, rollouts.collect::<Result<_>>()?))
-}
-
-/// The rollouts of the step behind `at` that an attempt which failed has left.
-pub(crate) fn arrived_after(folder: &RunFolder, at: Progress) -> Result<Vec<Rollout>> {
-    let file = folder.path().join(ARRIVED);
-    if !file.exists() {
-        return Ok(Vec::new());
-    }
-    match arrived(&file) {
-        Ok((of, rollouts)) if of == at => Ok(rollouts),
-        read => {
-            if let Err(error) = read {
-                let text =
-                    format!("`{ARRIVED}` is damaged ({error:#}); the step's rollouts are sampled anew");
-                folder.warn(at, &text)?;
-            }
-            fs::remove_file(&file).with_context(|| format!("could not remove `{}`", file.display()))?;
-            Ok(Vec::new())
-        }
     }
 }
 

@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use engine::schedule::Schedule;
 use serde_json::{Value, json};
 
-use crate::cli::Usage;
 use crate::files::{sync_file, write_aside};
-use crate::folder::{GROWING, Progress, RunFolder, Stage};
-use crate::plan::Plan;
+use crate::folder::{GROWING, RunFolder};
+use crate::position::{Progress, StageName};
 use crate::progress::line;
 use crate::recipe::Recipe;
+use crate::usage::Usage;
 use crate::{restore, save};
 
 /// A run to go on with.
@@ -187,18 +187,18 @@ fn later(folder: &RunFolder, at: Progress) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&place).with_context(cannot)?;
         entries.map(|entry| Ok(entry.with_context(cannot)?.path())).collect()
     };
-    let is_later = |place: &Path, stage: Option<Stage>| {
+    let is_later = |place: &Path, stage: Option<StageName>| {
         let name = place.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let stem = name.split('.').next().unwrap_or_default();
         let of = stem.rsplit_once('-').and_then(|(prefix, step)| {
-            let stage = stage.or_else(|| Stage::ALL.into_iter().find(|stage| stage.name() == prefix))?;
+            let stage = stage.or_else(|| StageName::ALL.into_iter().find(|stage| stage.name() == prefix))?;
             Some(Progress { stage, step: step.parse().ok()? })
         });
         of.is_some_and(|of| of > at)
     };
-    found.extend(names("rollouts")?.into_iter().filter(|place| is_later(place, Some(Stage::Rl))));
+    found.extend(names("rollouts")?.into_iter().filter(|place| is_later(place, Some(StageName::Rl))));
     found.extend(names("evaluations")?.into_iter().filter(|place| is_later(place, None)));
-    for (name, stage) in [(save::REFERENCE, Stage::Rl), ("pairs.jsonl", Stage::Preference)] {
+    for (name, stage) in [(save::REFERENCE, StageName::Rl), ("pairs.jsonl", StageName::Preference)] {
         let place = folder.path().join(name);
         if at.stage < stage && place.exists() {
             found.push(place);
@@ -239,7 +239,7 @@ fn differences(key: &str, from: Option<&toml::Value>, to: Option<&toml::Value>, 
     }
 }
 
-/// Whether the run may go on with a value changed; if not, why.
+/// Refuses a changed value that what was done so far depends on, with the reason.
 fn allowed(change: &Change, before: &Recipe, after: &Recipe, at: Option<Progress>) -> Result<(), String> {
     let parts: Vec<&str> = change.key.split('.').collect();
     match parts.as_slice() {
@@ -275,7 +275,7 @@ fn same_kind(before: &Recipe, after: &Recipe) -> bool {
 }
 
 fn steps_allowed(stage: &str, after: &Recipe, at: Option<Progress>) -> Result<(), String> {
-    let stage = Stage::ALL.into_iter().find(|other| other.name() == stage).expect("one of three");
+    let stage = StageName::ALL.into_iter().find(|other| other.name() == stage).expect("one of three");
     let steps = steps_of(after, stage).unwrap_or(0);
     match at {
         Some(at) if at.stage > stage => Err(format!("that stage is over: the run is at {at}")),
@@ -287,20 +287,20 @@ fn steps_allowed(stage: &str, after: &Recipe, at: Option<Progress>) -> Result<()
 }
 
 /// Steps of a stage, if the recipe has it.
-fn steps_of(recipe: &Recipe, stage: Stage) -> Option<u64> {
+fn steps_of(recipe: &Recipe, stage: StageName) -> Option<u64> {
     let steps = match stage {
-        Stage::Sft => recipe.sft.as_ref()?.steps,
-        Stage::Rl => recipe.rl.as_ref()?.steps,
-        Stage::Preference => recipe.preference.as_ref()?.steps,
+        StageName::Sft => recipe.sft.as_ref()?.steps,
+        StageName::Rl => recipe.rl.as_ref()?.steps,
+        StageName::Preference => recipe.preference.as_ref()?.steps,
     };
     Some(steps.get() as u64)
 }
 
-/// What follows from changes that are allowed and is not plain from their names.
+/// Consequences of changes that are allowed, where they are not plain from their names.
 fn notes(changes: &[Change], before: &Recipe, after: &Recipe, at: Option<Progress>) -> Vec<String> {
     let mut notes = Vec::new();
     let changed = |test: &dyn Fn(&str) -> bool| changes.iter().any(|change| test(&change.key));
-    for stage in Stage::ALL {
+    for stage in StageName::ALL {
         let key = format!("{}.steps", stage.name());
         if !changed(&|other| other == key) {
             continue;
@@ -318,7 +318,7 @@ fn notes(changes: &[Change], before: &Recipe, after: &Recipe, at: Option<Progres
                 ));
             }
         }
-        if stage == Stage::Rl && after.rl.as_ref().is_some_and(|rl| rl.overlap > 0) && done == old {
+        if stage == StageName::Rl && after.rl.as_ref().is_some_and(|rl| rl.overlap > 0) && done == old {
             notes.push("the first steps from here on have rollouts of newer weights than [rl] overlap says: nothing was sampled ahead at the end of the run".into());
         }
     }
@@ -336,15 +336,15 @@ fn notes(changes: &[Change], before: &Recipe, after: &Recipe, at: Option<Progres
 }
 
 /// A stage's schedule, and the updates of a step.
-fn schedule_of(recipe: &Recipe, stage: Stage) -> Option<(Schedule, u64)> {
+fn schedule_of(recipe: &Recipe, stage: StageName) -> Option<(Schedule, u64)> {
     Some(match stage {
-        Stage::Sft => (recipe.sft.as_ref()?.schedule.clone(), 1),
-        Stage::Rl => {
-            let config = Plan::trainer(recipe.rl.as_ref()?);
+        StageName::Sft => (recipe.sft.as_ref()?.schedule.clone(), 1),
+        StageName::Rl => {
+            let config = recipe.rl.as_ref()?.trainer();
             let each = config.updates() / config.steps.max(1);
             (config.schedule, each)
         }
-        Stage::Preference => (recipe.preference.as_ref()?.schedule.clone(), 1),
+        StageName::Preference => (recipe.preference.as_ref()?.schedule.clone(), 1),
     })
 }
 
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn what_was_done_so_far_may_not_depend_on_a_setting_that_changes() {
-        let at = Some(Progress { stage: Stage::Rl, step: 10 });
+        let at = Some(Progress { stage: StageName::Rl, step: 10 });
         for set in [
             "save.every=3",
             "save.best=eval_accuracy",
@@ -407,13 +407,13 @@ mod tests {
             let found = verdicts(&[set], at);
             assert!(!found.is_empty() && found.iter().any(|(_, allowed)| !allowed), "{set}: {found:?}");
         }
-        let over = Some(Progress { stage: Stage::Preference, step: 0 });
+        let over = Some(Progress { stage: StageName::Preference, step: 0 });
         assert_eq!(verdicts(&["rl.steps=1000"], over), [("rl.steps".to_owned(), false)]);
     }
 
     #[test]
     fn a_longer_run_says_what_becomes_of_a_falling_learning_rate() {
-        let at = Some(Progress { stage: Stage::Rl, step: 8 });
+        let at = Some(Progress { stage: StageName::Rl, step: 8 });
         let note = |sets: &[&str]| {
             let before = tiny(&[sets, &["rl.steps=8"]].concat());
             let after = before.with("r", &["rl.steps=16".to_owned()]).expect("valid");

@@ -1,41 +1,28 @@
-//! The loop.
+//! A run from its first stage to its last, or from where it was stopped.
 //!
-//! Before: [`Plan`]. After: a run folder with metrics, rollouts and checkpoints.
+//! Before: [`Plan`]. After: a run folder with metrics, rollouts and checkpoints. What a stage does is in [`crate::stage`].
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, Result};
-use engine::optimizer::Optimizer;
-use engine::selection::Shuffled;
-use engine::supervised;
+use engine::model::Policy;
 use eval::Accuracy;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::folder::{GROWING, Progress, RunFolder, Stage, write_aside};
+use crate::files::write_aside;
+use crate::folder::{GROWING, RunFolder};
 use crate::generate::Generation;
+use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::progress::{Busy, Display, line};
-use crate::recipe::SftRecipe;
-use crate::record::{Record, Trained};
+use crate::plan_json::plan_json;
+use crate::position::{Progress, StageName};
+use crate::progress::{Busy, line};
 use crate::restore::{self, Resume};
 use crate::resume::Resumed;
-use crate::rl;
-use crate::save::Kept;
-use crate::standstill::Facts;
+use crate::stage::{self, Run, Start};
+use crate::warnings::warnings;
 
-/// What a run came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    /// Accuracy on held-out prompts before training; absent without `[eval]`.
-    pub before: Option<Accuracy>,
-    /// The same after it.
-    pub after: Option<Accuracy>,
-    /// The run's folder.
-    pub folder: PathBuf,
-}
-
-/// Where a run is written to.
+/// The folder that a run is written to.
 pub(crate) enum Place {
     /// A new folder: this one, or the first of `runs/NAME`, `runs/NAME-2` … that is free.
     New(Option<PathBuf>),
@@ -81,22 +68,22 @@ pub(crate) fn train(plan: &Plan, place: &Place) -> Result<Outcome> {
     stages(plan, &mut folder, begun)
 }
 
-/// Where a run begins, or goes on.
+/// The state that a run begins with, or goes on with.
 struct Begun {
     at: Progress,
-    policy: engine::model::Policy,
+    policy: Policy,
     saved: Option<Resume>,
 }
 
 fn beginning(plan: &Plan) -> Progress {
-    Progress { stage: if plan.recipe.sft.is_some() { Stage::Sft } else { Stage::Rl }, step: 0 }
+    Progress { stage: if plan.recipe.sft.is_some() { StageName::Sft } else { StageName::Rl }, step: 0 }
 }
 
-/// What a run's folder says of the run, by the names of files.
+/// The files of a run's folder that describe the run.
 fn files(plan: &Plan) -> Result<[(&'static str, Vec<u8>); 2]> {
     Ok([
         ("recipe.toml", toml::to_string(&plan.recipe)?.into_bytes()),
-        ("plan.json", serde_json::to_vec_pretty(&crate::check::plan_json(plan))?),
+        ("plan.json", serde_json::to_vec_pretty(&plan_json(plan))?),
     ])
 }
 
@@ -172,12 +159,12 @@ fn keep_lost_lines(plan: &Plan, folder: &RunFolder) -> Result<()> {
 }
 
 /// Steps of a stage; 0 if the recipe does not have it.
-fn steps(plan: &Plan, stage: Stage) -> u64 {
+fn steps(plan: &Plan, stage: StageName) -> u64 {
     let recipe = &plan.recipe;
     let steps = match stage {
-        Stage::Sft => recipe.sft.as_ref().map(|sft| sft.steps),
-        Stage::Rl => recipe.rl.as_ref().map(|rl| rl.steps),
-        Stage::Preference => recipe.preference.as_ref().map(|preference| preference.steps),
+        StageName::Sft => recipe.sft.as_ref().map(|sft| sft.steps),
+        StageName::Rl => recipe.rl.as_ref().map(|rl| rl.steps),
+        StageName::Preference => recipe.preference.as_ref().map(|preference| preference.steps),
     };
     steps.map_or(0, |steps| steps.get() as u64)
 }
@@ -185,7 +172,7 @@ fn steps(plan: &Plan, stage: Stage) -> u64 {
 /// Steps up to `at` that have no line of metrics, as words: "rl steps 3 to 5".
 fn missing_lines(plan: &Plan, folder: &RunFolder, at: Progress) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    for stage in Stage::ALL.into_iter().filter(|stage| *stage <= at.stage) {
+    for stage in StageName::ALL.into_iter().filter(|stage| *stage <= at.stage) {
         let last = if stage == at.stage { at.step } else { steps(plan, stage) };
         let lines = folder.metrics(stage)?;
         let there: std::collections::BTreeSet<u64> =
@@ -215,98 +202,37 @@ fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> 
     let Begun { mut at, mut policy, mut saved } = begun;
     let out = folder.path().to_owned();
     line(&format!("computing in {}", plan.choice.reason));
-    for warning in crate::warnings::warnings(plan) {
+    for warning in warnings(plan) {
         folder.warn(beginning(plan), &warning)?;
     }
     let log = out.join("rewards.log");
     plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
     let generation = Generation::new(plan, &out);
     let mut outcome = Outcome { before: first_accuracy(folder)?, after: None, folder: out };
-    if let (Some(sft), Stage::Sft) = (&plan.recipe.sft, at.stage) {
-        let facts = Facts::of(plan, Stage::Sft, sft.steps.get() as u64);
-        let record = Record::new(&generation, folder, facts, Vec::new(), at.step, &mut outcome)?;
-        supervised_stage(record, sft, &mut policy, at.step, saved.take())?;
-        at = Progress { stage: Stage::Rl, step: 0 };
+    let mut run = Run { generation: &generation, folder, outcome: &mut outcome };
+    let recipe = &plan.recipe;
+    if let (Some(sft), StageName::Sft) = (&recipe.sft, at.stage) {
+        let start = Start { done: at.step, saved: saved.take() };
+        stage::sft::run(&mut run, sft, &mut policy, start)?;
+        at = Progress { stage: StageName::Rl, step: 0 };
     }
-    if let (Some(rl), Stage::Rl) = (&plan.recipe.rl, at.stage) {
-        rl::stage(&generation, rl, folder, &mut policy, at.step, saved.take(), &mut outcome)?;
+    if let (Some(rl), StageName::Rl) = (&recipe.rl, at.stage) {
+        let start = Start { done: at.step, saved: saved.take() };
+        stage::rl::run(&mut run, rl, &mut policy, start)?;
     }
-    if at.stage < Stage::Preference {
-        at = Progress { stage: Stage::Preference, step: 0 };
+    if at.stage < StageName::Preference {
+        at = Progress { stage: StageName::Preference, step: 0 };
     }
-    if let Some(preference) = &plan.recipe.preference {
+    if let Some(preference) = &recipe.preference {
         // a checkpoint of this stage, or none: the end of the stage before
         let saved = saved.take().filter(|_| at.step > 0);
-        crate::preference::stage(&generation, preference, folder, &mut policy, at.step, saved, &mut outcome)?;
+        let start = Start { done: at.step, saved };
+        stage::preference::run(&mut run, preference, &mut policy, start)?;
     }
     Ok(outcome)
 }
 
-fn supervised_stage(
-    mut record: Record<'_>,
-    sft: &SftRecipe,
-    policy: &mut engine::model::Policy,
-    done: u64,
-    saved: Option<Resume>,
-) -> Result<()> {
-    let plan = record.generation.plan;
-    let examples = plan.examples(sft)?;
-    let forms = plan.seed().named("answer form");
-    let steps = sft.steps.get() as u64;
-    let mut optimizer = Optimizer::new(&sft.optimizer, &sft.schedule, steps);
-    if let Some(saved) = saved {
-        optimizer.restore(saved.updates, saved.optimizer)?;
-    }
-    let selection = Shuffled { prompts: examples.len(), seed: plan.seed().named("sft") };
-    let mut display = Display::new("sft", done, steps);
-    record.begin(done, Trained { policy, optimizer: &optimizer }, &Kept::default(), &mut display)?;
-    for step in done..steps {
-        let batch: Vec<_> = selection
-            .draw(step * sft.batch_size.get() as u64, sft.batch_size.get())
-            .into_iter()
-            .map(|index| {
-                let forms_of = &examples[index];
-                let mut draw = forms.at(step).prompt(&plan.tasks[index].prompt.id).place(0);
-                forms_of[(draw.uniform(0) * forms_of.len() as f64) as usize].clone()
-            })
-            .collect();
-        let begun = Instant::now();
-        display.within(&format!("step {}: training", step + 1));
-        let attempt = supervised::step(policy, &mut optimizer, &batch, sft.micro_batch_tokens.get());
-        let trained = Trained { policy, optimizer: &optimizer };
-        let update = match attempt {
-            Ok(update) => update,
-            Err(error) => {
-                let what = format!("sft step {}", step + 1);
-                return Err(record.failed(&what, step, trained, &Kept::default(), error.into()));
-            }
-        };
-        let metrics = json!({
-            "step": step + 1,
-            "loss": update.loss,
-            "grad_norm": update.grad_norm,
-            "learning_rate": update.learning_rate,
-            "seconds_update": begun.elapsed().as_secs_f64(),
-        });
-        let line = with_stage(Stage::Sft, metrics);
-        let line = record.step(step + 1, line, trained, &mut Kept::default, &display)?;
-        let accuracy =
-            record.outcome.after.map_or(String::new(), |a| format!(" · held-out {:.1} %", 100.0 * a.share));
-        display.step(step + 1, &format!("loss {:.4}{accuracy}", update.loss));
-        record.save(step + 1, &line, trained, &mut Kept::default)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn with_stage(stage: Stage, metrics: Value) -> Value {
-    let mut line = json!({ "stage": stage.name() });
-    if let (Some(line), Value::Object(metrics)) = (line.as_object_mut(), metrics) {
-        line.extend(metrics);
-    }
-    line
-}
-
-/// How a run that goes on was computed until now.
+/// The numerics of a run that goes on, until now.
 fn numerics_of(out: &Path) -> Option<String> {
     let plan: Value = serde_json::from_slice(&std::fs::read(out.join("plan.json")).ok()?).ok()?;
     plan["policy"]["numerics"].as_str().map(str::to_owned)
@@ -314,24 +240,10 @@ fn numerics_of(out: &Path) -> Option<String> {
 
 /// The accuracy before training, from the metrics of a run that goes on.
 fn first_accuracy(folder: &RunFolder) -> Result<Option<Accuracy>> {
-    for stage in Stage::ALL {
+    for stage in StageName::ALL {
         if let Some(line) = folder.metrics(stage)?.into_iter().find(|line| line["step"] == 0) {
             return Ok(line.get("eval").and_then(|eval| serde_json::from_value(eval.clone()).ok()));
         }
     }
     Ok(None)
-}
-
-/// "37.2 % (190 of 512, 95 % interval 33.1–41.4 %)"
-pub(crate) fn describe(a: &Accuracy) -> String {
-    let i = a.interval;
-    let absent = if a.absent > 0 { format!(", {} not judged", a.absent) } else { String::new() };
-    format!(
-        "{:.1} % ({} of {}, 95 % interval {:.1}–{:.1} %{absent})",
-        100.0 * a.share,
-        a.right,
-        a.judged,
-        100.0 * i.low,
-        100.0 * i.high
-    )
 }

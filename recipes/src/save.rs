@@ -24,12 +24,14 @@ use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
+use crate::arrived::drop_arrived;
 use crate::best::Best;
 use crate::files::{compressed, put_folder, remove_folder, rename, write_aside};
-use crate::folder::{Progress, RunFolder};
-use crate::generate::StepRollouts;
-use crate::manifest::{MANIFEST, Manifest, Sum};
+use crate::folder::RunFolder;
+use crate::manifest::{Checksum, MANIFEST, Manifest};
 use crate::plan::Plan;
+use crate::position::Progress;
+use crate::step_rollouts::StepRollouts;
 
 pub(crate) const STATE: &str = "state.json";
 pub(crate) const TRAINER: &str = "trainer.safetensors";
@@ -37,18 +39,16 @@ pub(crate) const LATEST: &str = "latest";
 pub(crate) const AHEAD: &str = "ahead.jsonl.zst";
 /// The policy that KL is taken to, in the run's folder.
 pub(crate) const REFERENCE: &str = "reference.safetensors";
-/// Rollouts of a step that failed, in the run's folder.
-pub(crate) const ARRIVED: &str = "arrived.jsonl.zst";
 
 /// `state.json`
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct State {
+pub(crate) struct CheckpointState {
     pub(crate) progress: Progress,
     pub(crate) updates: u64,
-    /// Whether a manifest was written beside it; false in checkpoints of before there were any.
+    /// True if a manifest was written beside it; false in checkpoints of before there were any.
     #[serde(default)]
     pub(crate) manifest: bool,
-    /// Whether it is there only because the run was stopped.
+    /// True if it is there only because the run was stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) interim: bool,
     /// The best checkpoint until then, maybe this one.
@@ -56,24 +56,24 @@ pub(crate) struct State {
     pub(crate) best: Option<Best>,
     /// Files of the run's folder that going on needs as well.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) inputs: BTreeMap<String, Sum>,
+    pub(crate) inputs: BTreeMap<String, Checksum>,
     #[serde(flatten)]
-    pub(crate) kept: Kept,
+    pub(crate) stage: StageState,
 }
 
-/// Small things that outlive a step, beside the optimizer.
+/// State of a stage that outlives a step, beside weights and optimizer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct StageState {
     /// Prompts drawn so far in the RL stage; absent in checkpoints of before dynamic sampling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drawn: Option<u64>,
-    /// What is remembered of gradients and prompts.
+    /// Statistics of gradients and prompts.
     #[serde(default)]
     pub(crate) ledger: Ledger,
-    /// How two branches are mixed.
+    /// The mixture of two branches.
     #[serde(default)]
     pub(crate) mixture: Mixture,
-    /// Rollouts of the next step that had arrived when the others failed; in a file of the run's folder.
+    /// Rollouts of the next step that had arrived when the others failed; in [`crate::arrived`].
     #[serde(skip)]
     pub(crate) arrived: Vec<Rollout>,
     /// Steps that were sampled ahead; in a file of their own.
@@ -87,17 +87,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) at: Progress,
     pub(crate) policy: &'a Policy,
     pub(crate) optimizer: &'a Optimizer,
-    pub(crate) kept: &'a Kept,
-}
-
-/// What is known of a run's checkpoints while it runs.
-#[derive(Debug, Default)]
-pub(crate) struct Saves {
-    /// The newest one that this process wrote or read.
-    pub(crate) standing: Option<Progress>,
-    pub(crate) best: Option<Best>,
-    /// Files of the run's folder that the stage needs.
-    pub(crate) inputs: BTreeMap<String, Sum>,
+    pub(crate) state: &'a StageState,
 }
 
 /// Writes a regular checkpoint, which is the `best` from now on if it is given, and forgets the oldest ones.
@@ -132,14 +122,14 @@ fn write_as(
     let aside = place.with_extension(crate::files::PART);
     let cannot = || format!("could not write checkpoint `{}`", place.display());
     let best = better.or_else(|| folder.saves.best.clone());
-    let state = State {
+    let state = CheckpointState {
         progress: moment.at,
         updates: moment.optimizer.updates(),
         manifest: true,
         interim,
         best: best.clone(),
         inputs: folder.saves.inputs.clone(),
-        kept: moment.kept.clone(),
+        stage: moment.state.clone(),
     };
     // what the checkpoint counts as done is on the disk before it
     folder.sync()?;
@@ -162,7 +152,7 @@ fn write_as(
 }
 
 /// Writes all files of a checkpoint into a new folder, and flushes them.
-fn fill(plan: &Plan, moment: &Moment<'_>, state: &State, aside: &Path) -> Result<()> {
+fn fill(plan: &Plan, moment: &Moment<'_>, state: &CheckpointState, aside: &Path) -> Result<()> {
     fs::create_dir_all(aside)?;
     let dtype = plan.recipe.save.dtype;
     plan.checkpoint.save(aside, &plan.config, moment.policy, dtype)?;
@@ -173,34 +163,13 @@ fn fill(plan: &Plan, moment: &Moment<'_>, state: &State, aside: &Path) -> Result
     let trainer = aside.join(TRAINER);
     write_tensors(&trainer, &parts)?;
     write_aside(&aside.join(STATE), &serde_json::to_vec_pretty(state)?)?;
-    if !moment.kept.ahead.is_empty() {
-        write_aside(&aside.join(AHEAD), &compressed(&moment.kept.ahead)?)?;
+    if !moment.state.ahead.is_empty() {
+        write_aside(&aside.join(AHEAD), &compressed(&moment.state.ahead)?)?;
     }
     // the largest file goes to the disk while cores hash what is in memory still
     let (synced, manifest) = rayon::join(|| fs::File::open(&trainer)?.sync_all(), || Manifest::of(aside));
     synced?;
     write_aside(&aside.join(MANIFEST), &serde_json::to_vec_pretty(&manifest?)?)
-}
-
-/// Keeps rollouts of the step behind `at`, which failed, for when it is tried again.
-pub(crate) fn keep_arrived(folder: &RunFolder, at: Progress, rollouts: &[Rollout]) -> Result<()> {
-    if rollouts.is_empty() {
-        return Ok(());
-    }
-    let mut lines = vec![serde_json::to_value(at)?];
-    for rollout in rollouts {
-        lines.push(serde_json::to_value(rollout)?);
-    }
-    write_aside(&folder.path().join(ARRIVED), &compressed(&lines)?)
-}
-
-/// Takes away rollouts of a step that is done.
-fn drop_arrived(folder: &RunFolder, at: Progress) -> Result<()> {
-    let file = folder.path().join(ARRIVED);
-    if file.exists() && !crate::restore::arrived(&file).is_ok_and(|(of, _)| of == at) {
-        fs::remove_file(&file).with_context(|| format!("could not remove `{}`", file.display()))?;
-    }
-    Ok(())
 }
 
 /// Keeps the policy that KL is taken to, for resuming.
@@ -213,11 +182,11 @@ pub(crate) fn write_reference(folder: &mut RunFolder, policy: &Policy) -> Result
 }
 
 /// Writes the weights of a policy; gives the file's checksum.
-pub(crate) fn write_policy(place: &Path, policy: &Policy) -> Result<Sum> {
+pub(crate) fn write_policy(place: &Path, policy: &Policy) -> Result<Checksum> {
     let aside = place.with_extension(crate::files::PART);
-    let write = || -> Result<Sum> {
+    let write = || -> Result<Checksum> {
         write_tensors(&aside, &[("", policy)])?;
-        let (synced, sum) = rayon::join(|| fs::File::open(&aside)?.sync_all(), || Sum::of(&aside));
+        let (synced, sum) = rayon::join(|| fs::File::open(&aside)?.sync_all(), || Checksum::of(&aside));
         synced?;
         rename(&aside, place)?;
         Ok(sum?)

@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use crate::folder::Stage;
+use crate::plan::Plan;
+use crate::position::StageName;
 use crate::progress::fixed;
 
 /// Steps that something has to last.
@@ -23,25 +24,38 @@ const BEYOND_GUESSING: f64 = 1.0;
 /// A larger share of completions with tokens that the tokenizer does not know is worth a word.
 const UNKNOWN: f64 = 0.05;
 
-/// What is known of a stage beside its metrics.
+/// Facts about a stage beside its metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
-    pub(crate) stage: Stage,
+    pub(crate) stage: StageName,
     /// Steps that it has.
     pub(crate) steps: u64,
     /// Tokens that the policy can draw.
     pub(crate) vocabulary: usize,
     /// Tokens that the tokenizer knows.
     pub(crate) known_tokens: usize,
-    /// Whether rewards are only compared within a group, so that equal ones teach nothing.
+    /// True if rewards are only compared within a group, so that equal ones teach nothing.
     pub(crate) within_groups: bool,
 }
 
-/// What the last line makes one suspect: a name that stays the same, and how it is said.
+impl Facts {
+    /// A stage of a plan.
+    pub(crate) fn of(plan: &Plan, stage: StageName, steps: u64) -> Self {
+        Self {
+            stage,
+            steps,
+            vocabulary: plan.config.vocab_size,
+            known_tokens: plan.tokenizer.vocab_size(),
+            within_groups: false,
+        }
+    }
+}
+
+/// Suspicions that the last line raises: a name that stays the same, and a sentence.
 pub(crate) fn suspicions(facts: &Facts, lines: &[Value]) -> Vec<(String, String)> {
     let steps = Steps { facts, lines: lines.iter().filter(|line| line["step"].as_u64() > Some(0)).collect() };
     let found = match facts.stage {
-        Stage::Rl => vec![
+        StageName::Rl => vec![
             steps.without_rewards(),
             steps.without_differences(),
             steps.cut_off(),
@@ -49,8 +63,8 @@ pub(crate) fn suspicions(facts: &Facts, lines: &[Value]) -> Vec<(String, String)
             steps.unknown_tokens(),
             steps.no_number(),
         ],
-        Stage::Sft => vec![steps.worse_than_guessing(), steps.loss_stands_still(), steps.no_number()],
-        Stage::Preference => vec![steps.margin_stands_still(), steps.no_number()],
+        StageName::Sft => vec![steps.worse_than_guessing(), steps.loss_stands_still(), steps.no_number()],
+        StageName::Preference => vec![steps.margin_stands_still(), steps.no_number()],
     };
     found.into_iter().flatten().map(|(what, text)| (what.to_owned(), text)).collect()
 }
@@ -209,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(stage: Stage, steps: u64) -> Facts {
+    fn facts(stage: StageName, steps: u64) -> Facts {
         Facts { stage, steps, vocabulary: 100, known_tokens: 90, within_groups: true }
     }
 
@@ -238,9 +252,9 @@ mod tests {
         let quiet = |stage, line: &dyn Fn(u64) -> Value| {
             assert!(seen(&facts(stage, 100), 100, line).iter().all(Vec::is_empty), "{stage:?}");
         };
-        quiet(Stage::Rl, &healthy);
-        quiet(Stage::Sft, &|step| json!({ "loss": 4.6 / step as f64, "grad_norm": 1.0 }));
-        quiet(Stage::Preference, &|step| json!({ "loss": 0.7, "margin": 0.01 * step as f64 }));
+        quiet(StageName::Rl, &healthy);
+        quiet(StageName::Sft, &|step| json!({ "loss": 4.6 / step as f64, "grad_norm": 1.0 }));
+        quiet(StageName::Preference, &|step| json!({ "loss": 0.7, "margin": 0.01 * step as f64 }));
     }
 
     #[test]
@@ -259,11 +273,11 @@ mod tests {
                 line.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
                 line
             };
-            let found = seen(&facts(Stage::Rl, 100), 6, line);
+            let found = seen(&facts(StageName::Rl, 100), 6, line);
             assert!(found[..4].iter().all(Vec::is_empty), "{what}: {found:?}");
             assert_eq!(found[4..], [[what], [what]], "{what}");
             // a stage of two steps has no five
-            assert_eq!(seen(&facts(Stage::Rl, 2), 2, line), [vec![], vec![what.to_owned()]], "{what}");
+            assert_eq!(seen(&facts(StageName::Rl, 2), 2, line), [vec![], vec![what.to_owned()]], "{what}");
         }
         let equal = |step| {
             let mut line = healthy(step);
@@ -271,7 +285,7 @@ mod tests {
             line["truncation_rate"] = 0.0.into();
             line
         };
-        let other = Facts { within_groups: false, ..facts(Stage::Rl, 9) };
+        let other = Facts { within_groups: false, ..facts(StageName::Rl, 9) };
         assert!(
             seen(&other, 9, equal).iter().all(Vec::is_empty),
             "a baseline from elsewhere learns from them"
@@ -287,7 +301,7 @@ mod tests {
                 line
             }
         };
-        let first = |more| seen(&facts(Stage::Rl, 9), 1, line(more)).remove(0);
+        let first = |more| seen(&facts(StageName::Rl, 9), 1, line(more)).remove(0);
         assert_eq!(first(json!({ "absent_rewards": 64 })), ["no rewards"]);
         assert_eq!(first(json!({ "unknown_token_rollouts": 62 })), ["unknown tokens"]);
         assert_eq!(first(json!({ "unknown_token_rollouts": 1 })), Vec::<String>::new());
@@ -296,10 +310,11 @@ mod tests {
 
     #[test]
     fn a_loss_that_explodes_or_stands_still_and_a_margin_that_does_not_grow_are_suspected() {
-        let sft = |line: fn(u64) -> Value| seen(&facts(Stage::Sft, 100), 60, line).remove(59);
+        let sft = |line: fn(u64) -> Value| seen(&facts(StageName::Sft, 100), 60, line).remove(59);
         assert_eq!(sft(|_| json!({ "loss": 30.0 })), ["worse than guessing", "loss"]);
         assert_eq!(sft(|_| json!({ "loss": 2.0 })), ["loss"]);
-        let preference = |line: fn(u64) -> Value| seen(&facts(Stage::Preference, 100), 60, line).remove(59);
+        let preference =
+            |line: fn(u64) -> Value| seen(&facts(StageName::Preference, 100), 60, line).remove(59);
         assert_eq!(preference(|step| json!({ "margin": -0.1 * step as f64 })), ["margin"]);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn settle() {
     }
 }
 
-/// Whether this process has no thread but this one. Where the system does not say, it may have.
+/// True if this process has no thread but this one. Where the system does not say, it may have.
 fn alone() -> bool {
     // one entry a thread
     cfg!(target_os = "linux")

@@ -50,7 +50,7 @@ fn of_recipe(recipe: &Recipe, prompts: usize) -> Vec<String> {
 }
 
 fn of_rl(rl: &RlRecipe, prompts: usize) -> Vec<String> {
-    let config = Plan::trainer(rl);
+    let config = rl.trainer();
     let baseline = rl.baseline.build();
     let mut found = config.without_effect();
     found.extend(schedule(&rl.schedule, config.updates()));

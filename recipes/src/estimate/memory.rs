@@ -12,15 +12,6 @@ use crate::plan::Plan;
 /// Columns of the head that are computed at a time in training.
 const HEAD: usize = 4096;
 
-/// Bytes that this process has now, where the system says so: the program, the tokenizer and the prompts.
-pub(crate) fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("VmRSS"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
-    // in steps, so that two runs of a recipe say the same
-    kib.map_or(200 << 20, |kib| (kib << 10).next_multiple_of(16 << 20))
-}
-
 /// Parts of the peak; `program` is what the process has before any weights.
 pub(crate) fn memory(plan: &Plan, program: usize) -> Vec<(&'static str, usize)> {
     let (c, recipe) = (&plan.config, &plan.recipe);
@@ -131,7 +122,7 @@ fn activations(plan: &Plan, tokens: usize) -> usize {
 
 /// Bytes of rows that wait for their weights, where those are measured in the backward that trains on them.
 fn kept_rows(plan: &Plan) -> Option<usize> {
-    let rl = plan.recipe.rl.as_ref().filter(|rl| Plan::trainer(rl).weighs_in_one_backward())?;
+    let rl = plan.recipe.rl.as_ref().filter(|rl| rl.trainer().weighs_in_one_backward())?;
     Some(rl.ledger.room_bytes(plan.config.parameter_count()))
 }
 

@@ -139,7 +139,7 @@ mod tests {
     fn the_machine_says_what_it_has() {
         if cfg!(target_os = "linux") {
             assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
-            assert!(memory::resident() > 1 << 20);
+            assert!(crate::machine::resident() > 1 << 20);
         }
         if cfg!(unix) {
             // a folder that is not there yet lies where its nearest parent does

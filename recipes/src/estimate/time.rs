@@ -15,9 +15,9 @@ use engine::optimizer::Optimizer;
 use rollout::backend::BackendConfig;
 
 use super::Lengths;
-use crate::bench::{arbitrary_weights, decode};
 use crate::plan::Plan;
 use crate::recipe::PairsRecipe;
+use crate::timing::{arbitrary_weights, decode};
 
 /// Parameters that a slice has about.
 const SLICE: usize = 12_000_000;
@@ -229,7 +229,7 @@ pub(crate) fn time(plan: &Plan, speed: &Speed, lengths: impl Fn(usize) -> Length
         time.stages.push(StageTime { name: "sft", steps: sft.steps.get(), parts });
     }
     if let Some(rl) = &recipe.rl {
-        let config = Plan::trainer(rl);
+        let config = rl.trainer();
         let completions = lengths(rl.sampling.max_tokens);
         let (prompts, group) = (rl.prompts_per_step.get(), rl.group_size.get());
         let branches = if rl.mixture.is_some() { 2.0 } else { 1.0 };

@@ -10,11 +10,16 @@ use rewards::{Countdown, ExactMatch, Format, Math};
 use rollout::Sampling;
 use serde::{Deserialize, Serialize};
 
-use super::numbers::folder_name;
+use super::error::RecipeError;
+use super::numbers::{Count, folder_name};
 use super::paths::{Places, locate_parts};
-use super::{Count, DataRecipe, RecipeError, RewardsRecipe, apply, parse_error, ranges, replaced};
-use crate::cli::Usage;
-use crate::recipe::weighted::Weighted;
+use super::ranges;
+use super::rewards::RewardsRecipe;
+use super::set::{apply, replaced};
+use super::tables::DataRecipe;
+use super::weighted::Weighted;
+use super::wording::parse_error;
+use crate::usage::Usage;
 
 /// A whole benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,7 +183,7 @@ impl BenchmarkRecipe {
         self.name.as_deref().unwrap_or("benchmark")
     }
 
-    /// What makes no sense, if anything.
+    /// Refuses settings that make no sense together.
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |problem: String| Err(Usage::error(format!("benchmark `{}`: {problem}", self.name())));
         if let Some(problem) = self.sampling.problem() {

@@ -5,10 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::rewards::RewardsRecipe;
+use super::root::Recipe;
+use super::stages::PairsRecipe;
+use super::tables::DataRecipe;
 use super::wording::keys_of;
-use super::{DataRecipe, PairsRecipe, Recipe, RewardsRecipe};
 
-/// Where paths are seen from.
+/// Folders that paths are seen from.
 pub(super) struct Places<'a> {
     /// The recipe's folder; none if it is built in.
     pub(super) base: Option<&'a Path>,
@@ -131,7 +134,7 @@ impl Recipe {
         self.folder = places.base.and_then(|base| std::path::absolute(base).ok());
     }
 
-    /// Whether every file that it names is there.
+    /// Refuses a recipe that names a file which is not there.
     ///
     /// # Errors
     /// Names the first that is not, and where it was looked for.

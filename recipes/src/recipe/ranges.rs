@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::RecipeError;
+use super::error::RecipeError;
 
 /// The last part of a key, and the least and the largest value there.
 const RANGES: &[(&str, f64, f64)] = &[
@@ -71,7 +71,7 @@ const SMALLEST: f64 = 1e-30;
 pub(super) fn check(place: &str, text: &str) -> Result<(), RecipeError> {
     let Ok(table) = DeTable::parse(text) else { return Ok(()) };
     match in_table(table.get_ref(), "") {
-        Some(Found { span, path, wanted }) => Err(RecipeError::Parse {
+        Some(OutOfRange { span, path, wanted }) => Err(RecipeError::Parse {
             place: place.to_owned(),
             message: format!("{}`{path}` is {}; wanted {wanted}", pointed(text, &span), &text[span]),
             hint: String::new(),
@@ -83,22 +83,22 @@ pub(super) fn check(place: &str, text: &str) -> Result<(), RecipeError> {
 /// The key of the first number that is out of its range, and what is wrong with it, in a text that nobody wrote.
 pub(super) fn out_of_range(text: &str) -> Option<(Vec<String>, String)> {
     let table = DeTable::parse(text).ok()?;
-    let Found { span, path, wanted } = in_table(table.get_ref(), "")?;
+    let OutOfRange { span, path, wanted } = in_table(table.get_ref(), "")?;
     let keys = path.split('.').map(str::to_owned).collect();
     Some((keys, format!("`{path}` is {}; wanted {wanted}", &text[span])))
 }
 
 /// A number that is out of its range.
-struct Found {
-    /// Where it stands in the text.
+struct OutOfRange {
+    /// Its place in the text.
     span: Range<usize>,
     /// Its key with those of the tables around it.
     path: String,
-    /// What is wanted instead.
+    /// The range, in words.
     wanted: String,
 }
 
-fn in_table(table: &DeTable<'_>, path: &str) -> Option<Found> {
+fn in_table(table: &DeTable<'_>, path: &str) -> Option<OutOfRange> {
     table.iter().find_map(|(key, value)| {
         let key = key.get_ref();
         let path = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
@@ -106,7 +106,7 @@ fn in_table(table: &DeTable<'_>, path: &str) -> Option<Found> {
     })
 }
 
-fn in_value(value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<Found> {
+fn in_value(value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<OutOfRange> {
     let number = match value.get_ref() {
         DeValue::Table(table) => return in_table(table, path),
         DeValue::Array(list) => return list.iter().find_map(|value| in_value(value, path, key)),
@@ -118,10 +118,10 @@ fn in_value(value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<Found
         _ => return None,
     };
     let wanted = wanted_instead(number, key, value.get_ref().is_float())?;
-    Some(Found { span: value.span(), path: path.to_owned(), wanted })
+    Some(OutOfRange { span: value.span(), path: path.to_owned(), wanted })
 }
 
-/// What is wanted instead, if the number is out of range.
+/// The range in words, if the number is outside of it.
 fn wanted_instead(number: f64, key: &str, float: bool) -> Option<String> {
     if number.is_nan() {
         return Some("a number".to_owned());
@@ -232,8 +232,9 @@ mod tests {
         ];
         let counts = counts.map(|key| (key, "999999999999999999"));
         for (key, value) in counts.into_iter().chain(factors.map(|key| (key, "1e20"))) {
-            let error =
-                super::super::Recipe::load("tiny", &[format!("{key}={value}")]).unwrap_err().to_string();
+            let error = crate::recipe::root::Recipe::load("tiny", &[format!("{key}={value}")])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(&format!("`{key}` is ")) && error.contains("; wanted "), "{key}: {error}");
         }
     }

@@ -7,16 +7,16 @@ use anyhow::Result;
 use indexmap::IndexMap;
 use rewards::{
     Code, Command, CosineLength, Countdown, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math,
-    OnNone, Python, Repetition, Reward, RewardError, Rewards, SumSettings,
+    OnNone, Python, Repetition, RewardError, Rewards, SumSettings,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::local::{LocalJudge, RewardModel};
-use super::did_you_mean;
+use super::local::{self, Built, LocalJudge, RewardModel};
 use super::weighted::Weighted;
-use crate::app::{CustomRewards, Shared};
-use crate::cli::Usage;
+use crate::custom::{CustomRewards, Shared};
+use crate::nearest::did_you_mean;
+use crate::usage::Usage;
 
 /// `[rewards]`: the sum of what is named here, in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +116,7 @@ impl Default for RewardsRecipe {
 }
 
 impl RewardsRecipe {
-    /// Whether all of them judge by text alone, in next to no time.
+    /// True if all of them judge by text alone, in next to no time.
     pub(crate) fn quick(&self) -> bool {
         self.code.is_none()
             && self.python.is_empty()
@@ -148,7 +148,7 @@ impl RewardsRecipe {
         let clip = self.clip.map(|[low, high]| (low, high));
         let settings = SumSettings { gated: self.gated, clip, max_failures: self.max_failures };
         let sum = Rewards::with_settings(settings).map_err(|error| mistake("[rewards]", error))?;
-        let mut sum = Sum(sum);
+        let mut sum = RewardSum(sum);
         sum.add("exact_match", &self.exact_match, |reward| Ok(Box::new(reward)))?;
         sum.add("math", &self.math, |reward: Math| Ok(Box::new(reward.build()?)))?;
         sum.add("countdown", &self.countdown, |reward| Ok(Box::new(reward)))?;
@@ -203,43 +203,7 @@ impl RewardsRecipe {
     }
 }
 
-/// Judges inside the program, if it was built with them.
-#[cfg(feature = "local")]
-mod local {
-    pub(super) use rewards::{LocalJudge, RewardModel};
-
-    use super::Built;
-
-    pub(super) fn reward_model(settings: RewardModel, name: &str) -> Built {
-        Ok(Box::new(settings.build(name)?))
-    }
-
-    pub(super) fn judge(settings: LocalJudge, name: &str) -> Built {
-        Ok(Box::new(settings.build(name)?))
-    }
-}
-
-/// What a recipe says of judges that this program lacks.
-#[cfg(not(feature = "local"))]
-mod local {
-    use super::Built;
-
-    pub(super) type RewardModel = serde_json::Map<String, serde_json::Value>;
-    pub(super) type LocalJudge = serde_json::Map<String, serde_json::Value>;
-
-    pub(super) fn reward_model(_: RewardModel, name: &str) -> Built {
-        Err(rewards::RewardError::Start {
-            name: name.to_owned(),
-            why: "this program was built without models that judge, wanted the feature `local`".into(),
-        })
-    }
-
-    pub(super) fn judge(settings: LocalJudge, name: &str) -> Built {
-        reward_model(settings, name)
-    }
-}
-
-/// What cannot start has failed; anything else is a mistake in the recipe.
+/// The error of a reward: a failure if it cannot start, else a mistake in the recipe.
 fn mistake(place: &str, error: RewardError) -> anyhow::Error {
     match error {
         RewardError::Start { .. } => anyhow::Error::new(error).context(place.to_owned()),
@@ -247,11 +211,9 @@ fn mistake(place: &str, error: RewardError) -> anyhow::Error {
     }
 }
 
-struct Sum(Rewards);
+struct RewardSum(Rewards);
 
-type Built = Result<Box<dyn Reward>, RewardError>;
-
-impl Sum {
+impl RewardSum {
     fn add<T: Clone>(
         &mut self,
         name: &str,

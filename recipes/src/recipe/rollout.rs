@@ -7,7 +7,7 @@ use rollout::{Slots, Speculate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Count;
+use super::numbers::Count;
 
 /// `[rollout]`: where rollouts come from, and what sampling may use at a time. But for the backend nothing of it shows in a
 /// rollout.

@@ -9,15 +9,16 @@ use engine::batch::Truncated;
 use engine::ledger::LedgerConfig;
 use engine::mixture::MixtureConfig;
 use engine::objective::preference::PreferenceLoss;
-use engine::objective::{Aggregate, Correction, Kl, ObjectiveConfig};
+use engine::objective::{Aggregate, Correction, Kl, LossConfig, ObjectiveConfig};
 use engine::pairs::Branch;
 use engine::schedule::Schedule;
+use engine::trainer::TrainerConfig;
 use engine::transform::OptimizerConfig;
 use rollout::Sampling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Count, GroupSize};
+use super::numbers::{Count, GroupSize};
 
 /// `[preference]`: pairs of completions, one preferred (DPO and its family, BVPO).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -192,6 +193,32 @@ pub struct RlRecipe {
     /// many updates old, which `correction` is for. 0: they take turns.
     #[serde(default)]
     pub overlap: usize,
+}
+
+impl RlRecipe {
+    /// Settings of the trainer.
+    pub(crate) fn trainer(&self) -> TrainerConfig {
+        TrainerConfig {
+            baseline: self.baseline.clone(),
+            scale: self.scale,
+            truncated: self.truncated,
+            loss: LossConfig {
+                objective: self.objective.clone(),
+                aggregate: self.aggregate,
+                kl: self.kl.clone(),
+                entropy_bonus: self.entropy_bonus,
+                correction: self.correction.clone(),
+            },
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone(),
+            ledger: self.ledger.clone(),
+            epochs: self.epochs.get(),
+            mini_batches: self.mini_batches.get(),
+            micro_batch_tokens: self.micro_batch_tokens.get(),
+            temperature: self.sampling.temperature,
+            steps: self.steps.get() as u64,
+        }
+    }
 }
 
 /// `dynamic_sampling` of `[rl]`: groups whose rewards are all equal teach nothing, and other prompts take their place

@@ -9,7 +9,7 @@ use engine::model::{NewModel, Recompute, WeightDtype};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Count;
+use super::numbers::Count;
 use crate::device::DeviceRecipe;
 
 /// `[policy]`

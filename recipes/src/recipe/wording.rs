@@ -1,15 +1,15 @@
 //! What is wrong in a recipe, in a recipe's own terms.
 //!
-//! Before: an error of the TOML reader, which speaks of Rust's types. After: [`super::RecipeError`] names the key, what was found
-//! and what is wanted, with the choices and docs that [`crate::keys`] knows.
+//! Before: an error of the TOML reader, which speaks of Rust's types. After: [`RecipeError`] names the key, what was found
+//! and what is wanted, with the choices and docs that [`super::keys`] knows.
 
 use toml::de::{DeTable, DeValue};
 
-use super::{RecipeError, did_you_mean};
-use crate::explain::elsewhere;
-use crate::keys::Key;
+use super::error::RecipeError;
+use super::keys::{Key, elsewhere};
+use crate::nearest::did_you_mean;
 
-/// What is wrong, and with which key.
+/// A mistake in a recipe, and the key it is in.
 pub(super) struct Wrong {
     /// Names from the root on; empty if the text is no TOML.
     pub(super) path: Vec<String>,
@@ -19,7 +19,7 @@ pub(super) struct Wrong {
     pub(super) hint: String,
 }
 
-/// What the TOML reader found wrong in `text`, with the place where it stands.
+/// The error of the TOML reader about `text`, with its place there.
 pub(super) fn parse_error(place: &str, text: &str, error: &toml::de::Error) -> RecipeError {
     let Wrong { message, hint, .. } = wrong(text, error);
     let whole = error.to_string();
@@ -28,7 +28,7 @@ pub(super) fn parse_error(place: &str, text: &str, error: &toml::de::Error) -> R
     RecipeError::Parse { place: place.to_owned(), message: format!("{located}{message}"), hint }
 }
 
-/// What the TOML reader found wrong in a text that nobody wrote: a recipe with some values replaced by `sets`. The one that is
+/// The error of the TOML reader about a text that nobody wrote: a recipe with some values replaced by `sets`. The one that is
 /// to blame is named; none is where a preset, which `blame` names, brought the key.
 pub(super) fn set_error(
     place: &str,
@@ -43,7 +43,7 @@ pub(super) fn set_error(
     blamed(place, &path, format!("{key}{message}{hint}"), sets, preset)
 }
 
-/// What is wrong with the key at `path`, which one of `sets` brought, or else the preset.
+/// The error of a key at `path`, which one of `sets` brought, or else the preset.
 pub(super) fn blamed(
     place: &str,
     path: &[String],
@@ -194,7 +194,7 @@ fn reworded(message: &str, path: &[String], written: &str, names: &[String]) -> 
     plain(format!("found {}, wanted {expected}", found_in_words(found, written)))
 }
 
-/// What serde calls a type of Rust's.
+/// A type of Rust's, as serde calls it, in words.
 fn in_words(expected: &str) -> Option<&'static str> {
     Some(match expected {
         "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number of at least 0",
@@ -216,7 +216,7 @@ fn in_words(expected: &str) -> Option<&'static str> {
     })
 }
 
-/// What was found.
+/// The value that was found, in words.
 fn found_in_words(found: &str, written: &str) -> String {
     match found.split(' ').next() {
         Some("map") => "a table".into(),
@@ -236,7 +236,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Recipe;
+    use crate::recipe::root::Recipe;
 
     const BASE: &str = "policy = { checkpoint = \"tiny\" }\ndata = { arithmetic = {} }\n";
     const RL: &str = "[rl]\nsteps = 1\nprompts_per_step = 1\ngroup_size = 2\ntruncated = \"keep\"\n";
@@ -245,7 +245,7 @@ mod tests {
         Recipe::parse("test.toml", text).expect_err(text).to_string()
     }
 
-    /// What Rust calls things, which nobody who writes a recipe need know.
+    /// Refuses names of Rust's, which nobody who writes a recipe need know.
     fn assert_plain(error: &str) {
         for word in [
             "usize", "u64", "u32", "f64", "f32", "struct ", "enum ", "newtype", "variant,", "sequence",

@@ -1,0 +1,332 @@
+//! The RL stage: sample, score, train.
+//!
+//! Before: prompts and rewards. After: a policy that earns more. [`RlStage::train`] is the whole of a step:
+//! Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use data::ScoredRollout;
+use engine::ledger::Ledger;
+use engine::metrics::Metrics;
+use engine::mixture::{Mixture, MixtureConfig};
+use engine::model::Policy;
+use engine::optimizer::Optimizer;
+use engine::selection::Shuffled;
+use engine::trainer::Trainer;
+use serde_json::{Map, Value};
+
+use super::ahead::{Ahead, AheadStart};
+use super::branches::Branches;
+use super::driver::Driver;
+use super::sampler::StepSampler;
+use super::{Run, Stage, Start, StepContext, reward_metrics};
+use crate::arrived::arrived_after;
+use crate::generate::Weights;
+use crate::plan::Plan;
+use crate::position::{Progress, StageName};
+use crate::progress::fixed;
+use crate::recipe::RlRecipe;
+use crate::restore::{self, Resume};
+use crate::save::{self, StageState};
+use crate::standstill::Facts;
+use crate::step_rollouts::StepRollouts;
+use crate::unfinished::Unfinished;
+
+/// Trains for the steps that are left.
+///
+/// # Errors
+/// If the policy that KL is taken to cannot be read or written, a step fails, or the run is asked to end.
+pub(crate) fn run(run: &mut Run<'_>, rl: &RlRecipe, policy: &mut Policy, start: Start) -> Result<()> {
+    let (generation, plan) = (run.generation, run.generation.plan);
+    let Start { done, saved } = start;
+    let (trainer, mut carried) = trainer(run, rl, policy, done, saved)?;
+    let steps = trainer.config().steps;
+    let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
+    // a step that is sampled ahead belongs to weights that the next checkpoint does not have, so it is finished
+    let stop = (rl.overlap == 0).then_some(&plan.stop);
+    let seed = plan.seed().named("rollout");
+    let sampler = StepSampler { generation, rl, tasks: &plan.tasks, selection: &selection, seed, stop };
+    let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
+    let within_groups = rl.baseline.build().is_within_group();
+    let facts = Facts { within_groups, ..Facts::of(plan, StageName::Rl, steps) };
+    let driver = Driver::new(run, facts, parts, done)?;
+    std::thread::scope(|scope| {
+        let ahead = (rl.overlap > 0).then(|| {
+            let start = AheadStart {
+                step: done,
+                drawn: carried.drawn.unwrap_or(0),
+                ahead: std::mem::take(&mut carried.ahead),
+                arrived: std::mem::take(&mut carried.arrived),
+            };
+            Ahead::start(scope, sampler, start, steps)
+        });
+        let before = BeforeStep::of(&trainer, &carried);
+        // it ends with the scope, and the sampler that is ahead with it
+        let mut stage = RlStage { plan, sampler, trainer, ahead, carried, before };
+        driver.run(&mut stage, policy, done)
+    })
+}
+
+/// A trainer, new or as the checkpoint has it, and what else goes from one step to the next.
+fn trainer(
+    run: &mut Run<'_>,
+    rl: &RlRecipe,
+    policy: &Policy,
+    done: u64,
+    saved: Option<Resume>,
+) -> Result<(Trainer, StageState)> {
+    let config = rl.trainer();
+    let at = Progress { stage: StageName::Rl, step: done };
+    let mut trainer = if config.loss.kl.is_some() {
+        if saved.is_none() {
+            save::write_reference(run.folder, policy)?;
+        }
+        Trainer::with_reference(config, Some(restore::reference(run.generation.plan, run.folder, at)?))
+    } else {
+        Trainer::new(config, policy)?
+    };
+    let mut carried = StageState { drawn: Some(0), ..StageState::default() };
+    if let Some(Resume { updates, optimizer, state }) = saved {
+        trainer.restore(updates, optimizer, state.ledger.clone())?;
+        let usual = done * rl.prompts_per_step.get() as u64;
+        carried = StageState { drawn: Some(state.drawn.unwrap_or(usual)), ..state };
+        let arrived = arrived_after(run.folder, at)?;
+        if !arrived.is_empty() {
+            carried.arrived = arrived;
+        }
+    }
+    Ok((trainer, carried))
+}
+
+struct RlStage<'a> {
+    plan: &'a Plan,
+    sampler: StepSampler<'a>,
+    trainer: Trainer,
+    /// Samples the next steps while this one trains, with `overlap`.
+    ahead: Option<Ahead>,
+    /// Goes from one step to the next, beside what the trainer holds.
+    carried: StageState,
+    before: BeforeStep,
+}
+
+/// State that a step which fails must leave as it was.
+struct BeforeStep {
+    drawn: Option<u64>,
+    mixture: Mixture,
+    ledger: Ledger,
+    /// Updates of the weights until then.
+    updates: u64,
+}
+
+impl BeforeStep {
+    fn of(trainer: &Trainer, carried: &StageState) -> Self {
+        Self {
+            drawn: carried.drawn,
+            mixture: carried.mixture,
+            ledger: trainer.ledger().clone(),
+            updates: trainer.optimizer().updates(),
+        }
+    }
+}
+
+struct RlReport {
+    metrics: Metrics,
+    /// Verdicts of the reward functions, for the line of metrics.
+    rewards: Map<String, Value>,
+}
+
+impl RlStage<'_> {
+    /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
+    fn train(&mut self, policy: &mut Policy, step: u64, context: &mut StepContext<'_>) -> Result<RlReport> {
+        let begun = Instant::now();
+        let sampled = self.rollouts(policy, step, context)?;
+        let waited = begun.elapsed().as_secs_f64();
+        let rewards = self.keep(step, &sampled.scored, context)?;
+        let begun = Instant::now();
+        context.display.within(&format!("step {}: training", step + 1));
+        let batch = self.trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
+        let update = self.trainer.step(policy, &batch)?;
+        let timing = sampled.timing(begun.elapsed().as_secs_f64());
+        let snr = self.sampler.rl.schedule.snr.is_some();
+        let mut metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, snr);
+        self.add_sampling(&mut metrics, &sampled);
+        if self.ahead.is_some() {
+            metrics.seconds_wait = Some(waited);
+            metrics.staleness = Some(staleness(step, &sampled.scored));
+        }
+        self.carried.drawn = Some(sampled.drawn);
+        self.carried.ahead.clear();
+        Ok(RlReport { metrics, rewards })
+    }
+
+    /// The step's rollouts with what they earned: sampled now, or taken from the sampler that is ahead.
+    fn rollouts(&mut self, policy: &Policy, step: u64, context: &StepContext<'_>) -> Result<StepRollouts> {
+        let Some(ahead) = &mut self.ahead else {
+            return Ok(self.sample(self.sampler, policy, step, context)?);
+        };
+        context.display.within(&format!("step {}: waiting for its rollouts", step + 1));
+        let sampled = ahead.step(policy, step)??;
+        // should training fail, nothing that was sampled is lost
+        self.carried.ahead = vec![sampled.clone()];
+        Ok(sampled)
+    }
+
+    fn sample(
+        &self,
+        sampler: StepSampler<'_>,
+        policy: &Policy,
+        step: u64,
+        context: &StepContext<'_>,
+    ) -> Result<StepRollouts, Unfinished> {
+        let weights = Weights { policy, stage: StageName::Rl, version: step };
+        let drawn = self.carried.drawn.unwrap_or(0);
+        let mut watch = |text: &str| context.display.within(text);
+        sampler.step(weights, step, drawn, &self.carried.arrived, &mut watch)
+    }
+
+    /// Keeps a step's rollouts and what was said of them, before training: a step that fails does not lose them.
+    fn keep(
+        &self,
+        step: u64,
+        scored: &[ScoredRollout],
+        context: &StepContext<'_>,
+    ) -> Result<Map<String, Value>> {
+        if self.plan.recipe.save.rollouts {
+            context.folder.write_rollouts(step + 1, scored)?;
+        }
+        let at = Progress { stage: StageName::Rl, step: step + 1 };
+        let examples = reward_metrics::examples(scored, &self.plan.rewards);
+        context.folder.append("unjudged.jsonl", at, examples)?;
+        Ok(reward_metrics::metrics(scored, &self.plan.tokenizer))
+    }
+
+    fn add_sampling(&self, metrics: &mut Metrics, sampled: &StepRollouts) {
+        if self.sampler.rl.dynamic_sampling.is_some() {
+            metrics.sampling_rounds = Some(sampled.rounds);
+            metrics.dropped_groups = Some(sampled.dropped);
+        }
+        metrics.slot_use = sampled.stats.slot_use();
+        metrics.guesses_accepted = sampled.stats.acceptance();
+    }
+
+    /// The same on rollouts with and without a trace of the same prompts.
+    fn train_on_branches(
+        &mut self,
+        config: &MixtureConfig,
+        policy: &mut Policy,
+        step: u64,
+        context: &mut StepContext<'_>,
+    ) -> Result<RlReport> {
+        let thinking = self.sample(self.sampler, policy, step, context)?;
+        let empty = StepSampler { tasks: &self.plan.empty_tasks, ..self.sampler };
+        let empty = self.sample(empty, policy, step, context).map_err(|mut unfinished| {
+            let all = thinking.scored.iter().map(|scored| scored.rollout.clone());
+            unfinished.arrived.extend(all);
+            unfinished
+        })?;
+        let branches = Branches { thinking, empty };
+        let all = branches.scored();
+        let rewards = self.keep(step, &all, context)?;
+        context.display.within(&format!("step {}: training", step + 1));
+        let mut mixture = self.carried.mixture;
+        let mixed = branches.train(&mut self.trainer, policy, config, &mut mixture)?;
+        self.carried.mixture = mixture;
+        self.carried.drawn = Some(branches.thinking.drawn);
+        let snr = self.sampler.rl.schedule.snr.is_some();
+        let metrics = branches.metrics(step + 1, &all, &mixed, snr);
+        Ok(RlReport { metrics, rewards })
+    }
+}
+
+impl Stage for RlStage<'_> {
+    type Report = RlReport;
+
+    fn step(&mut self, policy: &mut Policy, step: u64, mut context: StepContext<'_>) -> Result<RlReport> {
+        self.before = BeforeStep::of(&self.trainer, &self.carried);
+        let report = match self.sampler.rl.mixture {
+            Some(config) => self.train_on_branches(&config, policy, step, &mut context)?,
+            None => self.train(policy, step, &mut context)?,
+        };
+        self.carried.arrived.clear();
+        Ok(report)
+    }
+
+    fn metrics(&self, report: &RlReport) -> Result<Value> {
+        let mut line = serde_json::to_value(&report.metrics)?;
+        if let Some(line) = line.as_object_mut() {
+            line.extend(report.rewards.clone());
+        }
+        Ok(line)
+    }
+
+    fn summary(&self, report: &RlReport, accuracy: &str) -> String {
+        let m = &report.metrics;
+        let absent = if m.absent_rewards > 0 {
+            format!(" · {} rewards absent", m.absent_rewards)
+        } else {
+            String::new()
+        };
+        let rate = |rate: Option<f64>| rate.map_or_else(|| "none".into(), |rate| format!("{rate:.0} tok/s"));
+        format!(
+            "{}{accuracy} · truncated {:.0} % · equal groups {}/{}{absent} · {} sampled, {} trained",
+            m.reward_mean.map_or_else(|| "no reward".into(), |mean| format!("reward {}", fixed(mean, 3))),
+            100.0 * m.truncation_rate,
+            m.zero_variance_groups,
+            m.groups,
+            rate(m.sampled_tokens_per_second),
+            rate(m.trained_tokens_per_second)
+        )
+    }
+
+    fn log(&self, report: &RlReport) {
+        let metrics = &report.metrics;
+        tracing::info!(
+            step = metrics.step,
+            reward_mean = metrics.reward_mean,
+            entropy = metrics.entropy,
+            grad_norm = metrics.grad_norm,
+            clip_fraction = metrics.clip_fraction,
+            "step"
+        );
+    }
+
+    fn optimizer(&self) -> &Optimizer {
+        self.trainer.optimizer()
+    }
+
+    fn state(&mut self, done: u64) -> StageState {
+        StageState {
+            ledger: self.trainer.ledger().clone(),
+            ahead: self.ahead.as_mut().map_or_else(Vec::new, |ahead| ahead.wait(done)),
+            ..self.carried.clone()
+        }
+    }
+
+    fn state_before_failure(&mut self, step: u64, error: &anyhow::Error) -> Result<StageState, u64> {
+        let made = self.trainer.optimizer().updates() - self.before.updates;
+        if made > 0 {
+            return Err(made);
+        }
+        let arrived = error.downcast_ref::<Unfinished>().map_or(&[][..], |u| &u.arrived);
+        let mut ahead = std::mem::take(&mut self.carried.ahead);
+        if let Some(sampler) = self.ahead.as_mut().filter(|_| !ahead.is_empty()) {
+            // steps further ahead were sampled by weights that are no more
+            ahead.extend(sampler.wait(step + 1));
+        }
+        Ok(StageState {
+            drawn: self.before.drawn,
+            ledger: self.before.ledger.clone(),
+            mixture: self.before.mixture,
+            arrived: arrived.to_vec(),
+            ahead,
+        })
+    }
+}
+
+/// Updates of the weights since a rollout was sampled, on average.
+fn staleness(step: u64, scored: &[ScoredRollout]) -> f64 {
+    let updates = |scored: &ScoredRollout| step.saturating_sub(scored.rollout.policy.0) as f64;
+    let sum: f64 = scored.iter().map(updates).sum();
+    sum / scored.len().max(1) as f64
+}

@@ -1,0 +1,199 @@
+//! The rollouts of an RL step: its groups, with dynamic sampling until enough have rewards that differ, and greedy rollouts
+//! where the baseline wants them.
+//!
+//! Before: a policy and the number of prompts drawn so far. After: [`StepRollouts`], scored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use data::{Rollout, ScoredRollout, Seed};
+use engine::baseline::is_equal;
+use engine::batch::penalised;
+use engine::selection::Shuffled;
+use rewards::{RewardError, ScoringError};
+use rollout::{RolloutError, SampleProgress, Task};
+
+use crate::generate::{Generation, SampleRequest, Weights, sampled_so_far};
+use crate::interrupt::Stop;
+use crate::recipe::RlRecipe;
+use crate::step_rollouts::StepRollouts;
+use crate::unfinished::Unfinished;
+
+/// Draws the prompts of a step, samples and scores their groups.
+#[derive(Clone, Copy)]
+pub(crate) struct StepSampler<'a> {
+    pub(crate) generation: &'a Generation<'a>,
+    pub(crate) rl: &'a RlRecipe,
+    pub(crate) tasks: &'a [Task],
+    pub(crate) selection: &'a Shuffled,
+    pub(crate) seed: Seed,
+    /// Once this is requested, sampling ends early; none where a step has to be finished.
+    pub(crate) stop: Option<&'a Stop>,
+}
+
+impl StepSampler<'_> {
+    /// The rollouts of a step, the first being 0. `drawn` is how many prompts were drawn before, `have` what an earlier attempt
+    /// left. `watch` hears how far it is.
+    ///
+    /// # Errors
+    /// If sampling or judging fails, or is asked to end; what has arrived until then is in the error.
+    pub(crate) fn step(
+        &self,
+        weights: Weights<'_>,
+        step: u64,
+        drawn: u64,
+        have: &[Rollout],
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<StepRollouts, Unfinished> {
+        let mut attempt = StepAttempt {
+            sampler: *self,
+            weights,
+            step,
+            have,
+            arrived: Vec::new(),
+            chosen: Vec::new(),
+            rollouts: StepRollouts::none(step, drawn),
+        };
+        attempt.sample_groups(watch)?;
+        if self.rl.baseline.build().needs().greedy {
+            attempt.sample_greedy(watch)?;
+        }
+        Ok(attempt.rollouts)
+    }
+}
+
+/// An attempt to sample a step.
+struct StepAttempt<'a> {
+    sampler: StepSampler<'a>,
+    weights: Weights<'a>,
+    step: u64,
+    /// Rollouts that an earlier attempt left.
+    have: &'a [Rollout],
+    /// Rollouts of this attempt.
+    arrived: Vec<Rollout>,
+    /// Prompts whose groups are trained on.
+    chosen: Vec<Task>,
+    rollouts: StepRollouts,
+}
+
+impl StepAttempt<'_> {
+    /// Rounds of sampling and scoring until the step has its groups, or has had as many rounds as it may.
+    fn sample_groups(&mut self, watch: &mut dyn FnMut(&str)) -> Result<(), Unfinished> {
+        let StepSampler { generation, rl, selection, seed, stop, .. } = self.sampler;
+        let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
+        let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
+        let step = self.step;
+        let mut occurrences = BTreeMap::new();
+        while self.rollouts.rounds < most && self.rollouts.scored.len() < wanted * group_size {
+            let missing = wanted - self.rollouts.scored.len() / group_size;
+            let draws = selection.draw(self.rollouts.drawn, missing);
+            self.rollouts.drawn += missing as u64;
+            let mut tasks: Vec<Task> = draws.iter().map(|index| self.sampler.tasks[*index].clone()).collect();
+            // a prompt that the step has drawn before, in this round or in another, is a group of its own
+            rollout::count_occurrences(&mut tasks, &mut occurrences);
+            let begun = Instant::now();
+            let all = tasks.len() * group_size;
+            let request = SampleRequest {
+                weights: self.weights,
+                sampling: &rl.sampling,
+                tasks: &tasks,
+                group_size,
+                seed: seed.at(step),
+                have: self.have,
+                stop,
+            };
+            let result = generation.sample(&request, &mut |progress: SampleProgress<'_>| {
+                watch(&format!("step {}: {}", step + 1, sampled_so_far(&progress, all)));
+            });
+            let found = result.map_err(|error| self.unfinished(error))?;
+            self.rollouts.stats = self.rollouts.stats.and(found.stats);
+            self.rollouts.seconds_sample += begun.elapsed().as_secs_f64();
+            let begun = Instant::now();
+            // a later round may fail, and what a server gave is not to be had again
+            self.arrived.extend_from_slice(&found.rollouts);
+            watch(&format!("step {}: judging {} rollouts", step + 1, found.rollouts.len()));
+            let scored = generation.score(found.rollouts, stop).map_err(|error| self.unscored(error))?;
+            self.rollouts.seconds_score += begun.elapsed().as_secs_f64();
+            self.rollouts.rounds += 1;
+            for (task, group) in tasks.iter().zip(scored.chunks(group_size)) {
+                if rl.dynamic_sampling.is_some() && is_alike(group) {
+                    self.rollouts.dropped += 1;
+                } else {
+                    self.rollouts.scored.extend_from_slice(group);
+                    self.chosen.push(task.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A greedy rollout of each chosen prompt, for a baseline of its reward.
+    fn sample_greedy(&mut self, watch: &mut dyn FnMut(&str)) -> Result<(), Unfinished> {
+        let StepSampler { generation, rl, seed, stop, .. } = self.sampler;
+        let step = self.step;
+        let begun = Instant::now();
+        // one for all groups of a prompt: the likeliest completion is the same for each
+        let mut seen = BTreeSet::new();
+        self.chosen.retain(|task| seen.insert(task.prompt.id.clone()));
+        let all = self.chosen.len();
+        let request = SampleRequest {
+            weights: self.weights,
+            sampling: &rl.sampling.greedy(),
+            tasks: &self.chosen,
+            group_size: 1,
+            seed: seed.named("greedy").at(step),
+            have: &[],
+            stop,
+        };
+        let result = generation.sample(&request, &mut |progress: SampleProgress<'_>| {
+            watch(&format!("step {}, greedy: {}", step + 1, sampled_so_far(&progress, all)));
+        });
+        // greedy rollouts are of other draws than those of the step, and are not kept
+        let found =
+            result.map_err(|error| Unfinished { arrived: self.kept(&[]), ..self.unfinished(error) })?;
+        self.rollouts.stats = self.rollouts.stats.and(found.stats);
+        self.rollouts.seconds_sample += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let scored = generation
+            .score(found.rollouts, stop)
+            .map_err(|error| self.unscored(ScoringError { rollouts: Vec::new(), ..error }))?;
+        for scored in scored {
+            // what is lost for its length is lost here too, or the baseline would be of another reward
+            if let Some(reward) = penalised(&scored, rl.truncated) {
+                self.rollouts.greedy.insert(scored.rollout.prompt.id.clone(), reward);
+            }
+        }
+        self.rollouts.seconds_score += begun.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// All rollouts of the step that are there, each once; those that an earlier attempt left as well.
+    fn kept(&self, more: &[Rollout]) -> Vec<Rollout> {
+        let all = self.have.iter().chain(&self.arrived).chain(more);
+        let key = |r: &Rollout| (r.prompt.id.clone(), r.occurrence, r.place);
+        let all: BTreeMap<_, &Rollout> = all.map(|rollout| (key(rollout), rollout)).collect();
+        all.into_values().cloned().collect()
+    }
+
+    fn unfinished(&self, error: RolloutError) -> Unfinished {
+        Unfinished {
+            arrived: self.kept(error.arrived()),
+            stopped: matches!(error, RolloutError::Stopped { .. }),
+            error: Box::new(error),
+        }
+    }
+
+    fn unscored(&self, error: ScoringError) -> Unfinished {
+        Unfinished {
+            arrived: self.kept(&error.rollouts),
+            stopped: error.error == RewardError::Stopped,
+            error: Box::new(error.error),
+        }
+    }
+}
+
+/// True of a group without two different rewards.
+fn is_alike(group: &[ScoredRollout]) -> bool {
+    let known: Vec<f32> = group.iter().filter_map(|scored| scored.score.reward).collect();
+    known.len() < 2 || is_equal(&known)
+}

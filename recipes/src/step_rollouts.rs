@@ -1,0 +1,56 @@
+//! The scored rollouts of one RL step; a checkpoint keeps those that were sampled ahead.
+
+use std::collections::BTreeMap;
+
+use data::ScoredRollout;
+use engine::metrics::Timing;
+use rollout::SampleStats;
+use serde::{Deserialize, Serialize};
+
+/// The rollouts of a step, and what it took to get them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StepRollouts {
+    /// The step, from 0.
+    pub(crate) step: u64,
+    pub(crate) scored: Vec<ScoredRollout>,
+    /// Rewards of greedy rollouts by prompt, penalties for their length included, where the baseline wants them.
+    pub(crate) greedy: BTreeMap<String, f32>,
+    /// Prompts drawn until then.
+    pub(crate) drawn: u64,
+    pub(crate) rounds: usize,
+    pub(crate) dropped: usize,
+    pub(crate) stats: SampleStats,
+    /// Not kept in a checkpoint, which is the same however long it took.
+    #[serde(default, skip_serializing)]
+    pub(crate) seconds_sample: f64,
+    /// Likewise.
+    #[serde(default, skip_serializing)]
+    pub(crate) seconds_score: f64,
+}
+
+impl StepRollouts {
+    /// A step of which nothing is sampled; `drawn` prompts were drawn before it.
+    pub(crate) fn none(step: u64, drawn: u64) -> Self {
+        Self {
+            step,
+            scored: Vec::new(),
+            greedy: BTreeMap::new(),
+            drawn,
+            rounds: 0,
+            dropped: 0,
+            stats: SampleStats::default(),
+            seconds_sample: 0.0,
+            seconds_score: 0.0,
+        }
+    }
+
+    /// The time that the step took, of which `update` seconds of training.
+    pub(crate) fn timing(&self, update: f64) -> Timing {
+        Timing {
+            sample: self.seconds_sample,
+            sampled_tokens: self.stats.tokens,
+            score: self.seconds_score,
+            update,
+        }
+    }
+}

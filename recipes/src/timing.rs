@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use engine::Tensors;
 use engine::model::{KvRow, ModelConfig, Policy};
 use rayon::prelude::*;
-use rollout::{Before, Sampling, draw};
+use rollout::{DrawContext, Sampling, draw};
 
 /// Weights of the usual sizes that mean nothing; products take the same time for all.
 pub(crate) fn arbitrary_weights(config: &ModelConfig) -> Result<Tensors> {
@@ -70,7 +70,7 @@ pub(crate) fn decode(
         next.par_iter_mut().zip(logits.par_chunks_exact_mut(vocab)).enumerate().try_for_each(
             |(row, (next, logits))| -> Result<()> {
                 let uniform = f64::from(scattered((row * 1000 + token) as u32)) * 14.0 + 0.5;
-                let drawn = draw(logits, &sampling, Before::default(), uniform.clamp(0.0, 0.999));
+                let drawn = draw(logits, &sampling, DrawContext::default(), uniform.clamp(0.0, 0.999));
                 next[0] = drawn.context("the logits are not finite")?.token;
                 Ok(())
             },

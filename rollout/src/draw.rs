@@ -1,192 +1,13 @@
 //! One token from one row of logits.
 //!
-//! Before: the policy's logits. After: the sampler appends the token. The recorded log-prob is that of the very
+//! DrawContext: the policy's logits. After: the sampler appends the token. The recorded log-prob is that of the very
 //! distribution the token was drawn from. Logits are changed in this order: bias, repetition penalty, forbidden tokens,
 //! temperature; then top-k, top-p and min-p each take from what the one before left, and the rest is renormalised.
 
-use std::collections::BTreeSet;
-
 use data::Alternative;
 use engine::kernels::{RowStats, exp};
-use engine::model::Tokenizer;
-use serde::{Deserialize, Serialize};
 
-/// How tokens are drawn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Sampling {
-    /// Logits are divided by it; 0 takes the likeliest token.
-    pub temperature: f64,
-    /// Only this many of the likeliest tokens; 0 for all.
-    pub top_k: usize,
-    /// Only the likeliest tokens that together have this share; 1 for all.
-    pub top_p: f64,
-    /// Only tokens at least this likely relative to the likeliest; 0 for all.
-    pub min_p: f64,
-    /// Logits of tokens that the prompt or the completion holds are divided by it if positive, and multiplied if not; 1
-    /// changes nothing (Keskar et al., arXiv:1909.05858).
-    pub repetition_penalty: f64,
-    /// What is added to the logits of some tokens: `[[token, bias], …]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub logit_bias: Vec<(u32, f32)>,
-    /// If any, only these tokens.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allowed_tokens: Vec<u32>,
-    /// Never these tokens.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub forbidden_tokens: Vec<u32>,
-    /// Stop tokens are forbidden, and stop texts without effect, before the completion has so many tokens.
-    pub min_tokens: usize,
-    /// Longest completion, in tokens, the stop token included.
-    pub max_tokens: usize,
-    /// Texts that end a completion; they are left out of its text.
-    pub stop: Vec<String>,
-    /// Tokens that end a completion, beside those that the checkpoint names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stop_tokens: Vec<u32>,
-    /// Tokens that the policy may think: after so many within a `<think>` block the block is closed for it, with
-    /// `thinking_close`. Those tokens are not the policy's choice, are marked as forced and never trained on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thinking_budget: Option<usize>,
-    /// What closes a block whose budget is spent; holds `</think>`.
-    pub thinking_close: String,
-    /// Record the entropy of every token's distribution.
-    pub entropy: bool,
-    /// Record so many of the likeliest tokens at every place, with their log-probs.
-    pub top_log_probs: usize,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            logit_bias: Vec::new(),
-            allowed_tokens: Vec::new(),
-            forbidden_tokens: Vec::new(),
-            min_tokens: 0,
-            max_tokens: 256,
-            stop: Vec::new(),
-            stop_tokens: Vec::new(),
-            thinking_budget: None,
-            thinking_close: "\n</think>\n\n".into(),
-            entropy: false,
-            top_log_probs: 0,
-        }
-    }
-}
-
-impl Sampling {
-    /// The same settings without any luck: the likeliest token of the same logits each time.
-    #[must_use]
-    pub fn greedy(&self) -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..self.clone() }
-    }
-
-    /// Whether tokens are drawn from another distribution than the policy's at this temperature, so that recorded
-    /// log-probs are not those that a trainer computes.
-    pub fn reshapes(&self) -> bool {
-        !self.reshaping().is_empty()
-    }
-
-    /// The settings for which [`Self::reshapes`] is true, as recipes spell them.
-    pub fn reshaping(&self) -> Vec<&'static str> {
-        let all = [
-            ("temperature", self.temperature == 0.0),
-            ("top_k", self.top_k > 0),
-            ("top_p", self.top_p < 1.0),
-            ("min_p", self.min_p > 0.0),
-            ("repetition_penalty", self.repetition_penalty != 1.0),
-            ("logit_bias", !self.logit_bias.is_empty()),
-            ("allowed_tokens", !self.allowed_tokens.is_empty()),
-            ("forbidden_tokens", !self.forbidden_tokens.is_empty()),
-            ("min_tokens", self.min_tokens > 0),
-        ];
-        all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
-    }
-
-    fn truncates(&self) -> bool {
-        self.temperature == 0.0 || self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0
-    }
-
-    fn changes_logits(&self) -> bool {
-        self.repetition_penalty != 1.0
-            || !self.logit_bias.is_empty()
-            || !self.allowed_tokens.is_empty()
-            || !self.forbidden_tokens.is_empty()
-            || self.min_tokens > 0
-    }
-
-    /// What is wrong with the settings, if anything.
-    pub fn problem(&self) -> Option<String> {
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Some(format!("temperature is {}; wanted a number of at least 0", self.temperature));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Some(format!("top_p is {}; wanted more than 0 and at most 1", self.top_p));
-        }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return Some(format!("min_p is {}; wanted 0 to 1", self.min_p));
-        }
-        if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
-            return Some(format!("repetition_penalty is {}; wanted more than 0", self.repetition_penalty));
-        }
-        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
-            return Some(format!("logit_bias of token {token} is {bias}; wanted a finite number"));
-        }
-        let forbidden: BTreeSet<u32> = self.forbidden_tokens.iter().copied().collect();
-        if !self.allowed_tokens.is_empty() && self.allowed_tokens.iter().all(|t| forbidden.contains(t)) {
-            return Some("every token of allowed_tokens is in forbidden_tokens too".into());
-        }
-        if self.max_tokens == 0 {
-            return Some("max_tokens is 0; wanted at least 1".into());
-        }
-        if self.min_tokens > self.max_tokens {
-            return Some(format!(
-                "min_tokens is {}, more than max_tokens, {}",
-                self.min_tokens, self.max_tokens
-            ));
-        }
-        if self.stop.iter().any(String::is_empty) {
-            return Some("stop holds an empty text, which every completion ends with".into());
-        }
-        if self.thinking_budget.is_some() && !self.thinking_close.contains("</think>") {
-            return Some(format!(
-                "thinking_close is {:?}; wanted a text that holds `</think>`",
-                self.thinking_close
-            ));
-        }
-        None
-    }
-
-    /// What is wrong with the tokens that the settings name, for a vocabulary of this size, if anything.
-    pub fn token_problem(&self, vocabulary: usize) -> Option<String> {
-        let named = [
-            ("logit_bias", self.logit_bias.iter().map(|(token, _)| *token).collect::<Vec<_>>()),
-            ("allowed_tokens", self.allowed_tokens.clone()),
-            ("forbidden_tokens", self.forbidden_tokens.clone()),
-            ("stop_tokens", self.stop_tokens.clone()),
-        ];
-        named.into_iter().find_map(|(name, tokens)| {
-            let beyond = tokens.into_iter().find(|token| *token as usize >= vocabulary)?;
-            Some(format!("{name} names token {beyond}; the policy has tokens 0 to {}", vocabulary - 1))
-        })
-    }
-}
-
-impl Sampling {
-    /// Why a thinking budget cannot be kept with this tokenizer, if it is asked for and cannot.
-    pub fn thinking_problem(&self, tokenizer: &Tokenizer) -> Option<String> {
-        self.thinking_budget?;
-        let missing =
-            ["<think>", "</think>"].into_iter().find(|token| tokenizer.token_to_id(token).is_none())?;
-        Some(format!("thinking_budget wants `{missing}` to be a token of its own; this tokenizer has none"))
-    }
-}
+use crate::sampling::Sampling;
 
 /// A drawn token.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,9 +22,9 @@ pub struct Draw {
     pub top: Vec<Alternative>,
 }
 
-/// What a draw may depend on beside the logits.
+/// The tokens that a draw may depend on, beside the logits.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Before<'a> {
+pub struct DrawContext<'a> {
     /// Tokens of the prompt.
     pub prompt: &'a [u32],
     /// Tokens drawn so far.
@@ -216,9 +37,9 @@ pub struct Before<'a> {
 /// the settings say.
 ///
 /// If no setting reshapes the distribution, the log-prob is computed as the trainer computes it, to the bit.
-pub fn draw(logits: &mut [f32], sampling: &Sampling, before: Before<'_>, uniform: f64) -> Option<Draw> {
+pub fn draw(logits: &mut [f32], sampling: &Sampling, context: DrawContext<'_>, uniform: f64) -> Option<Draw> {
     if sampling.changes_logits() {
-        change(logits, sampling, before);
+        change(logits, sampling, context);
     }
     let logits = &*logits;
     let inverse = if sampling.temperature == 0.0 { 1.0 } else { (1.0 / sampling.temperature) as f32 };
@@ -261,13 +82,13 @@ pub fn draw(logits: &mut [f32], sampling: &Sampling, before: Before<'_>, uniform
 }
 
 /// Bias, penalty, then what is forbidden.
-fn change(logits: &mut [f32], sampling: &Sampling, before: Before<'_>) {
+fn change(logits: &mut [f32], sampling: &Sampling, context: DrawContext<'_>) {
     for (token, bias) in &sampling.logit_bias {
         logits[*token as usize] += bias;
     }
     if sampling.repetition_penalty != 1.0 {
         let penalty = sampling.repetition_penalty as f32;
-        let mut seen = [before.prompt, before.tokens].concat();
+        let mut seen = [context.prompt, context.tokens].concat();
         seen.sort_unstable();
         seen.dedup();
         for token in seen {
@@ -281,8 +102,8 @@ fn change(logits: &mut [f32], sampling: &Sampling, before: Before<'_>) {
         logits.fill(f32::NEG_INFINITY);
         allowed.into_iter().for_each(|(token, logit)| logits[token] = logit);
     }
-    let early = before.tokens.len() + 1 < sampling.min_tokens;
-    let stops = before.stop_tokens.iter().filter(|_| early);
+    let early = context.tokens.len() + 1 < sampling.min_tokens;
+    let stops = context.stop_tokens.iter().filter(|_| early);
     for token in sampling.forbidden_tokens.iter().chain(stops) {
         logits[*token as usize] = f32::NEG_INFINITY;
     }
@@ -377,12 +198,12 @@ mod tests {
         P.iter().map(|p| p.ln() as f32 + 3.0).collect()
     }
 
-    /// What a sweep over the uniform number draws, as shares, with the log-prob each token was given.
+    /// Shares of tokens in a sweep over the uniform number, with the log-prob each token was given.
     fn shares(sampling: &Sampling) -> Vec<(f64, Option<f32>)> {
         let mut found = vec![(0.0, None); P.len()];
         for i in 0..20_000 {
             let uniform = (f64::from(i) + 0.5) / 20_000.0;
-            let drawn = draw(&mut logits(), sampling, Before::default(), uniform).expect("drawn");
+            let drawn = draw(&mut logits(), sampling, DrawContext::default(), uniform).expect("drawn");
             found[drawn.token as usize].0 += 1.0 / 20_000.0;
             found[drawn.token as usize].1 = Some(drawn.log_prob);
         }
@@ -418,7 +239,7 @@ mod tests {
     #[test]
     fn an_excluded_token_is_never_drawn_and_broken_logits_are_refused() {
         let s = Sampling::default();
-        let of = |logits: &[f32], u: f64| draw(&mut logits.to_vec(), &s, Before::default(), u);
+        let of = |logits: &[f32], u: f64| draw(&mut logits.to_vec(), &s, DrawContext::default(), u);
         let drawn = of(&[f32::NEG_INFINITY, 0.0], 0.0).expect("drawn");
         assert_eq!((drawn.token, drawn.log_prob), (1, 0.0));
         assert_eq!(of(&[0.0, f32::NAN], 0.5), None);
@@ -430,7 +251,7 @@ mod tests {
     fn a_wide_nucleus_is_found_in_a_large_vocabulary() {
         let mut logits = vec![0f32; 1000];
         let s = Sampling { top_p: 0.5, ..Sampling::default() };
-        let last = draw(&mut logits, &s, Before::default(), 0.999_999).expect("drawn");
+        let last = draw(&mut logits, &s, DrawContext::default(), 0.999_999).expect("drawn");
         assert_eq!(last.token, 499);
         assert!((last.log_prob + 500f32.ln()).abs() < 1e-5);
     }
@@ -505,8 +326,8 @@ mod tests {
             for i in 0..draws {
                 let mut logits: Vec<f32> =
                     (0..VOCABULARY).map(|i| ((i * 37 % 41) as f32 / 8.0) - 2.5).collect();
-                let before = Before { prompt: &prompt, tokens: &tokens, stop_tokens: &stop_tokens };
-                let drawn = draw(&mut logits, &sampling, before, seed.uniform(i)).expect("drawn");
+                let context = DrawContext { prompt: &prompt, tokens: &tokens, stop_tokens: &stop_tokens };
+                let drawn = draw(&mut logits, &sampling, context, seed.uniform(i)).expect("drawn");
                 let token = drawn.token as usize;
                 counts[token] += 1.0;
                 let exact = (kept[token] / total).ln();
@@ -536,13 +357,13 @@ mod tests {
     fn entropy_and_alternatives_are_those_of_the_distribution_drawn_from() {
         let s = Sampling { entropy: true, top_log_probs: 3, ..Sampling::default() };
         let entropy = |p: &[f64]| -p.iter().map(|p| p * p.ln()).sum::<f64>();
-        let drawn = draw(&mut logits(), &s, Before::default(), 0.5).expect("drawn");
+        let drawn = draw(&mut logits(), &s, DrawContext::default(), 0.5).expect("drawn");
         assert!((f64::from(drawn.entropy.expect("asked")) - entropy(&P)).abs() < 1e-5);
         let ids: Vec<u32> = drawn.top.iter().map(|top| top.token).collect();
         assert_eq!(ids, [1, 3, 4]);
         assert!((f64::from(drawn.top[0].log_prob) - 0.4f64.ln()).abs() < 1e-5);
         let two = Sampling { top_k: 2, ..s };
-        let drawn = draw(&mut logits(), &two, Before::default(), 0.5).expect("drawn");
+        let drawn = draw(&mut logits(), &two, DrawContext::default(), 0.5).expect("drawn");
         let shares = [0.4 / 0.65, 0.25 / 0.65];
         assert!((f64::from(drawn.entropy.expect("asked")) - entropy(&shares)).abs() < 1e-5);
         assert_eq!(drawn.top.len(), 2, "only what can be drawn");

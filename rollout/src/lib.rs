@@ -5,17 +5,25 @@
 
 pub mod backend;
 mod draw;
+mod error;
 mod row;
+mod sampled;
 mod sampler;
+mod sampling;
 mod scheduler;
 mod speculate;
+mod stats;
 mod stop;
 mod stream;
+mod task;
 mod thinking;
 
-pub use draw::{Before, Draw, Sampling, draw};
-pub use sampler::{
-    RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Slots, Task, count_occurrences,
-};
+pub use draw::{Draw, DrawContext, draw};
+pub use error::RolloutError;
+pub use sampled::{SampleProgress, Sampled};
+pub use sampler::{Sampler, Slots};
+pub use sampling::Sampling;
 pub use speculate::Speculate;
+pub use stats::SampleStats;
 pub use stream::TextStream;
+pub use task::{Task, count_occurrences};

@@ -4,12 +4,14 @@
 
 use data::{Alternative, PolicyVersion, Rollout, StopReason, TokenSeed};
 
-use crate::draw::{Before, Sampling, draw};
-use crate::sampler::{RolloutError, Task};
+use crate::draw::{DrawContext, draw};
+use crate::error::RolloutError;
+use crate::sampling::Sampling;
 use crate::stop::Stops;
+use crate::task::Task;
 use crate::thinking::ThinkingBudget;
 
-/// What all rows are drawn by.
+/// Settings that all rows are drawn by.
 pub(crate) struct Drawing<'a> {
     pub(crate) sampling: &'a Sampling,
     pub(crate) stops: Stops<'a>,
@@ -81,8 +83,8 @@ impl Row {
             next
         } else {
             let stop_tokens = &drawing.stops.tokens;
-            let before = Before { prompt: &task.tokens, tokens: &self.tokens, stop_tokens };
-            let Some(drawn) = draw(logits, sampling, before, self.seed.uniform(token)) else {
+            let context = DrawContext { prompt: &task.tokens, tokens: &self.tokens, stop_tokens };
+            let Some(drawn) = draw(logits, sampling, context, self.seed.uniform(token)) else {
                 return Err(RolloutError::Logits { id: task.prompt.id.clone(), token });
             };
             self.log_probs.push(drawn.log_prob);

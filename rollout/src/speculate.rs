@@ -32,7 +32,7 @@ impl Default for Speculate {
 }
 
 impl Speculate {
-    /// What is wrong with the settings, if anything.
+    /// The first setting that makes no sense, as an error message.
     pub fn problem(&self) -> Option<String> {
         let zero = [("tokens", self.tokens), ("ngram", self.ngram), ("pass_tokens", self.pass_tokens)];
         let (name, _) = zero.into_iter().find(|(_, value)| *value == 0)?;
@@ -44,7 +44,7 @@ impl Speculate {
         self.tokens.min((self.pass_tokens / rows.max(1)).saturating_sub(1))
     }
 
-    /// What followed when the last tokens occurred before, latest occurrence first.
+    /// The tokens that followed when the last ones occurred before, latest occurrence first.
     pub(crate) fn guess(&self, prompt: &[u32], tokens: &[u32], count: usize) -> Vec<u32> {
         if count == 0 || prompt.len() + tokens.len() <= self.ngram {
             return Vec::new();

@@ -2,7 +2,7 @@
 
 use engine::model::{ModelError, Tokenizer};
 
-/// What ends a completion beside its budget.
+/// Tokens and texts that end a completion, beside its budget.
 pub(crate) struct Stops<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) tokens: Vec<u32>,
@@ -16,7 +16,7 @@ impl Stops<'_> {
         self.tokens.contains(&token)
     }
 
-    /// Whether the text of `tokens` holds a stop text that the last token completed. A token adds at least a byte,
+    /// True if the text of `tokens` holds a stop text that the last token completed. A token adds at least a byte,
     /// so that a stop text of n bytes lies within the last n tokens; a few more give the decoder its context.
     pub(crate) fn reached(&self, tokens: &[u32]) -> Result<bool, ModelError> {
         let Some(longest) = self.texts.iter().map(String::len).max() else { return Ok(false) };

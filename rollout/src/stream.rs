@@ -39,7 +39,7 @@ impl<'a> TextStream<'a> {
         Ok(new)
     }
 
-    /// What was held back, as it is.
+    /// The text that was held back, as it is.
     ///
     /// # Errors
     /// If the tokenizer library fails.

@@ -2,8 +2,8 @@
 
 use engine::model::Tokenizer;
 
-use crate::RolloutError;
-use crate::draw::Sampling;
+use crate::error::RolloutError;
+use crate::sampling::Sampling;
 
 /// The budget in tokens, with the tokens that open and close a block.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub(crate) struct ThinkingBudget {
     budget: usize,
     open: u32,
     close: u32,
-    /// What closes the block.
+    /// The tokens that close the block.
     closing: Vec<u32>,
 }
 

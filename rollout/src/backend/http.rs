@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use super::ServerError;
+use super::error::ServerError;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(400);
 /// Longest wait for a last word after a halt.
 const BRIEF: Duration = Duration::from_secs(2);
-/// How often a wait looks up to see whether to halt.
+/// Time between two looks of a wait at whether to halt.
 const LOOK: Duration = Duration::from_millis(20);
 /// Characters of an answer that an error shows.
 const SHOWN: usize = 600;

@@ -10,12 +10,14 @@ use std::time::Duration;
 use data::{Body, PolicyVersion, Prompt, Rollout, StepSeed, StopReason};
 use serde_json::json;
 
-use super::ServerError;
+use super::config::ServerConfig;
+use super::error::ServerError;
 use super::http::Client;
-use super::server::{ServerConfig, ask_all, bias, request_seed, while_watched};
+use super::server::{ask_all, bias, request_seed, while_watched};
 use super::vllm::served;
-use crate::draw::Sampling;
-use crate::sampler::{RolloutError, SampleProgress, Sampled};
+use crate::error::RolloutError;
+use crate::sampled::{SampleProgress, Sampled};
+use crate::sampling::Sampling;
 
 /// Such a server.
 pub struct OpenAi {
@@ -29,7 +31,7 @@ impl OpenAi {
         Self { client: config.client(), config: config.clone() }
     }
 
-    /// What of these settings its interface has no word for, if anything.
+    /// The first of these settings that its interface has no word for.
     pub fn unsupported(sampling: &Sampling) -> Option<&'static str> {
         let s = sampling;
         let beyond = [

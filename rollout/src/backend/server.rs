@@ -12,139 +12,35 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use data::{Rollout, StopReason, TokenSeed};
-use engine::model::{Policy, WeightDtype, weights};
-use serde::{Deserialize, Serialize};
+use engine::model::{Policy, weights};
 use serde_json::{Value, json};
 
+use super::config::ServerConfig;
+use super::error::ServerError;
 use super::http::Client;
-use super::{Backend, Job, ServerError};
-use crate::draw::Sampling;
-use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Task, in_place};
+use super::job::{Backend, Job};
+use crate::error::RolloutError;
+use crate::sampled::{SampleProgress, Sampled};
+use crate::sampling::Sampling;
+use crate::stats::SampleStats;
 use crate::stop::Stops;
+use crate::task::{Task, in_place};
 
-/// How often whoever waits for a server is told that it still does.
+/// Time between two reports to whoever waits for a server.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// Where a server is and how patient to be with it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Such as `http://127.0.0.1:8000`.
-    pub url: String,
-    /// The name that the server serves the model under; by default the one that it serves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Folder for the weights, which the server can read; by default `weights` in the run folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<PathBuf>,
-    /// What that folder is called where the server runs, if not the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server_weights: Option<PathBuf>,
-    /// Type that the weights are written in.
-    #[serde(default = "bf16")]
-    pub dtype: WeightDtype,
-    /// What vLLM's workers call the method that loads weights from `weights_path`, for servers with an extension of their
-    /// own.
-    #[serde(default = "load_method")]
-    pub load_method: String,
-    /// Environment variable that holds the key, if the server wants one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_variable: Option<String>,
-    /// Requests under way at a time.
-    #[serde(default = "concurrency")]
-    pub concurrency: usize,
-    /// Seconds that a rollout may take, further attempts included.
-    #[serde(default = "seconds")]
-    pub request_seconds: f64,
-    /// Seconds that loading weights may take.
-    #[serde(default = "seconds")]
-    pub update_seconds: f64,
-    /// Attempts of a request that gets no answer.
-    #[serde(default = "attempts")]
-    pub attempts: usize,
-}
-
-fn bf16() -> WeightDtype {
-    WeightDtype::Bf16
-}
-
-fn load_method() -> String {
-    "reload_weights".into()
-}
-
-fn concurrency() -> usize {
-    64
-}
-
-fn seconds() -> f64 {
-    600.0
-}
-
-fn attempts() -> usize {
-    5
-}
-
-impl ServerConfig {
-    /// The server at a URL, with the usual patience.
-    pub fn at(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            model: None,
-            weights: None,
-            server_weights: None,
-            dtype: bf16(),
-            load_method: load_method(),
-            key_variable: None,
-            concurrency: concurrency(),
-            request_seconds: seconds(),
-            update_seconds: seconds(),
-            attempts: attempts(),
-        }
-    }
-
-    /// What is wrong with the settings, if anything.
-    pub fn problem(&self) -> Option<String> {
-        if !(self.url.starts_with("http://") || self.url.starts_with("https://")) {
-            return Some(format!("url is {:?}; wanted http://… or https://…", self.url));
-        }
-        for (name, value) in [("concurrency", self.concurrency), ("attempts", self.attempts)] {
-            if value == 0 {
-                return Some(format!("{name} is 0; wanted at least 1"));
-            }
-        }
-        for (name, value) in
-            [("request_seconds", self.request_seconds), ("update_seconds", self.update_seconds)]
-        {
-            if !(value.is_finite() && value > 0.0) {
-                return Some(format!("{name} is {value}; wanted more than 0"));
-            }
-        }
-        let unset = |name: &&String| std::env::var_os(name).is_none();
-        self.key_variable
-            .as_ref()
-            .filter(unset)
-            .map(|name| format!("key_variable names {name}, which is not set"))
-    }
-
-    pub(super) fn client(&self) -> Client {
-        let key = self.key_variable.as_ref().and_then(|name| std::env::var(name).ok());
-        Client::new(&self.url, key, self.attempts)
-    }
-}
-
-/// What a server of some kind is asked, and how its answers read.
+/// The language of a kind of server: its requests, and how its answers read.
 pub(super) trait Dialect: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// What of the settings the server cannot do, if anything.
+    /// The first of the settings that the server cannot do.
     fn unsupported(&self, sampling: &Sampling) -> Option<String>;
 
     /// Looks at the server before its first use. Gives the model's name there, and the most tokens of a sequence if it
     /// tells them.
     fn greet(&self, client: &Client, config: &ServerConfig) -> Result<Greeting, ServerError>;
 
-    /// Whether the log-probs it reports are those of the distribution drawn from, where that is not the policy's own.
+    /// Refuses a server whose log-probs are not those of the distribution drawn from, where that is not the policy's own.
     fn check_log_probs(&self, client: &Client) -> Result<(), ServerError>;
 
     /// Makes the server load weights from a folder and call them `label`, which is checked afterwards.
@@ -156,17 +52,17 @@ pub(super) trait Dialect: Send + Sync {
         label: &str,
     ) -> Result<(), ServerError>;
 
-    /// Where a completion is asked for.
+    /// The path that completions are asked for at.
     fn path(&self) -> &'static str;
 
     /// The request for one rollout.
     fn request(&self, model: &str, job: &Job<'_>, task: &Task, budget: usize, seed: u64) -> Value;
 
-    /// What came back.
+    /// The completion in an answer.
     fn answer(&self, answer: &Value) -> Result<Answer, String>;
 }
 
-/// What a server said of itself.
+/// Model and limit of a server, as it tells them.
 pub(super) struct Greeting {
     pub(super) model: String,
     pub(super) limit: Option<usize>,
@@ -187,13 +83,13 @@ pub struct WeightServer {
     dialect: Box<dyn Dialect>,
     client: Client,
     weights: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<ServerState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ServerState {
     greeting: Option<Greeting>,
-    /// Whether its log-probs are those of the distribution drawn from.
+    /// True once its log-probs are known to be those of the distribution drawn from.
     checked: bool,
     /// Of the weights that it has.
     label: Option<String>,
@@ -208,7 +104,7 @@ impl WeightServer {
     /// Makes sure that the server is there and has the weights of the job. Gives the model's name and its limit.
     fn prepare(
         &self,
-        state: &mut State,
+        state: &mut ServerState,
         job: &Job<'_>,
         client: &Client,
     ) -> Result<(String, usize), ServerError> {
@@ -365,7 +261,7 @@ impl Backend for WeightServer {
     }
 }
 
-/// What of the settings no server can do, or not this one, if anything.
+/// The first of the settings that no server can do, or not this one.
 pub(super) fn unsupported(dialect: &dyn Dialect, s: &Sampling) -> Option<String> {
     if s.thinking_budget.is_some() {
         Some("thinking_budget is kept by the sampler of this process only".into())

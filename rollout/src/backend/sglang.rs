@@ -6,11 +6,13 @@ use std::time::Duration;
 use data::StopReason;
 use serde_json::{Value, json};
 
+use super::config::ServerConfig;
+use super::error::ServerError;
 use super::http::Client;
-use super::server::{Answer, Dialect, Greeting, ServerConfig, bias, same_label, stop_tokens};
-use super::{Job, ServerError};
-use crate::draw::Sampling;
-use crate::sampler::Task;
+use super::job::Job;
+use super::server::{Answer, Dialect, Greeting, bias, same_label, stop_tokens};
+use crate::sampling::Sampling;
+use crate::task::Task;
 
 const SHORT: Duration = Duration::from_secs(30);
 

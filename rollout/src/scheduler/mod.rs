@@ -5,17 +5,22 @@
 //! prompts have in common once for all. When keys and values outgrow the memory, the youngest rows are put back to be
 //! read again later. None of it shows in a rollout.
 
+mod pass;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 
 use data::{Rollout, StepSeed};
 use engine::kernels::awake;
 use engine::model::{Compute, KvPrefix, KvRow, Policy};
-use rayon::prelude::*;
 
+use crate::error::RolloutError;
 use crate::row::{Drawing, Row};
-use crate::sampler::{RolloutError, SampleProgress, SampleStats, Sampled, Sampler, Task, in_place};
+use crate::sampled::{SampleProgress, Sampled};
+use crate::sampler::Sampler;
+use crate::stats::SampleStats;
 use crate::stop::Stops;
+use crate::task::{Task, in_place};
 use crate::thinking::ThinkingBudget;
 
 /// Models smaller than this split the rows among the threads; larger ones share each product instead, so that the
@@ -30,8 +35,8 @@ fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     rayon::join(f, || ()).0
 }
 
-/// What the rows of a group have in common.
-enum Group {
+/// State of a group: how far its prompt is, which its rows have in common.
+enum GroupState {
     Waiting,
     Reading,
     /// Keys and values of the prompt, and the logits behind it.
@@ -61,12 +66,7 @@ impl Slot {
     }
 }
 
-/// One row of a pass.
-enum Work<'a> {
-    Prompt(&'a mut Reading, std::ops::Range<usize>),
-    Slot(&'a mut Slot),
-}
-
+/// Work in progress: what waits, what is read, what is drawn.
 pub(crate) struct Scheduler<'a, 's> {
     sampler: &'a Sampler<'s>,
     tasks: &'a [Task],
@@ -75,7 +75,7 @@ pub(crate) struct Scheduler<'a, 's> {
     drawing: Drawing<'a>,
     /// The beginning of all prompts.
     common: Option<KvPrefix>,
-    groups: Vec<Group>,
+    groups: Vec<GroupState>,
     /// Rows of each group that have not finished.
     left: Vec<usize>,
     /// Rows that wait: those put back first, then the others in order.
@@ -84,12 +84,13 @@ pub(crate) struct Scheduler<'a, 's> {
     reading: Vec<Reading>,
     slots: Vec<Slot>,
     done: Vec<Option<Rollout>>,
-    /// Whether there are more rollouts than slots.
+    /// True if there are more rollouts than slots.
     contended: bool,
     stats: SampleStats,
 }
 
 impl<'a, 's> Scheduler<'a, 's> {
+    /// All rollouts wait, but for those in `have`.
     pub(crate) fn new(
         sampler: &'a Sampler<'s>,
         tasks: &'a [Task],
@@ -125,7 +126,7 @@ impl<'a, 's> Scheduler<'a, 's> {
                 thinking: ThinkingBudget::new(sampler.sampling, sampler.tokenizer)?,
             },
             common: None,
-            groups: tasks.iter().map(|_| Group::Waiting).collect(),
+            groups: tasks.iter().map(|_| GroupState::Waiting).collect(),
             left,
             returned: Vec::new(),
             queue,
@@ -137,6 +138,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         })
     }
 
+    /// Samples until all have finished.
     pub(crate) fn run(
         mut self,
         progress: &mut dyn FnMut(SampleProgress<'_>),
@@ -232,7 +234,7 @@ impl<'a, 's> Scheduler<'a, 's> {
 
     fn memory(&self) -> usize {
         let groups = self.groups.iter().map(|group| match group {
-            Group::Read(prefix, _) => prefix.own_bytes(),
+            GroupState::Read(prefix, _) => prefix.own_bytes(),
             _ => 0,
         });
         groups.sum::<usize>()
@@ -252,7 +254,7 @@ impl<'a, 's> Scheduler<'a, 's> {
                 (None, Some((group, _))) => *group,
                 (None, None) => break,
             };
-            let Group::Read(prefix, logits) = &self.groups[group] else { break };
+            let GroupState::Read(prefix, logits) = &self.groups[group] else { break };
             let task = &self.tasks[group];
             let budget = self.sampler.budget(task)?;
             let cache = KvRow::behind(prefix, task.tokens.len() + budget)?;
@@ -286,7 +288,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         while let Some((group, _)) = self.queue.get(next).copied() {
             let waiting = self.queue.iter().skip(next).take_while(|(g, _)| *g == group).count();
             next += waiting;
-            if let Group::Waiting = self.groups[group] {
+            if let GroupState::Waiting = self.groups[group] {
                 let length = self.tasks[group].tokens.len();
                 let none = self.slots.is_empty() && self.reading.is_empty();
                 let more = self.sampler.policy.kv_bytes(length);
@@ -299,7 +301,7 @@ impl<'a, 's> Scheduler<'a, 's> {
                 };
                 tokens += length - cache.len();
                 memory += more;
-                self.groups[group] = Group::Reading;
+                self.groups[group] = GroupState::Reading;
                 self.reading.push(Reading { group, cache, logits: Vec::new() });
             }
             ahead += waiting;
@@ -323,7 +325,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             self.stats.accepted += row.accepted;
             self.left[row.group] -= 1;
             if self.left[row.group] == 0 {
-                self.groups[row.group] = Group::Done;
+                self.groups[row.group] = GroupState::Done;
             }
             let place = row.group * self.group_size + row.place;
             let (task, version) = (&self.tasks[row.group], self.sampler.version);
@@ -363,117 +365,13 @@ impl<'a, 's> Scheduler<'a, 's> {
         }
     }
 
-    /// Reads the next parts of prompts and draws at least one more token for every row.
-    fn pass(&mut self) -> Result<(), RolloutError> {
-        let before: usize = self.slots.iter().map(|slot| slot.row.tokens.len()).sum();
-        let (mut slots, mut reading) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.reading));
-        let mut room = self.prompt_tokens();
-        let mut works: Vec<Work<'_>> = slots.iter_mut().map(Work::Slot).collect();
-        for reading in &mut reading {
-            let (held, all) = (reading.cache.len(), self.tasks[reading.group].tokens.len());
-            let count = room.min(all - held);
-            if count > 0 {
-                room -= count;
-                self.stats.prompt_tokens += count;
-                works.push(Work::Prompt(reading, held..held + count));
-            }
-        }
-        let parts = if self.split_rows() { rayon::current_num_threads() } else { 1 };
-        let result = split(works, parts, |work| match work {
-            Work::Prompt(_, range) => range.len(),
-            Work::Slot(slot) => 1 + slot.row.guess.len(),
-        })
-        .into_par_iter()
-        .try_for_each(|mut works| self.read(&mut works));
-        (self.slots, self.reading) = (slots, reading);
-        result?;
-        let after: usize = self.slots.iter().map(|slot| slot.row.tokens.len()).sum();
-        self.stats.tokens += after - before;
-        Ok(())
-    }
-
-    /// One pass over some rows.
-    fn read(&self, works: &mut [Work<'_>]) -> Result<(), RolloutError> {
-        if works.is_empty() {
-            return Ok(());
-        }
-        let most = self.prompt_tokens();
-        let (mut news, mut places) = (Vec::new(), Vec::new());
-        let mut end = 0;
-        for work in works.iter() {
-            // the new tokens, and how many of the last need logits
-            let (new, wanted) = match work {
-                Work::Prompt(reading, range) => {
-                    let tokens = &self.tasks[reading.group].tokens;
-                    (tokens[range.clone()].to_vec(), usize::from(range.end == tokens.len()))
-                }
-                Work::Slot(slot) => {
-                    let (missing, whole) = slot.missing(self.tasks[slot.row.group].tokens.len(), most);
-                    match whole {
-                        true => ([missing, &slot.row.guess].concat(), 1 + slot.row.guess.len()),
-                        false => (missing.to_vec(), 0),
-                    }
-                }
-            };
-            end += new.len();
-            places.extend((end - wanted) as u32..end as u32);
-            news.push((new, wanted));
-        }
-        let mut inputs: Vec<(&mut KvRow, &[u32])> = works
-            .iter_mut()
-            .zip(&news)
-            .map(|(work, (new, _))| match work {
-                Work::Prompt(reading, _) => (&mut reading.cache, new.as_slice()),
-                Work::Slot(slot) => (&mut slot.cache, new.as_slice()),
-            })
-            .collect();
-        let policy = self.sampler.policy;
-        let hidden = policy.extend(&mut inputs)?;
-        let mut logits = policy.logits(&hidden, &places)?;
-        let vocabulary = policy.config().vocab_size;
-        let mut rest = &mut logits[..];
-        let mut shares = Vec::with_capacity(works.len());
-        for (_, wanted) in &news {
-            let (own, others) = rest.split_at_mut(wanted * vocabulary);
-            shares.push(own);
-            rest = others;
-        }
-        works.par_iter_mut().zip(shares).filter(|(_, logits)| !logits.is_empty()).try_for_each(
-            |(work, logits)| match work {
-                Work::Prompt(reading, _) => {
-                    reading.logits = logits.to_vec();
-                    Ok(())
-                }
-                Work::Slot(slot) => self.take(slot, logits, vocabulary),
-            },
-        )
-    }
-
-    /// Draws from the logits behind the last token and, as long as guesses turn out right, behind each of them.
-    fn take(&self, slot: &mut Slot, logits: &mut [f32], vocabulary: usize) -> Result<(), RolloutError> {
-        let guess = std::mem::take(&mut slot.row.guess);
-        slot.row.guessed += guess.len();
-        let task = &self.tasks[slot.row.group];
-        for (place, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
-            slot.row.push(task, logits, &self.drawing)?;
-            if slot.row.stop.is_some() || guess.get(place) != slot.row.tokens.last() {
-                break;
-            }
-            slot.row.accepted += 1;
-        }
-        if !guess.is_empty() {
-            slot.cache.truncate(task.tokens.len() + slot.row.tokens.len() - 1);
-        }
-        Ok(())
-    }
-
     /// Prompts that are read.
     fn end_reading(&mut self) {
         for reading in std::mem::take(&mut self.reading) {
             if reading.cache.len() < self.tasks[reading.group].tokens.len() {
                 self.reading.push(reading);
             } else {
-                self.groups[reading.group] = Group::Read(reading.cache.share(), reading.logits);
+                self.groups[reading.group] = GroupState::Read(reading.cache.share(), reading.logits);
             }
         }
     }
@@ -483,28 +381,14 @@ impl<'a, 's> Scheduler<'a, 's> {
         self.sampler.slots.prompt_tokens.max(1)
     }
 
-    /// Whether threads share the rows instead of each product.
+    /// True if threads share the rows instead of each product.
     fn split_rows(&self) -> bool {
         let policy: &Policy = self.sampler.policy;
         self.own_kernels() && 4 * policy.config().parameter_count() < SPLIT_ROWS_BELOW
     }
 
-    /// Whether this process computes, and not a GPU.
+    /// True if this process computes, and not a GPU.
     fn own_kernels(&self) -> bool {
         matches!(self.sampler.policy.compute(), Compute::Fused(_))
     }
-}
-
-/// The works in `parts` runs of about the same weight.
-fn split<T>(works: Vec<T>, parts: usize, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let total: usize = works.iter().map(&weight).sum();
-    let mut runs: Vec<Vec<T>> = (0..parts.max(1)).map(|_| Vec::new()).collect();
-    let mut sum = 0;
-    for work in works {
-        let middle = sum + weight(&work) / 2;
-        sum += weight(&work);
-        let run = (middle * runs.len()).checked_div(total).unwrap_or(0).min(runs.len() - 1);
-        runs[run].push(work);
-    }
-    runs
 }

@@ -1,6 +1,6 @@
 //! Training does what it is for.
 
-use crate::{metrics, succeed};
+use crate::{metrics, rl_loop, succeed};
 
 /// Mean reward over some steps.
 fn reward(lines: &[serde_json::Value], steps: std::ops::Range<usize>) -> f64 {
@@ -35,6 +35,28 @@ fn the_tiny_recipe_raises_the_reward_within_a_few_steps() {
     for line in &lines[1..] {
         let mismatch = line["mismatch_max"].as_f64().expect("a number");
         assert!(mismatch < 1e-4, "sampler and trainer disagree by {mismatch}");
+    }
+}
+
+#[test]
+fn the_loop_of_the_example_is_the_tiny_recipe_to_the_bit() {
+    let mut seen = Vec::new();
+    let mut model = rl_loop::tiny().expect("the tiny model");
+    let watch = |metrics: &engine::metrics::Metrics| {
+        seen.push(serde_json::to_value(metrics)?);
+        Ok(())
+    };
+    rl_loop::train(&mut model, 2, watch).expect("two steps");
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = ["--set", "rl.steps=2", "--set", "eval.prompts=4"];
+    succeed(folder.path(), &[&["train", "tiny", "--out", "run"], &settings[..]].concat());
+    let lines = metrics(&folder.path().join("run"));
+    assert_eq!(seen.len(), 2);
+    for (seen, line) in seen.iter().zip(&lines[1..]) {
+        for key in ["step", "reward_mean", "loss", "entropy", "grad_norm", "learning_rate"] {
+            assert!(seen[key].is_number(), "{key} of {seen}");
+            assert_eq!(seen[key], line[key], "{key} at step {}", line["step"]);
+        }
     }
 }
 

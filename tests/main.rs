@@ -11,6 +11,9 @@ mod faults;
 mod learns;
 mod resume;
 mod rewards;
+#[path = "../recipes/examples/rl_loop.rs"]
+#[expect(dead_code, reason = "a test calls its parts, not its main")]
+mod rl_loop;
 mod servers;
 #[cfg(unix)]
 mod signals;

@@ -1,86 +1,26 @@
 //! Programs that try to get out of the sandbox, or to wear out the machine, do not.
 //!
 //! Every test needs `python3`.
+#![cfg(target_os = "linux")]
+
+#[path = "sandbox/common.rs"]
+mod common;
+#[path = "sandbox/disk.rs"]
+mod disk;
+#[path = "sandbox/killed.rs"]
+mod killed;
+#[path = "sandbox/shared.rs"]
+mod shared;
 
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use rewards::{Exit, Job, Limit, Outcome, Sandbox, SandboxError, SandboxSettings, Stdin};
-
-/// Far less than what hangs for ever takes, and enough on a busy machine.
-const SOON: Duration = Duration::from_secs(40);
-
-/// The interpreter, and what it needs to read.
-static PYTHON: LazyLock<(PathBuf, Vec<PathBuf>)> = LazyLock::new(|| {
-    let ask = "import sys; print(sys.executable, sys.prefix, sys.base_prefix, sep='\\n')";
-    let asked = Command::new("python3").args(["-I", "-c", ask]).output().expect("these tests need python3");
-    let text = String::from_utf8(asked.stdout).unwrap();
-    let mut paths = text.lines().map(PathBuf::from);
-    (paths.next().expect("these tests need python3"), paths.collect())
-});
-
-fn sandbox(change: impl FnOnce(&mut SandboxSettings)) -> Sandbox {
-    let mut settings = SandboxSettings { seconds: 20.0, ..SandboxSettings::default() };
-    change(&mut settings);
-    Sandbox::new(settings, &PYTHON.1).expect("this machine can shut programs in")
-}
-
-static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| sandbox(|_| {}));
-
-fn run_in(sandbox: &Sandbox, code: &str, input: &[u8]) -> Outcome {
-    let started = Instant::now();
-    let job = Job {
-        program: &PYTHON.0,
-        arguments: &["-I", "main.py"],
-        files: &[("main.py", code.as_bytes())],
-        stdin: Stdin::Bytes(input),
-        stdout: None,
-        stop: None,
-    };
-    let outcome = sandbox.run(job).unwrap();
-    assert!(started.elapsed() < SOON, "the run took {:?}", started.elapsed());
-    outcome
-}
-
-fn run(code: &str) -> Outcome {
-    run_in(&SANDBOX, code, b"")
-}
-
-/// What it printed, if it ended well.
-fn said(outcome: &Outcome) -> String {
-    let stderr = String::from_utf8_lossy(&outcome.stderr);
-    assert_eq!(outcome.exit, Exit::Code(0), "{stderr}");
-    String::from_utf8_lossy(&outcome.stdout).trim_end().to_owned()
-}
-
-/// Each of these lines of Python raises an `OSError` for want of permission, or because the kernel takes what is
-/// outside for another file system.
-fn refused(setup: &str, lines: &[String]) {
-    let tries = lines.iter().map(|line| {
-        format!(
-            "try:\n {line}\n print('worked')\nexcept OSError as e: print(e.errno in (1, 13, 18) or repr(e))\n"
-        )
-    });
-    let said = said(&run(&format!("{setup}\n{}", tries.collect::<String>())));
-    for (line, said) in lines.iter().zip(said.lines().chain(std::iter::repeat("nothing was said"))) {
-        assert_eq!(said, "True", "{line}");
-    }
-}
-
-fn lines<const N: usize>(lines: [&str; N]) -> Vec<String> {
-    lines.map(str::to_owned).into()
-}
-
-/// Calls of the C library, of which an error becomes an `OSError`.
-const LIBC: &str = "import ctypes, os, sys, socket, signal, resource\n\
-    c = ctypes.CDLL(None, use_errno=True)\n\
-    def call(result):\n \
-     if result == -1: raise OSError(ctypes.get_errno(), 'refused')\n";
+use common::{LIBC, PYTHON, SANDBOX, SOON, lines, refused, run, run_in, said, sandbox};
+use rewards::{Exit, Job, Limit, Sandbox, SandboxError, SandboxSettings, Stdin};
 
 #[test]
 fn what_is_really_enforced_is_known_and_readable() {

@@ -2,7 +2,7 @@
 //!
 //! Before: [`super::Sandbox::new`]. After: a refusal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Job, Outcome, Protections, SandboxError, SandboxSettings};
 
@@ -13,6 +13,10 @@ pub(super) enum Confinement {}
 impl Confinement {
     pub(super) fn new(_: SandboxSettings, _: Vec<PathBuf>) -> Result<(Self, Protections), SandboxError> {
         Err(SandboxError::NotLinux)
+    }
+
+    pub(super) fn readable(&self) -> std::iter::Empty<&Path> {
+        match *self {}
     }
 
     pub(super) fn run(&self, _: Job<'_>) -> Result<Outcome, SandboxError> {

@@ -19,7 +19,8 @@ pub struct SandboxSettings {
     /// Seconds of processor time of each process, all its threads together. This is the fair limit: it does not depend
     /// on what else the machine does.
     pub cpu_seconds: u64,
-    /// MiB of address space of each process, and of memory of all of them together.
+    /// MiB of address space of each process, and of memory of all of them together with the files in the scratch folder,
+    /// where that is in memory.
     pub memory_mib: u64,
     /// Processes that it may start, itself not counted.
     pub processes: u64,
@@ -27,7 +28,7 @@ pub struct SandboxSettings {
     pub threads: u64,
     /// MiB of a file.
     pub file_mib: u64,
-    /// MiB of its scratch folder, where a file counts at least 4 KiB.
+    /// MiB of its scratch folder, where a file counts at least 4 KiB. Deleted files count as long as they are in use.
     pub scratch_mib: u64,
     /// Files open at once.
     pub open_files: u64,

@@ -1,14 +1,33 @@
 //! Programs that nobody has read are run behind walls.
 //!
 //! Before: a policy wrote code, see [`crate::Code`]. After: an [`Outcome`] says what the program printed and how it
-//! ended. Each run is a process of its own with a scratch folder of its own: it can open only the files it needs, has
-//! no network, sees no other process, and is killed with all that it started at the first limit it breaks. Landlock
-//! and a system call filter are the walls; no rights are needed to put them up, and a program cannot take them down.
+//! ended. Each run is a process of its own with a scratch folder of its own, and is killed with all that it started at
+//! the first limit it breaks. Landlock and a system call filter are the walls; no rights are needed to put them up, and
+//! a program cannot take them down. Where this user may mount in a name space of his own (root with that right, or user
+//! namespaces), the scratch folder is a file system of its own in memory, of the size of its limit.
 //!
-//! What the walls leave: a program can learn which files exist (not what is in them), can keep as much deleted but
-//! open data on disk as `open_files` times `file_mib`, and uses the same kernel, whose faults no setting can mend. If
-//! this process is killed, a program that was allowed further processes may leave those behind until their processor
-//! time is spent.
+//! What is enforced:
+//! - Of files, only those named are opened, and only the scratch folder is written to. Modes, owners, times, attributes
+//!   and flags of others stay, no lease or exclusive lock is taken on them, and nobody is watched through them.
+//! - No socket reaches anybody. Pairs of connected streams work; nothing but bytes passes through them.
+//! - No signal reaches another process, none is looked into or slowed down, and what is counted for each user (watches,
+//!   sizes of pipes, timers, keys, shared memory) is not taken.
+//! - Memory, processor time, open files and the size of a file by the kernel; threads, processes, their memory together
+//!   and the scratch folder by looking every 10 ms, so that they are exceeded for so long. The memory of files in a file
+//!   system of its own counts too. On a shared disk deleted files count while they are open or mapped.
+//! - The process that was started dies with this one.
+//!
+//! What is not:
+//! - Which files and processes exist can be learnt, as can a process's command, state and processor time, where `/proc`
+//!   shows them to this user; but not what is in them.
+//! - All that is in the folders named can be read: `/usr`, the interpreter's library with its packages, and a virtual
+//!   environment. If an answer is there it can be found.
+//! - Locks for reading (`F_RDLCK`) can be taken on files that can be read, and hold up who wants to write them.
+//! - A file that was made in the scratch folder can be executed if it is made so that it can; it stays within the walls.
+//! - Memory that is shared between processes and in none of their tables counts only for the limit of each.
+//! - If this process is killed, a program that was allowed further processes may leave those behind until their
+//!   processor time is spent. Scratch folders that were left are deleted by the next sandbox in the same place.
+//! - Runs share processors, caches, the disk if it is not their own, and the kernel, whose faults no setting can mend.
 
 mod limits;
 mod protections;
@@ -29,7 +48,7 @@ use std::sync::atomic::AtomicBool;
 pub use limits::{Limit, SandboxSettings};
 pub use protections::{Protection, Protections};
 
-/// A place to run programs in. It may be used from many threads at once; runs know nothing of each other.
+/// A place to run programs in. It may be used from many threads at once; a run can neither read nor change another's files.
 #[derive(Debug)]
 pub struct Sandbox {
     confinement: system::Confinement,
@@ -127,7 +146,8 @@ impl SandboxError {
 
 impl Sandbox {
     /// A sandbox for programs that need to read these files and folders too, beside what every program needs and what
-    /// the settings name. What it keeps programs from is tried now, by a thread that shuts itself in.
+    /// the settings name. What it keeps programs from is tried now, by a thread that shuts itself in and by a process that
+    /// tries to break its limits.
     ///
     /// # Errors
     /// If a setting makes no sense, or walls are missing and the settings do not ask for that.
@@ -153,6 +173,11 @@ impl Sandbox {
     /// What programs are really kept from.
     pub fn protections(&self) -> &Protections {
         &self.protections
+    }
+
+    /// The folders that programs can read, beside their own.
+    pub fn readable(&self) -> impl Iterator<Item = &Path> {
+        self.confinement.readable()
     }
 
     /// Runs a program until it ends or breaks a limit, and never much longer than [`SandboxSettings::seconds`].

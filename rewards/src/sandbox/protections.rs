@@ -50,6 +50,15 @@ impl Protections {
         ]
     }
 
+    /// What is not prevented, with the reason, but for the user's rights: most run as themselves, and the others stand.
+    pub fn missing(&self) -> Vec<String> {
+        let missing = |(name, protection): (_, &Protection)| match protection {
+            Protection::Missing(why) if name != "user" => Some(format!("{name}: not protected, {why}")),
+            _ => None,
+        };
+        self.all().into_iter().filter_map(missing).collect()
+    }
+
     /// Whether untrusted programs may be run: the file system, the network, signals and processes are shut.
     pub fn suffice(&self) -> bool {
         [&self.file_system, &self.network, &self.signals, &self.processes]

@@ -16,16 +16,20 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getppid, kill_process, setrlimit, setsid,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getegid, geteuid, getppid, kill_process,
+    setrlimit, setsid,
 };
 use rustix::process::{dumpable_behavior, set_dumpable_behavior, set_parent_process_death_signal, waitpid};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use seccompiler::BpfProgram;
+
+use super::trial;
+use super::volume::Volume;
 
 /// As whom the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +42,19 @@ pub(super) enum User {
     BareRoot,
 }
 
+/// Limits that the kernel keeps for each process.
+pub(super) type Limits = [(Resource, Rlimit); 9];
+
 /// All that the process puts on, and what it becomes.
-pub(super) struct Child {
+pub(super) struct Child<'a> {
     /// This process: if it has died already, so does the program.
     pub(super) parent: Option<Pid>,
-    pub(super) limits: [(Resource, Rlimit); 6],
+    pub(super) limits: Limits,
     pub(super) user: User,
-    pub(super) ruleset: Option<OwnedFd>,
+    /// What lies in place of its folder.
+    pub(super) volume: Volume<'a>,
+    /// The files that it may open, and its rights in its folder, which are added when that is there.
+    pub(super) ruleset: Option<(OwnedFd, u64)>,
     pub(super) filter: Option<Arc<BpfProgram>>,
     pub(super) program: CString,
     pub(super) arguments: Vec<CString>,
@@ -54,10 +64,35 @@ pub(super) struct Child {
     pub(super) standard: [OwnedFd; 3],
 }
 
-/// The starts under way whose new process changes its user while it has this one's memory. The kernel forbids debuggers
-/// to look at such memory, for both. It is allowed again when the last of them has memory of its own: earlier, whoever is
+/// The starts under way whose new process changes its user while it has this one's memory, and the threads that look as
+/// another user. The kernel forbids debuggers to look at such memory, for all. It is allowed again when the last of them has memory of its own: earlier, whoever is
 /// the same user could look at ours through one that is not yet away.
 static SHARING: Sharing = Sharing(Mutex::new((0, false)));
+
+/// Has this thread look at files and processes as that user may, which root without all of its rights cannot: whoever is
+/// the same user may look at a process. It has his rights of files for so long, and no others.
+pub(super) fn as_user<T>(id: u32, look: impl FnOnce() -> T) -> T {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: the calls read no memory and change this thread only.
+            unsafe {
+                libc::setfsuid(geteuid().as_raw());
+                libc::setfsgid(getegid().as_raw());
+            }
+            // What failed here is tried again by the next that ends.
+            let _ = SHARING.end(|| Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?));
+        }
+    }
+    SHARING.begin(|| matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable)));
+    let _back = Back;
+    // SAFETY: as above. What does not work is seen by what cannot be looked at.
+    unsafe {
+        libc::setfsgid(id);
+        libc::setfsuid(id);
+    }
+    look()
+}
 
 /// How many share the memory, and whether it could be looked at before the first of them.
 struct Sharing(Mutex<(usize, bool)>);
@@ -82,19 +117,35 @@ impl Sharing {
 
 /// What both processes see while they share memory.
 struct Shared<'a> {
-    child: &'a Child,
+    child: &'a Child<'a>,
     arguments: &'a [*const c_char],
     environment: &'a [*const c_char],
     /// What the system refused, or 0.
     error: AtomicI32,
+    /// If the limits are only to be tried: those that do not hold.
+    broken: Option<AtomicU32>,
 }
 
-impl Child {
+impl Child<'_> {
     /// Starts it.
     ///
     /// # Errors
     /// If any of its walls cannot be put up, or there is no such program. Then nothing is left of the process.
     pub(super) fn start(&self) -> io::Result<Pid> {
+        Ok(self.spawn(None)?.0)
+    }
+
+    /// Puts all on, tries to break the limits, and ends: which of [`trial::TRIED`] do not hold, a bit for each.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(super) fn try_out(&self) -> io::Result<u32> {
+        let (process, broken) = self.spawn(Some(AtomicU32::new(0)))?;
+        waitpid(Some(process), WaitOptions::empty())?;
+        Ok(broken)
+    }
+
+    fn spawn(&self, broken: Option<AtomicU32>) -> io::Result<(Pid, u32)> {
         const STACK: usize = 1 << 17;
         let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
         let shared = Shared {
@@ -102,6 +153,7 @@ impl Child {
             arguments: &arguments,
             environment: &environment,
             error: AtomicI32::new(0),
+            broken,
         };
         let other_user = matches!(self.user, User::Nobody(_));
         if other_user {
@@ -134,7 +186,9 @@ impl Child {
             0 => allowed.err(),
             error => Some(io::Error::from_raw_os_error(error)),
         };
-        let Some(error) = error else { return Ok(process) };
+        let Some(error) = error else {
+            return Ok((process, shared.broken.map_or(0, AtomicU32::into_inner)));
+        };
         // it may have ended by itself
         let _ = kill_process(process, Signal::KILL);
         waitpid(Some(process), WaitOptions::empty())?;
@@ -144,35 +198,40 @@ impl Child {
     /// Puts all on.
     fn put_on(&self) -> io::Result<()> {
         take_standard(&self.standard)?;
-        change_folder(&self.folder)?;
         setsid()?; // a process group of its own, and no terminal
+        if self.user == User::BareRoot {
+            match set_thread_groups(&[]) {
+                // In a container that root may not set groups in, they are none of the machine's.
+                Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.volume.mount()?;
+        change_folder(&self.folder)?;
+        if let User::Nobody(id) = self.user {
+            let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+            set_thread_groups(&[])?;
+            set_thread_res_gid(group, group, group)?;
+            set_thread_res_uid(user, user, user)?;
+        }
+        self.volume.fill()?;
+        // While this process's limit of open files holds: those of the program may be below what is open here.
+        if let Some((ruleset, rights)) = &self.ruleset {
+            add_working_folder(ruleset, *rights)?;
+        }
         for (resource, limit) in self.limits {
             setrlimit(resource, limit)?;
         }
-        match self.user {
-            User::Same => {}
-            User::Nobody(id) => {
-                let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
-                set_thread_groups(&[])?;
-                set_thread_res_gid(group, group, group)?;
-                set_thread_res_uid(user, user, user)?;
-            }
-            User::BareRoot => {
-                set_thread_groups(&[])?;
-                let none = CapabilitySet::empty();
-                set_capabilities(
-                    None,
-                    CapabilitySets { effective: none, permitted: none, inheritable: none },
-                )?;
-            }
-        }
+        // Those of root, and those that one has in a new user namespace.
+        let none = CapabilitySet::empty();
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
         // Changing the user clears it, so it comes after.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if getppid() != self.parent {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         set_no_new_privs(true)?;
-        if let Some(ruleset) = &self.ruleset {
+        if let Some((ruleset, _)) = &self.ruleset {
             restrict(ruleset)?;
         }
         match self.filter.as_deref().map(|filter| seccompiler::apply_filter(filter)) {
@@ -187,9 +246,14 @@ impl Child {
 extern "C" fn enter(shared: *mut c_void) -> c_int {
     // SAFETY: `start` passes a `Shared` and keeps it until this process has left its memory.
     let shared = unsafe { &*shared.cast::<Shared<'_>>() };
-    let error = match shared.child.put_on() {
+    let error = match (shared.child.put_on(), &shared.broken) {
+        (Ok(()), Some(broken)) => {
+            broken.store(trial::broken(&shared.child.limits), Ordering::Relaxed);
+            // SAFETY: as at the end.
+            unsafe { libc::_exit(0) }
+        }
         // SAFETY: both lists hold strings that end with 0 and end with a null, and live in `start`.
-        Ok(()) => unsafe {
+        (Ok(()), None) => unsafe {
             default_signals();
             libc::execve(
                 shared.child.program.as_ptr(),
@@ -198,7 +262,7 @@ extern "C" fn enter(shared: *mut c_void) -> c_int {
             );
             io::Error::last_os_error()
         },
-        Err(error) => error,
+        (Err(error), _) => error,
     };
     shared.error.store(error.raw_os_error().unwrap_or(libc::EINVAL), Ordering::Relaxed);
     // SAFETY: ends this process without running what the other one has registered for its end.
@@ -243,6 +307,29 @@ fn take_standard(files: &[OwnedFd; 3]) -> io::Result<()> {
 fn change_folder(folder: &CString) -> io::Result<()> {
     // SAFETY: the string ends with 0 and is only read.
     done(unsafe { libc::chdir(folder.as_ptr()) })
+}
+
+/// Rights beneath the working folder, as the crate for rulesets adds them, but without taking memory.
+fn add_working_folder(ruleset: &OwnedFd, rights: u64) -> io::Result<()> {
+    const PATH_BENEATH: u32 = 1;
+    #[repr(C, packed)]
+    struct Rule {
+        rights: u64,
+        folder: c_int,
+    }
+    // SAFETY: the string ends with 0 and is only read.
+    let folder = unsafe { libc::open(c".".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
+    done(folder)?;
+    let rule = Rule { rights, folder };
+    let ruleset = ruleset.as_raw_fd();
+    // SAFETY: the kernel reads a rule of this kind through the pointer, which is valid during the call.
+    let added = unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, ruleset, PATH_BENEATH, ptr::from_ref(&rule), 0u32)
+    };
+    let added = done(added);
+    // SAFETY: the file was opened here and nobody else has it.
+    done(unsafe { libc::close(folder) })?;
+    added
 }
 
 fn restrict(ruleset: &OwnedFd) -> io::Result<()> {

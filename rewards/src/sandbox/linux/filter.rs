@@ -2,8 +2,9 @@
 //!
 //! Before: the settings say whether it may start processes. After: [`super::child`] puts the filter on.
 //! Landlock decides which files may be opened; what it does not know of is refused here: sockets, other processes, the
-//! modes, owners and times of files (they can be changed without opening), memory that outlives a process, and every
-//! call that is newer than this list.
+//! modes, owners and times of files (they can be changed without opening), memory that outlives a process, whatever
+//! holds a deleted file without being seen in `/proc`, and every call that is newer than this list. Of the calls that
+//! do many things (`fcntl`, `ioctl`, `prctl`) what is harmless is listed, and all else is refused.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -38,6 +39,13 @@ const REFUSED: &[c_long] = &[
     libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat,
     libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr,
     libc::SYS_fremovexattr, libc::SYS_truncate,
+    // A lock on a file that other programs lock: it may be taken on any that can be read.
+    libc::SYS_flock,
+    // What other programs do with files, and the few watches that a user has.
+    libc::SYS_inotify_init1, libc::SYS_inotify_add_watch, libc::SYS_inotify_rm_watch,
+    // Files that are on their way through a socket, or named by a rule, are held and in no table.
+    libc::SYS_sendmsg, libc::SYS_sendmmsg, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_restrict_self,
     // Files by other ways than their path.
     libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at, libc::SYS_openat2, libc::SYS_memfd_create,
     libc::SYS_memfd_secret, libc::SYS_fanotify_init, libc::SYS_fanotify_mark, libc::SYS_quotactl,
@@ -69,7 +77,7 @@ const REFUSED: &[c_long] = &[
 #[rustfmt::skip]
 const REFUSED_HERE: &[c_long] = &[
     libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat,
-    libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib,
+    libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib, libc::SYS_inotify_init,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[c_long] = &[];
@@ -86,8 +94,48 @@ const CLONE_FLAGS: &[i32] = &[
     libc::CLONE_NEWPID, libc::CLONE_NEWNET, libc::CLONE_PARENT,
 ];
 
-/// `FIOSETOWN` and `SIOCSPGRP`: like `F_SETOWN`, they name a process that gets a signal.
-const SET_OWNER: [u64; 3] = [0x8901, 0x8902, libc::TIOCSTI];
+/// What may be asked of an open file by `fcntl`: copies, flags, and locks on parts of it, of which those for writing need
+/// a file that is open to write. Not: leases, which hold up whoever opens the file; notes of what happens in a folder;
+/// the process that gets signals; the sizes of pipes, of which a user has so much in all; hints on how files are used.
+#[rustfmt::skip]
+const FCNTL: &[i32] = &[
+    libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETLK,
+    libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW, libc::F_GETOWN,
+    libc::F_GETPIPE_SZ, libc::F_GETLEASE,
+];
+
+// These have the same numbers on all processors that filters are made for, and not in all versions of libc a name.
+const TCGETS2: u32 = 0x802c_542a;
+const FICLONE: u32 = 0x4004_9409;
+const FICLONERANGE: u32 = 0x4020_940d;
+
+/// What may be asked of a device or file by `ioctl`: how much there is to read, whether to wait, whether it is a terminal,
+/// and copies into a file that is open to write.
+#[rustfmt::skip]
+const IOCTL: &[u32] = &[
+    libc::FIONREAD as u32, libc::FIONBIO as u32, libc::FIOCLEX as u32, libc::FIONCLEX as u32, libc::TCGETS as u32,
+    TCGETS2, libc::TIOCGWINSZ as u32, libc::TIOCGPGRP as u32, FICLONE, FICLONERANGE,
+];
+
+/// Names memory, for whoever looks at a process.
+const PR_SET_VMA: i32 = 0x5356_4d41;
+/// How a thread uses its processor: vectors, tagged and signed pointers, shadow stacks.
+const PROCESSOR: [i32; 15] = [50, 51, 54, 55, 56, 60, 61, 63, 64, 69, 70, 71, 74, 75, 76];
+
+/// What a process may change in or ask of itself by `prctl`. Not: the signal at its parent's death, who may look at it,
+/// to adopt processes, to share a core with nobody.
+#[rustfmt::skip]
+const PRCTL: &[i32] = &[
+    libc::PR_GET_PDEATHSIG, libc::PR_GET_DUMPABLE, libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_GET_SECCOMP,
+    libc::PR_SET_SECCOMP, libc::PR_CAPBSET_READ, libc::PR_SET_TIMERSLACK, libc::PR_GET_TIMERSLACK,
+    libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS, libc::PR_GET_TID_ADDRESS, libc::PR_SET_THP_DISABLE,
+    libc::PR_GET_THP_DISABLE, PR_SET_VMA,
+];
+
+// Pages of a library that other programs use too: to have them written out or dropped slows those down.
+const POSIX_FADV_DONTNEED: u64 = 4;
+const MADV_COLD: u64 = 20;
+const MADV_PAGEOUT: u64 = 21;
 
 /// The filter, if this processor has one.
 ///
@@ -115,9 +163,16 @@ pub(super) fn filter(processes: bool, signals_scoped: bool) -> Result<BpfProgram
     let mut pairs: Vec<_> = kinds.map(|kind| when(1, other_kind.clone(), kind)).collect();
     pairs.push(when(0, SeccompCmpOp::Ne, libc::AF_UNIX as u64));
     rules.insert(libc::SYS_socketpair, pairs);
-    let owners = [libc::F_SETOWN as u64, 15 /* F_SETOWN_EX */];
-    rules.insert(libc::SYS_fcntl, owners.iter().map(|owner| when(1, SeccompCmpOp::Eq, *owner)).collect());
-    rules.insert(libc::SYS_ioctl, SET_OWNER.iter().map(|call| when(1, SeccompCmpOp::Eq, *call)).collect());
+    rules.insert(libc::SYS_fcntl, vec![none_of(1, FCNTL.iter().map(|command| *command as u64))]);
+    rules.insert(libc::SYS_ioctl, vec![none_of(1, IOCTL.iter().map(|command| (*command).into()))]);
+    let options = PRCTL.iter().copied().chain(PROCESSOR);
+    rules.insert(libc::SYS_prctl, vec![none_of(0, options.map(|option| option as u64))]);
+    rules.insert(libc::SYS_fadvise64, vec![when(3, SeccompCmpOp::Eq, POSIX_FADV_DONTNEED)]);
+    let advice = [MADV_COLD, MADV_PAGEOUT];
+    rules.insert(libc::SYS_madvise, advice.map(|advice| when(2, SeccompCmpOp::Eq, advice)).into());
+    // One table of open files for all threads: others would be beyond the limit of a process, and seen nowhere.
+    let unshare = SeccompCmpOp::MaskedEq(libc::CLOSE_RANGE_UNSHARE.into());
+    rules.insert(libc::SYS_close_range, vec![when(2, unshare, libc::CLOSE_RANGE_UNSHARE.into())]);
     // A file that is opened to read can be emptied; before Linux 6.2 Landlock took that for reading.
     let emptying = SeccompCmpOp::MaskedEq((libc::O_TRUNC | libc::O_ACCMODE) as u64);
     rules.insert(libc::SYS_openat, vec![when(2, emptying.clone(), libc::O_TRUNC as u64)]);
@@ -125,6 +180,8 @@ pub(super) fn filter(processes: bool, signals_scoped: bool) -> Result<BpfProgram
     rules.insert(libc::SYS_open, vec![when(1, emptying, libc::O_TRUNC as u64)]);
     let flag = |flag: &i32| when(0, SeccompCmpOp::MaskedEq(*flag as u32 as u64), *flag as u32 as u64);
     let mut clones: Vec<_> = CLONE_FLAGS.iter().map(flag).collect();
+    let own_table = SeccompCmpOp::MaskedEq((libc::CLONE_THREAD | libc::CLONE_FILES) as u64);
+    clones.push(when(0, own_table, libc::CLONE_THREAD as u64));
     if !processes {
         rules.extend(FORKS.iter().map(|call| (*call, vec![])));
         clones.push(when(0, SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64), 0));
@@ -137,18 +194,43 @@ pub(super) fn filter(processes: bool, signals_scoped: bool) -> Result<BpfProgram
     Ok(unknown_calls().into_iter().chain(listed).collect())
 }
 
+/// The argument, of which the kernel reads 32 bits, compares so with the value.
 fn when(argument: u8, is: SeccompCmpOp, value: u64) -> SeccompRule {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .expect("a call has six arguments, and there is a condition")
+    all_of([condition(argument, is, value)])
 }
+
+/// The argument is none of the values.
+fn none_of(argument: u8, values: impl IntoIterator<Item = u64>) -> SeccompRule {
+    all_of(values.into_iter().map(|value| condition(argument, SeccompCmpOp::Ne, value)))
+}
+
+fn all_of(conditions: impl IntoIterator<Item = SeccompCondition>) -> SeccompRule {
+    SeccompRule::new(conditions.into_iter().collect()).expect("there is a condition")
+}
+
+fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> SeccompCondition {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value).expect("a call has six arguments")
+}
+
+/// The filter that also says of `fallocate` that this file system does not know it, so libraries write instead. It takes
+/// disk faster than anybody can look.
+pub(super) fn without_fallocate(filter: &BpfProgram) -> BpfProgram {
+    let unsupported = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP as u32;
+    let first = [
+        sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: EQUALS, jt: 0, jf: 1, k: libc::SYS_fallocate as u32 },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: unsupported },
+    ];
+    first.into_iter().chain(filter.iter().cloned()).collect()
+}
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; the number of the call stands at 0
+const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// "No such call" for `clone3`, whose flags a filter cannot see, and for all from [`FIRST_UNKNOWN`] on.
 fn unknown_calls() -> [sock_filter; 4] {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS; the number of the call stands at 0
-    const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-    const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
     let no_such_call = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     [
         sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },

@@ -7,29 +7,43 @@ mod filter;
 mod probe;
 mod ruleset;
 mod scratch;
+mod trial;
 mod usage;
+mod volume;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, fs, io};
 
-use child::{Child, User};
+use child::{Child, Limits, User};
 use rustix::process::{Resource, Rlimit, geteuid, getpid, getrlimit};
 use scratch::Scratch;
 use seccompiler::BpfProgram;
+use volume::{Namespace, Volume};
+use watch::Disk;
 
-use super::{Job, Outcome, Protections, SandboxError, SandboxSettings, Stdin};
+use super::{Job, Outcome, Protection, Protections, SandboxError, SandboxSettings, Stdin};
 
 /// What all runs have in common.
 pub(super) struct Confinement {
     settings: SandboxSettings,
     read: Vec<PathBuf>,
     user: User,
-    /// Whether the kernel knows Landlock.
-    ruleset: bool,
+    /// As whom programs are looked at, if this process may not do so as it is.
+    look_as: Option<u32>,
+    /// Where scratch folders are made.
+    place: PathBuf,
+    /// How runs get file systems of their own; without, they write to that of `place`.
+    namespace: Option<Namespace>,
+    /// If the kernel knows Landlock: the rights in a scratch folder.
+    ruleset: Option<u64>,
     filter: Option<Arc<BpfProgram>>,
 }
 
@@ -39,9 +53,10 @@ const NOBODY: u32 = 65_533;
 impl fmt::Debug for Confinement {
     /// Without the filter, which is long and says nothing to people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, read, user, ruleset, .. } = self;
+        let Self { settings, read, user, look_as, place, namespace, ruleset, .. } = self;
         let mut shown = f.debug_struct("Confinement");
-        shown.field("settings", settings).field("read", read).field("user", user).field("ruleset", ruleset);
+        shown.field("settings", settings).field("read", read).field("user", user).field("place", place);
+        shown.field("look_as", look_as).field("namespace", namespace).field("ruleset", ruleset);
         shown.finish_non_exhaustive()
     }
 }
@@ -51,15 +66,78 @@ impl Confinement {
         settings: SandboxSettings,
         read: Vec<PathBuf>,
     ) -> Result<(Self, Protections), SandboxError> {
-        let (user, user_protection) = probe::user(&read);
-        let found = probe::try_out(&read, settings.processes > 0)?;
-        let protections = found.protections(user_protection);
-        Ok((Self { settings, read, user, ruleset: found.ruleset, filter: found.filter.ok() }, protections))
+        let place = scratch::place().map_err(SandboxError::system("a folder for temporary files"))?;
+        let (user, user_protection) = probe::user(&read, &place);
+        let found = probe::try_out(&read, &place, settings.processes > 0)?;
+        let filter = found.filter.as_ref().ok().cloned();
+        let look_as = probe::look_as(user);
+        let ruleset = found.ruleset;
+        let mut confinement = Self { settings, read, user, look_as, place, namespace: None, ruleset, filter };
+        let resources = confinement.find_namespace();
+        Ok((confinement, found.protections(user_protection, resources)))
+    }
+
+    /// Gives runs a file system of their own if this user may do that here, and tries whether the limits hold.
+    fn find_namespace(&mut self) -> Protection {
+        let mut refused = Vec::new();
+        for namespace in Namespace::candidates(self.user) {
+            self.namespace = Some(*namespace);
+            match self.try_limits() {
+                Ok(broken) if broken.is_empty() => return probe::resources(None),
+                Ok(broken) => refused.push(broken.join(", ")),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+        self.share_disk();
+        match self.try_limits() {
+            Ok(broken) if broken.is_empty() => {
+                refused.dedup();
+                probe::resources(Some(&refused.join("; ")))
+            }
+            Ok(broken) => Protection::Missing(broken.join(", ")),
+            Err(error) => Protection::Missing(format!("the limits cannot be tried: {error}")),
+        }
+    }
+
+    /// Has runs write to the disk of their scratch folders.
+    fn share_disk(&mut self) {
+        self.namespace = None;
+        self.filter = self.filter.as_deref().map(|filter| Arc::new(filter::without_fallocate(filter)));
+    }
+
+    /// What a process that has put all on can do nevertheless.
+    fn try_limits(&self) -> io::Result<Vec<&'static str>> {
+        let scratch = Scratch::new(&self.place, &[], self.owner())?;
+        let null = || fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        let standard = [null()?, null()?, null()?];
+        let volume = self.volume(&scratch.folder, trial::VOLUME, &[])?;
+        let broken = self.child(Path::new(""), &[], standard, &scratch.folder, volume)?.try_out()?;
+        scratch.delete()?;
+        let tried = trial::TRIED.iter().enumerate();
+        Ok(tried.filter(|(bit, _)| broken & (1 << bit) != 0).map(|(_, what)| *what).collect())
+    }
+
+    /// Whose the scratch folders are, if not this process's user's.
+    fn owner(&self) -> Option<u32> {
+        if let User::Nobody(id) = self.user { Some(id) } else { None }
+    }
+
+    fn volume<'a>(&self, folder: &Path, bytes: u64, files: &[(&str, &'a [u8])]) -> io::Result<Volume<'a>> {
+        match self.namespace {
+            Some(namespace) => Volume::new(namespace, self.user, folder, bytes, files),
+            None => Ok(Volume::none()),
+        }
+    }
+
+    pub(super) fn readable(&self) -> impl Iterator<Item = &Path> {
+        ruleset::SYSTEM.iter().map(Path::new).chain(self.read.iter().map(PathBuf::as_path))
     }
 
     pub(super) fn run(&self, job: Job<'_>) -> Result<Outcome, SandboxError> {
-        let owner = if let User::Nobody(id) = self.user { Some(id) } else { None };
-        let scratch = Scratch::new(job.files, owner).map_err(SandboxError::system("a scratch folder"))?;
+        let on_disk = if self.namespace.is_some() { &[] } else { job.files };
+        let patience = Duration::from_secs_f64(self.settings.seconds);
+        let scratch = Scratch::wait_for(&self.place, on_disk, self.owner(), patience)
+            .map_err(SandboxError::system("a scratch folder"))?;
         let no_pipe = || SandboxError::system("a pipe to a program");
         let (stdin, input, bytes) = match job.stdin {
             Stdin::Bytes(bytes) => {
@@ -78,27 +156,38 @@ impl Confinement {
         let (error, stderr) = io::pipe().map_err(no_pipe())?;
         let standard = [stdin, stdout, stderr.into()];
         let starting = || SandboxError::system(format!("starting `{}`", job.program.display()));
-        let child = self.child(job.program, job.arguments, standard, &scratch.folder);
+        let volume = self.volume(&scratch.folder, self.settings.scratch_mib << 20, job.files);
+        let volume = volume.map_err(starting())?;
+        let child = self.child(job.program, job.arguments, standard, &scratch.folder, volume);
         let child = child.map_err(starting())?;
         let process = child.start().map_err(starting())?;
         drop(child); // with our ends of pipes between programs
         let pipes = watch::Pipes { input, output, error: Some(error.into()) };
-        let outcome = watch::watch(process, pipes, bytes, &self.settings, &scratch.folder, job.stop)?;
+        let see = || volume::seen_by(process, &scratch.folder);
+        let own =
+            self.namespace.and_then(|_| self.look_as.map_or_else(see, |user| child::as_user(user, see)));
+        let disk = match self.namespace {
+            Some(_) => Disk::Own(own.as_ref()),
+            None => Disk::Shared(&scratch.folder, self.look_as),
+        };
+        let outcome = watch::watch(process, pipes, bytes, &self.settings, disk, job.stop)?;
         scratch.delete().map_err(SandboxError::system("deleting the scratch folder"))?;
         Ok(outcome)
     }
 
-    fn child(
+    fn child<'a>(
         &self,
         program: &Path,
         arguments: &[&str],
         standard: [OwnedFd; 3],
         scratch: &Path,
-    ) -> io::Result<Child> {
-        let ruleset = match self.ruleset {
-            true => ruleset::ruleset(&self.read, scratch).map_err(io::Error::other)?.into(),
-            false => None,
+        volume: Volume<'a>,
+    ) -> io::Result<Child<'a>> {
+        let rules = |rights| {
+            let rules = ruleset::ruleset(&self.read).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(Option::<OwnedFd>::from(rules).map(|rules| (rules, rights)))
         };
+        let ruleset = self.ruleset.map(rules).transpose()?.flatten();
         let [stdin, stdout, stderr] = standard.map(|file| rustix::io::fcntl_dupfd_cloexec(file, 3));
         let text = |text: &OsStr| CString::new(text.as_encoded_bytes());
         let home = |name: &str| text(OsStr::new(&format!("{name}={}", scratch.display())));
@@ -108,6 +197,7 @@ impl Confinement {
             parent: Some(getpid()),
             limits: limits(&self.settings),
             user: self.user,
+            volume,
             ruleset,
             filter: self.filter.clone(),
             program: text(program.as_os_str())?,
@@ -132,8 +222,10 @@ const ENVIRONMENT: &[&str] = &[
 ];
 
 /// Limits that the kernel keeps for each process. Those of this process may be lower and cannot be raised.
-fn limits(settings: &SandboxSettings) -> [(Resource, Rlimit); 6] {
+fn limits(settings: &SandboxSettings) -> Limits {
     const MIB: u64 = 1 << 20;
+    /// Timers of a program and signals on their way to it. A user has so many in all, so it may not take them all.
+    const SIGNALS: u64 = 256;
     let wanted = [
         (Resource::As, settings.memory_mib * MIB, 0),
         // Who ignores the signal at the first is killed a second later.
@@ -142,6 +234,9 @@ fn limits(settings: &SandboxSettings) -> [(Resource, Rlimit); 6] {
         (Resource::Nofile, settings.open_files, 0),
         (Resource::Core, 0, 0),
         (Resource::Msgqueue, 0, 0),
+        (Resource::Sigpending, SIGNALS, 0),
+        (Resource::Rtprio, 0, 0),
+        (Resource::Nice, 0, 0),
     ];
     wanted.map(|(resource, soft, more)| {
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);

@@ -13,16 +13,18 @@ use std::sync::Arc;
 
 use landlock::{LandlockStatus, RulesetStatus};
 use rustix::process::{getppid, test_kill_process};
+use rustix::thread::{CapabilitySet, capabilities};
 use seccompiler::BpfProgram;
 
 use super::super::{Protection, Protections, SandboxError};
 use super::child::User;
-use super::{NOBODY, filter, other_user, ruleset};
+use super::scratch::Scratch;
+use super::{NOBODY, filter, other_user, ruleset, usage};
 
 /// What the thread found.
 pub(super) struct Found {
-    /// Whether Landlock does anything.
-    pub(super) ruleset: bool,
+    /// If Landlock does anything: the rights in a scratch folder.
+    pub(super) ruleset: Option<u64>,
     /// The filter, if the kernel takes it.
     pub(super) filter: Result<Arc<BpfProgram>, String>,
     landlock: String,
@@ -34,7 +36,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn protections(&self, user: Protection) -> Protections {
+    pub(super) fn protections(&self, user: Protection, resources: Protection) -> Protections {
         let filtered = "a system call filter";
         let how = |tried: &Result<(), String>, by: &str| match (tried, &self.filter) {
             (Ok(()), _) => Protection::Enforced(format!("{by}; tried")),
@@ -46,16 +48,37 @@ impl Found {
             network: how(&self.network, filtered),
             signals: how(&self.signals, if self.signals_scoped { &self.landlock } else { filtered }),
             processes: how(&self.processes, &format!("{filtered}, and by looking every 10 ms")),
-            resources: Protection::Enforced("limits of the kernel, and by looking every 10 ms".into()),
+            resources,
             user,
         }
     }
 }
 
-/// As whom programs run.
-pub(super) fn user(read: &[PathBuf]) -> (User, Protection) {
-    let temporary = std::env::temp_dir();
-    let reach = read.iter().map(PathBuf::as_path).chain([temporary.as_path()]);
+/// What holds for programs whose limits of the kernel hold; `shared` says why they have no file system of their own.
+pub(super) fn resources(shared: Option<&str>) -> Protection {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    if !usage::can_look_at(own) || usage::of_process(own).memory == 0 {
+        return Protection::Missing("processes cannot be looked at: `/proc` is not there or closed".into());
+    }
+    Protection::Enforced(match shared {
+        None => "limits of the kernel, a file system of its own in memory, and by looking every 10 ms; tried"
+            .into(),
+        Some(why) => format!(
+            "limits of the kernel, and by looking every 10 ms; tried. Scratch folders share a disk: a file system of its \
+             own failed ({why})"
+        ),
+    })
+}
+
+/// As whom this process has to look at programs of this user: as himself, where root may not look at everybody's.
+pub(super) fn look_as(user: User) -> Option<u32> {
+    let everybody = || capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_PTRACE));
+    if let User::Nobody(id) = user { Some(id).filter(|_| !everybody()) } else { None }
+}
+
+/// As whom programs run, whose scratch folders are in this place.
+pub(super) fn user(read: &[PathBuf], place: &Path) -> (User, Protection) {
+    let reach = read.iter().map(PathBuf::as_path).chain([place]);
     match (other_user(), ruleset::open_to_all(reach)) {
         (None, _) => {
             let why = "programs run as this user; what the other protections do not name stays its right";
@@ -77,33 +100,36 @@ pub(super) fn user(read: &[PathBuf]) -> (User, Protection) {
     }
 }
 
-/// Shuts a thread in and has it try.
-pub(super) fn try_out(read: &[PathBuf], processes: bool) -> Result<Found, SandboxError> {
-    let place = tempfile::tempdir().map_err(SandboxError::system("a folder to try the sandbox with"))?;
-    let (inside, outside) = (place.path().join("inside"), place.path().join("outside"));
-    fs::create_dir(&inside)
-        .and_then(|()| fs::write(&outside, "outside"))
-        .map_err(SandboxError::system("files to try the sandbox with"))?;
+/// Shuts a thread in and has it try, in a folder that is made in this place.
+pub(super) fn try_out(read: &[PathBuf], place: &Path, processes: bool) -> Result<Found, SandboxError> {
+    let trying = || SandboxError::system("a folder to try the sandbox with");
+    let scratch = Scratch::new(place, &[], None).map_err(trying())?;
+    let (inside, outside) = (&scratch.folder, scratch.outer.join("outside"));
+    fs::write(&outside, "outside").map_err(trying())?;
     let thread = std::thread::scope(|scope| {
         let start = std::thread::Builder::new().name("sandbox-probe".into());
-        let started = start.spawn_scoped(scope, || shut_in(read, &inside, &outside, processes));
+        let started = start.spawn_scoped(scope, || shut_in(read, inside, &outside, processes));
         started.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    thread.map_err(SandboxError::system("a thread to try the sandbox with"))
+    let found = thread.map_err(SandboxError::system("a thread to try the sandbox with"))?;
+    scratch.delete().map_err(trying())?;
+    Ok(found)
 }
 
 fn shut_in(read: &[PathBuf], inside: &Path, outside: &Path, processes: bool) -> Found {
     let restricted = rustix::thread::set_no_new_privs(true)
         .map_err(|error| error.to_string())
-        .and_then(|()| ruleset::ruleset(read, inside))
+        .and_then(|()| ruleset::with_scratch(ruleset::ruleset(read)?, inside))
         .and_then(|ruleset| ruleset.restrict_self().map_err(|error| error.to_string()));
     let (ruleset, landlock) = match restricted {
-        Err(error) => (false, format!("Landlock failed: {error}")),
+        Err(error) => (None, format!("Landlock failed: {error}")),
         Ok(status) => match status.landlock {
-            LandlockStatus::NotEnabled => (false, "this kernel was started without Landlock".into()),
-            LandlockStatus::NotImplemented => (false, "this kernel has no Landlock".into()),
+            LandlockStatus::NotEnabled => (None, "this kernel was started without Landlock".into()),
+            LandlockStatus::NotImplemented => (None, "this kernel has no Landlock".into()),
             LandlockStatus::Available { effective_abi, .. } => {
-                (status.ruleset != RulesetStatus::NotEnforced, format!("Landlock {}", effective_abi as i32))
+                let enforced = status.ruleset != RulesetStatus::NotEnforced;
+                let rights = enforced.then(|| ruleset::scratch_rights(effective_abi));
+                (rights, format!("Landlock {}", effective_abi as i32))
             }
         },
     };

@@ -11,16 +11,28 @@ use landlock::{
 };
 
 /// What programs need of any Linux: libraries, tools, the list of libraries. Those that are not there are left out.
-const SYSTEM: &[&str] = &["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"];
+pub(super) const SYSTEM: &[&str] = &["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"];
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 const NEWEST: ABI = ABI::V9;
 
-/// Read `read` and the system, write `scratch`, nothing else; no TCP; no signals or abstract sockets to the outside.
-pub(super) fn ruleset(read: &[PathBuf], scratch: &Path) -> Result<RulesetCreated, String> {
-    rules(read, PathFd::new(scratch).map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+/// Read `read` and the system, nothing else; no TCP; no signals or abstract sockets to the outside.
+pub(super) fn ruleset(read: &[PathBuf]) -> Result<RulesetCreated, String> {
+    rules(read).map_err(|error| error.to_string())
 }
 
-fn rules(read: &[PathBuf], scratch: PathFd) -> Result<RulesetCreated, RulesetError> {
+/// Write this folder too.
+pub(super) fn with_scratch(rules: RulesetCreated, scratch: &Path) -> Result<RulesetCreated, String> {
+    let scratch = PathFd::new(scratch).map_err(|error| error.to_string())?;
+    let rule = PathBeneath::new(scratch, AccessFs::from_all(NEWEST));
+    rules.add_rule(rule).map_err(|error| error.to_string())
+}
+
+/// The rights of [`with_scratch`] on a kernel that knows as much, as it reads them.
+pub(super) fn scratch_rights(known: ABI) -> u64 {
+    (AccessFs::from_all(NEWEST) & AccessFs::from_all(known)).bits()
+}
+
+fn rules(read: &[PathBuf]) -> Result<RulesetCreated, RulesetError> {
     // The rights of a file system that its first version knows, those to run programs included.
     let look = AccessFs::from_read(NEWEST);
     let device = AccessFs::ReadFile | AccessFs::WriteFile;
@@ -33,8 +45,7 @@ fn rules(read: &[PathBuf], scratch: PathFd) -> Result<RulesetCreated, RulesetErr
         .create()?
         .add_rules(path_beneath_rules(SYSTEM, look))?
         .add_rules(path_beneath_rules(read, look))?
-        .add_rules(path_beneath_rules(DEVICES, device))?
-        .add_rule(PathBeneath::new(scratch, all))
+        .add_rules(path_beneath_rules(DEVICES, device))
 }
 
 /// Whether root's other users can reach all of these, as far as modes tell.

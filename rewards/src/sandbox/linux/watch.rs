@@ -4,7 +4,7 @@
 //! without a deadline, so a descendant that keeps a pipe open, or sleeps, delays nobody.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOption
 use rustix::process::{kill_process_group, pidfd_open, waitid, waitpid};
 
 use super::super::{Exit, Limit, Outcome, SandboxError, SandboxSettings};
+use super::child::as_user;
 use super::usage;
+use super::volume;
 
 /// How often limits are looked at that the kernel does not keep.
 const TICK: Duration = Duration::from_millis(10);
@@ -29,20 +31,29 @@ pub(super) struct Pipes {
     pub(super) error: Option<OwnedFd>,
 }
 
+/// Where a program writes its files.
+#[derive(Clone, Copy)]
+pub(super) enum Disk<'a> {
+    /// On a file system of its own, seen at this place.
+    Own(Option<&'a OwnedFd>),
+    /// In this folder, on one that others use too. Its processes are looked at as this user, if one is given.
+    Shared(&'a Path, Option<u32>),
+}
+
 /// Waits for the end of the program, or ends it.
 pub(super) fn watch(
     process: Pid,
     pipes: Pipes,
     input: &[u8],
     settings: &SandboxSettings,
-    scratch: &Path,
+    disk: Disk<'_>,
     stop: Option<&AtomicBool>,
 ) -> Result<Outcome, SandboxError> {
     let started = Instant::now();
     let mut run =
         Run::new(process, pipes, input, settings).map_err(SandboxError::system("watching a program"))?;
     let deadline = started + Duration::from_secs_f64(settings.seconds);
-    let mut look_at_files = started + TICK;
+    let mut look = started;
     let broken = loop {
         run.wait(TICK.min(deadline.saturating_duration_since(Instant::now())))
             .map_err(SandboxError::system("waiting for a program"))?;
@@ -53,15 +64,15 @@ pub(super) fn watch(
         if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             break Some(Exit::Stopped);
         }
-        if let Some(limit) = run.output_limit(settings).or_else(|| run.usage_limit(settings)) {
+        if let Some(limit) = run.output_limit(settings) {
             break Some(Exit::Limit(limit));
         }
-        if now >= look_at_files {
-            if usage::folder_exceeds(scratch, settings.scratch_mib << 20) {
-                break Some(Exit::Limit(Limit::Scratch(settings.scratch_mib)));
+        if now >= look {
+            if let Some(limit) = run.usage_limit(settings, disk) {
+                break Some(Exit::Limit(limit));
             }
-            // Many files take long to look at: that must not become all that this thread does.
-            look_at_files = Instant::now() + TICK.max(now.elapsed() * 4);
+            // Much to look at takes long: that must not become all that this thread does.
+            look = Instant::now() + TICK.max(now.elapsed() * 4);
         }
         if now >= deadline {
             break Some(Exit::Limit(Limit::Time(settings.seconds)));
@@ -70,7 +81,7 @@ pub(super) fn watch(
     let seconds = started.elapsed().as_secs_f64();
     let ended = run.end().map_err(SandboxError::system("ending a program"))?;
     // A program can write more than it should and end at once.
-    let too_much = run.output_limit(settings).map(Exit::Limit);
+    let too_much = run.output_limit(settings).or_else(|| own_disk_limit(settings, disk)).map(Exit::Limit);
     let own = match ended {
         Exit::Signal(SIGXCPU) => Exit::Limit(Limit::Cpu(settings.cpu_seconds)),
         Exit::Signal(SIGKILL) if run.cpu_seconds >= settings.cpu_seconds as f64 => {
@@ -110,6 +121,13 @@ struct Run<'a> {
     most: usize,
     /// Of the first process, when it had ended.
     cpu_seconds: f64,
+}
+
+/// Whether a file system of its own has been filled beyond the limit.
+fn own_disk_limit(settings: &SandboxSettings, disk: Disk<'_>) -> Option<Limit> {
+    let Disk::Own(Some(folder)) = disk else { return None };
+    let (bytes, entries) = volume::used(folder);
+    (bytes.max(entries) > settings.scratch_mib << 20).then_some(Limit::Scratch(settings.scratch_mib))
 }
 
 struct Output {
@@ -177,10 +195,10 @@ impl<'a> Run<'a> {
         (over(&self.stdout) || over(&self.stderr)).then_some(Limit::Output(settings.output_kib))
     }
 
-    fn usage_limit(&self, settings: &SandboxSettings) -> Option<Limit> {
+    fn usage_limit(&self, settings: &SandboxSettings, disk: Disk<'_>) -> Option<Limit> {
         let process = self.group.as_raw_nonzero().get();
-        let usage = match settings.processes {
-            0 => usage::of_process(process),
+        let (members, usage) = match settings.processes {
+            0 => (vec![process], usage::of_process(process)),
             _ => usage::of_group(process),
         };
         if usage.processes > settings.processes + 1 {
@@ -189,7 +207,29 @@ impl<'a> Run<'a> {
         if usage.threads > settings.threads {
             return Some(Limit::Threads(settings.threads));
         }
-        (usage.memory > settings.memory_mib << 20).then_some(Limit::Memory(settings.memory_mib))
+        let (memory, scratch) = (settings.memory_mib << 20, settings.scratch_mib << 20);
+        let in_memory = match disk {
+            Disk::Own(Some(folder)) => volume::used(folder).0,
+            _ => 0,
+        };
+        if usage.memory + in_memory > memory {
+            return Some(Limit::Memory(settings.memory_mib));
+        }
+        let exceeds = match disk {
+            Disk::Own(folder) => {
+                // fewer cannot be nested too deep
+                let many = folder.filter(|folder| volume::used(folder).1 > usage::DEPTH * volume::ENTRY);
+                let seen = many.map(|folder| format!("/proc/self/fd/{}", folder.as_raw_fd()));
+                own_disk_limit(settings, disk).is_some()
+                    || seen.is_some_and(|seen| usage::folder_exceeds(seen.as_ref(), u64::MAX))
+            }
+            Disk::Shared(folder, user) => {
+                let look = || usage::held(&members, folder, settings.file_mib << 20);
+                let held = user.map_or_else(look, |user| as_user(user, look));
+                held > scratch || usage::folder_exceeds(folder, scratch - held)
+            }
+        };
+        exceeds.then_some(Limit::Scratch(settings.scratch_mib))
     }
 
     /// Kills the whole group, takes what is left in the pipes, and tells how the first process ended.

@@ -30,6 +30,10 @@ impl Reward for Shared {
         self.0.about()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
     fn log_to(&self, file: &Path) -> std::io::Result<()> {
         self.0.log_to(file)
     }

@@ -15,6 +15,7 @@ use crate::recipe::{PairsRecipe, PreferenceRecipe, Recipe, RlRecipe, SftRecipe};
 pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
     let mut found = of_recipe(&plan.recipe, plan.tasks.len());
     found.extend(crate::learns_nothing::warnings(plan));
+    found.extend(plan.rewards.warnings());
     if let Some(rl) = &plan.recipe.rl
         && rl.correction.is_some()
         && plan.recipe.rollout.backend == BackendConfig::Local

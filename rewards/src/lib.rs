@@ -71,6 +71,11 @@ pub trait Reward: Send + Sync {
         None
     }
 
+    /// What is questionable about it on this machine, each as a sentence that says what would help.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// From now on appends what the function prints to this file. By default it prints nothing.
     ///
     /// # Errors

@@ -156,6 +156,15 @@ impl Rewards {
         self.parts.iter().filter_map(|part| Some((part.name.as_str(), part.reward.about()?)))
     }
 
+    /// What is questionable about the functions on this machine, with their names.
+    pub fn warnings(&self) -> Vec<String> {
+        let of = |part: &Named| {
+            let found = part.reward.warnings().into_iter();
+            found.map(|warning| format!("[rewards] {}: {warning}", part.name)).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of).collect()
+    }
+
     /// From now on what the functions print is appended to this file.
     ///
     /// # Errors

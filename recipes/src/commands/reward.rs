@@ -200,6 +200,9 @@ fn score(
     for (name, about) in rewards.about() {
         line(&format!("{name}: {}", about.trim_end().replace('\n', "\n  ")));
     }
+    for warning in rewards.warnings() {
+        line(&format!("warning: {warning}"));
+    }
     let begun = Instant::now();
     let _busy = Busy::new(&format!("judging {} completions", rollouts.len()));
     let scored = rewards.score(rollouts)?;

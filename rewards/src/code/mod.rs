@@ -10,7 +10,7 @@ mod python;
 mod run;
 mod values;
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use data::{Rollout, Verdict};
 use rayon::prelude::*;
@@ -68,7 +68,7 @@ pub struct Code {
     /// Whether the whole completion but its thinking is the program, not a block of it.
     pub whole: bool,
     /// For other languages than Python: what runs the program, such as `["node", "main.js"]`. Tests are then input and output.
-    /// Nothing that is made in the sandbox can be executed, so this is for interpreters and not for compilers.
+    /// Modes of files cannot be changed in the sandbox, so this is for interpreters and not for compilers.
     pub command: Vec<String>,
     /// With `command`: the file, in the working folder, that the program is written to.
     pub file: String,
@@ -113,10 +113,13 @@ impl Code {
             });
         }
         let python = Python::find(&self.python).map_err(cannot)?;
+        let mut warnings = python.warnings();
         let command = self.other().map_err(cannot)?;
         let mut read = python.read;
         read.extend(command.iter().flat_map(needed));
         let sandbox = Sandbox::new(self.sandbox.clone(), &read).map_err(|error| cannot(error.to_string()))?;
+        warnings.extend(readable_data(sandbox.readable()));
+        warnings.extend(sandbox.protections().missing());
         let pool = ThreadPoolBuilder::new()
             .num_threads(self.parallel)
             .thread_name(|number| format!("code-{number}"))
@@ -127,8 +130,19 @@ impl Code {
         let ran = runner.io("print(1 + 1)", "", "2").map_err(|error| cannot(error.to_string()))?;
         ran.map_err(|why| cannot(format!("`{}` does not run in the sandbox: {why}", self.python)))?;
         runner.command = command;
-        Ok(CodeReward { settings: self, runner, pool })
+        Ok(CodeReward { settings: self, runner, pool, warnings })
     }
+}
+
+/// That the working folder, where data often lies, is among what programs can read.
+fn readable_data<'a>(mut readable: impl Iterator<Item = &'a Path>) -> Option<String> {
+    let here = std::env::current_dir().ok()?;
+    let folder = readable.find(|folder| here.starts_with(folder))?;
+    Some(format!(
+        "programs can read `{}`, and with it the working folder `{}`: no data with the answers to the tests may lie there",
+        folder.display(),
+        here.display()
+    ))
 }
 
 impl Code {
@@ -170,6 +184,7 @@ pub struct CodeReward {
     settings: Code,
     runner: Runner,
     pool: ThreadPool,
+    warnings: Vec<String>,
 }
 
 impl CodeReward {
@@ -228,6 +243,10 @@ impl CodeReward {
 impl Reward for CodeReward {
     fn about(&self) -> Option<String> {
         Some(self.protections().to_string())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     fn score(&self, rollout: &Rollout) -> Verdict {

@@ -61,6 +61,12 @@ fn kinds_of_forms_and_their_near_misses_are_judged_as_labelled() {
     all_as_labelled(include_str!("math/kinds.jsonl"));
 }
 
+/// The same kinds with other numbers and words, and worked answers with their usual slips.
+#[test]
+fn neighbours_of_these_kinds_are_judged_as_labelled() {
+    all_as_labelled(include_str!("math/neighbours.jsonl"));
+}
+
 #[test]
 fn nothing_is_never_right() {
     for (answer, found) in

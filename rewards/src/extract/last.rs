@@ -34,9 +34,10 @@ pub(super) fn expression(text: &str) -> Option<Option<&str>> {
         let piece = &text[start..end];
         let line = piece.trim_start_matches(|c: char| c.is_whitespace() || c == '#' || c == '>');
         let base = end - line.len();
-        let line = &text[base..end];
+        let stop = base + reasoned(line).len();
+        let line = &text[base..stop];
         let spans = if line.len() > LONG { spans::spans(tail(line)) } else { spans::spans(line) };
-        let base = if line.len() > LONG { end - tail(line).len() } else { base };
+        let base = if line.len() > LONG { stop - tail(line).len() } else { base };
         for Span { at, unfinished, name: bare } in spans.into_iter().rev() {
             let found = text[base + at.start..base + at.end].trim();
             if !bare {
@@ -50,11 +51,23 @@ pub(super) fn expression(text: &str) -> Option<Option<&str>> {
     name.map(Some)
 }
 
+/// The line without a reason in brackets at its end: "x = 5 (as x > 0)."
+fn reasoned(line: &str) -> &str {
+    let bare = line.trim_end_matches(['.', ' ']);
+    let Some(open) = bare.strip_suffix(')').and_then(|bare| bare.rfind('(')) else { return line };
+    let inside = &bare[open + 1..];
+    let reason =
+        ["as ", "since ", "because ", "for ", "where ", "so "].iter().any(|word| inside.starts_with(word));
+    if reason && open > 0 { &line[..open] } else { line }
+}
+
 /// What a sum comes to: 12 of `3 + 9 = 12`. An equation with letters is itself the answer.
 fn result(found: &str) -> &str {
     match found.rsplit_once('=') {
         Some((sum, result))
-            if !sum.contains(|c: char| c.is_alphabetic() || c == '\\') && !sum.ends_with(['<', '>', '!']) =>
+            if !sum.contains(|c: char| c.is_alphabetic() || c == '\\')
+                && !sum.ends_with(['<', '>', '!'])
+                && result.contains(|c: char| c.is_numeric() || c == '\\') =>
         {
             result.trim()
         }

@@ -147,8 +147,12 @@ fn answer_of(text: &str) -> &str {
     let line =
         text.char_indices().nth(LONG).map_or(text, |(at, _)| &text[..at]).lines().next().unwrap_or_default();
     if let Some(formulas) = formulas(text) {
-        // "$n$ is 34" speaks of n
-        let named = spans::first(line).is_some_and(|span| span.name);
+        // "$n$ is 34" speaks of n, and "$m+n$ is 34" of a sum
+        let end = formulas.as_ptr() as usize - text.as_ptr() as usize + formulas.len();
+        let behind = text[end..].trim_start_matches(['$', '\\', ')', ']']).trim_start();
+        let says = ["is ", "equals "].iter().find_map(|verb| behind.strip_prefix(verb));
+        let named = spans::first(line).is_some_and(|span| span.name)
+            || says.is_some_and(|value| spans::first(value).is_some_and(|span| !span.name));
         return if named { predicate(sentence(line)) } else { formulas };
     }
     let mut piece = sentence(line).trim_matches(|c: char| c.is_whitespace() || AROUND.contains(&c));

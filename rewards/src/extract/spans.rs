@@ -343,13 +343,20 @@ fn extent(line: &str, items: &[Item], begin: usize) -> (usize, bool) {
                 let after = items.get(last + 2);
                 let formulas = here.formula && after.is_some_and(|after| after.formula);
                 let units = unit && items.get(last + 3).is_some_and(|unit| unit.kind == Kind::Unit);
-                let list = listed && after.is_some_and(|after| after.kind == Kind::Math);
-                formulas || units || list
+                let number = after.is_some_and(|after| after.kind == Kind::Math);
+                let list = listed && number;
+                // "5 and 7." at the end of a sentence is one answer of two numbers
+                let bare = line[here.at.clone()].starts_with(|c: char| c.is_ascii_digit());
+                let pair = number && bare && last == begin && items.len() == last + 3;
+                formulas || units || list || pair
             }
             Kind::Word => {
                 let text = &line[next.at.clone()];
-                let or =
-                    text == "or" && here.formula && items.get(last + 2).is_some_and(|after| after.formula);
+                // "5 or 7" leaves open which
+                let or = text == "or"
+                    && items
+                        .get(last + 2)
+                        .is_some_and(|after| after.formula == here.formula && after.kind == Kind::Math);
                 !comma && (or || is_scale(text))
             }
         };

@@ -172,6 +172,9 @@ fn judge(answer: &str, found: &str, tolerance: f64) -> bool {
     if wanted.unread() && given.unread() && solid(answer).eq(solid(found)) {
         return true;
     }
+    if let (Some(a), Some(b)) = (chosen_several(answer), chosen_several(found)) {
+        return a == b;
+    }
     match (choice_letter(&wanted.tokens), choice_letter(&given.tokens)) {
         (Some(letter), _) => chosen(&given.tokens) == Some(letter),
         // the reference may have the choice and what it says
@@ -238,6 +241,26 @@ fn choice_letter(tokens: &[Token]) -> Option<char> {
         Token::Variable(name) => name.chars().next().filter(|c| name.len() == 1 && ('A'..='J').contains(c)),
         _ => None,
     }
+}
+
+/// The letters of several choices, sorted: `A, C, D` is `ACD`. A run in another order, such as `DAB`, is a name.
+fn chosen_several(text: &str) -> Option<Vec<char>> {
+    let bare = text.trim_start_matches("\\text{").trim_end_matches(['}', '.']);
+    let parts: Vec<&str> =
+        bare.split([',', ' ', ';']).filter(|part| !part.is_empty() && *part != "and").collect();
+    let mut letters: Vec<char> = match parts.as_slice() {
+        [run] => run.chars().collect(),
+        parts => parts.iter().flat_map(|part| part.trim_matches(['(', ')']).chars()).collect(),
+    };
+    let several =
+        letters.len() > 1 && letters.len() <= 10 && (parts.len() == 1 || parts.len() == letters.len());
+    let choices = letters.iter().all(|letter| ('A'..='J').contains(letter));
+    let sorted = letters.windows(2).all(|two| two[0] < two[1]);
+    if !several || !choices || !sorted && parts.len() == 1 {
+        return None;
+    }
+    letters.sort_unstable();
+    Some(letters)
 }
 
 /// The letter at the beginning of `(C) 12`, `C. 12`, `C: 12`, `Option C`, unless another choice follows.

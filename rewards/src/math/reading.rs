@@ -43,9 +43,24 @@ impl Reading {
         })
     }
 
-    /// With `n\pi, n \in \mathbb{Z}` as `k\pi`, if the other has that name for it.
+    /// The one letter, of those that whole numbers usually have, that is here and not in the other.
+    fn usual_member(&self, other: &Self) -> Option<&'static str> {
+        let has = |reading: &Self, letter: &str| {
+            let is = |node: &Node| matches!(node, Node::Variable(name) if name == letter);
+            reading.nodes.iter().flatten().any(|node| node.any(&is))
+        };
+        let mut found =
+            ["k", "n", "m", "l"].into_iter().filter(|letter| has(self, letter) && !has(other, letter));
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    /// With `n\pi, n \in \mathbb{Z}` as `k\pi`, if the other has that name for it; one of the two has to say what its name is.
     pub(crate) fn named_as(mut self, other: &Self) -> Self {
-        if let (Some(own), Some(wanted)) = (self.member().map(str::to_owned), other.member())
+        let (own, wanted) = (self.member(), other.member());
+        let either = own.is_some() || wanted.is_some();
+        let own = own.or_else(|| self.usual_member(other).filter(|_| either)).map(str::to_owned);
+        let wanted = wanted.or_else(|| other.usual_member(&self).filter(|_| either));
+        if let (Some(own), Some(wanted)) = (own, wanted)
             && own != wanted
         {
             let rename = |node: &Node| {

@@ -121,10 +121,19 @@ fn relation(sides: &[Node], ops: &[Op]) -> Option<Reals> {
     if let ([Node::Variable(_), set], [Op::In]) = (sides, ops) {
         return reals(set);
     }
-    if let ([Node::Call(Func::Abs, inside), bound], [op]) = (sides, ops)
-        && matches!(inside.as_slice(), [Node::Variable(_)])
-    {
-        return distance(end(bound)?, *op);
+    let size = |side: &Node| matches!(side, Node::Call(Func::Abs, inside) if matches!(inside.as_slice(), [Node::Variable(_)]));
+    if let Some(at) = sides.iter().position(size) {
+        // |x| < 2, 0 < |x| < 2
+        let mut all = Reals(vec![WHOLE]);
+        for (place, op) in ops.iter().enumerate() {
+            let (bound, op) = match place {
+                place if place == at => (end(&sides[place + 1])?, *op),
+                place if place + 1 == at => (end(&sides[place])?, flipped(*op)),
+                _ => return None,
+            };
+            all = all.and(&distance(bound, op)?);
+        }
+        return Some(all);
     }
     let at = sides.iter().position(|side| matches!(side, Node::Variable(_)))?;
     let mut all = Reals(vec![WHOLE]);
@@ -262,6 +271,24 @@ impl Reals {
         }
         pieces.push(Interval { low, low_in, high: f64::INFINITY, high_in: false });
         Self::of(pieces)
+    }
+
+    /// The whole numbers in it, if they are at most so many.
+    pub(crate) fn whole_numbers(&self, most: usize) -> Option<Vec<i64>> {
+        let mut all = Vec::new();
+        for piece in &self.0 {
+            let (low, high) = (piece.low.ceil(), piece.high.floor());
+            // beyond that f64 skips some
+            if !(low.abs() < 1e12 && high.abs() < 1e12 && high - low <= most as f64) {
+                return None;
+            }
+            let inside = |at: &i64| {
+                let at = *at as f64;
+                (at != piece.low || piece.low_in) && (at != piece.high || piece.high_in)
+            };
+            all.extend((low as i64..=high as i64).filter(inside));
+        }
+        (all.len() <= most).then_some(all)
     }
 
     pub(crate) fn same(&self, other: &Self) -> bool {

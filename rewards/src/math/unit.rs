@@ -294,6 +294,10 @@ const OPPOSITES: &[&[&str]] = &[
     &["pens", "pencils"],
     &["ducks", "chickens", "cows", "pigs", "sheep", "goats", "horses", "rabbits"],
     &["red", "blue", "green", "yellow", "white", "black"],
+    &["square", "cubic"],
+    &["sq", "cubic"],
+    &["square", "cu"],
+    &["sq", "cu"],
 ];
 
 /// Whether two units have opposite words.
@@ -309,6 +313,12 @@ fn opposite(first: &str, second: &str) -> bool {
         let both = group.iter().any(|word| has(&first, word) && has(&second, word));
         of(&first) > 0 && of(&second) > 0 && !both
     })
+}
+
+/// Whether the unit is a coin, of which a number is not the same as its worth in others.
+pub(crate) fn is_coin(unit: &str) -> bool {
+    let name = unit.trim().to_lowercase();
+    matches!(name.trim_end_matches('s'), "penny" | "pennie" | "nickel" | "dime" | "quarter")
 }
 
 /// Whether the unit is a sum of money.

@@ -267,7 +267,11 @@ impl<'a> Lexer<'a> {
         let text = &self.text[start..];
         let len = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
         let digits = &text[..len];
-        let after = text[len..].trim_start().strip_prefix('_')?.trim_start();
+        let after = text[len..].trim_start();
+        // (1011)_2
+        let bracketed = self.found.last() == Some(&Token::Sign('(')) && self.text[..start].ends_with('(');
+        let after = if bracketed { after.strip_prefix(')')? } else { after };
+        let after = after.trim_start().strip_prefix('_')?.trim_start();
         let (base, rest) = match after.strip_prefix('{') {
             Some(inner) => {
                 let (inner, close) = match inner.strip_prefix("\\text{") {
@@ -291,6 +295,9 @@ impl<'a> Lexer<'a> {
             return None;
         }
         self.at = self.text.len() - rest.len();
+        if bracketed {
+            self.found.pop();
+        }
         Some(Token::Based(digits.to_owned(), base))
     }
 }

@@ -49,10 +49,10 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
                 plain.push(ascii(c).unwrap_or(c));
                 plain.push('}');
             }
-            _ => match (ascii(c), tex(c)) {
+            _ => match (ascii(c), tex(greek(c))) {
                 (Some(c), _) => plain.push(c),
                 (None, Some(command)) => plain.push_str(command),
-                (None, None) => plain.push(c),
+                (None, None) => plain.push(greek(c)),
             },
         }
     }
@@ -103,6 +103,29 @@ fn ascii(c: char) -> Option<char> {
         0x210E => Some('h'),
         _ => None,
     }
+}
+
+/// The Greek letter that a mathematical one stands for; other characters are themselves.
+fn greek(c: char) -> char {
+    let code = c as u32;
+    if !(0x1D6A8..=0x1D7CB).contains(&code) {
+        return c;
+    }
+    let letter = match (code - 0x1D6A8) % 58 {
+        at @ 0..=16 => 0x391 + at,
+        17 => 0x398,
+        at @ 18..=24 => 0x391 + at,
+        at @ 26..=50 => 0x3B1 + at - 26,
+        25 => 0x2207,
+        51 => 0x2202,
+        52 => 0x3B5,
+        53 => 0x3B8,
+        54 => 0x3BA,
+        55 => 0x3C6,
+        56 => 0x3C1,
+        _ => 0x3C0,
+    };
+    char::from_u32(letter).unwrap_or(c)
 }
 
 fn raised(c: char) -> Option<char> {

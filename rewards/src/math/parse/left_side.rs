@@ -42,14 +42,26 @@ impl Parser<'_> {
         }
     }
 
-    /// Whether the tokens are a letter for a function and one bracket: `f(g(1))`.
+    /// Whether the tokens are a letter for a function, or its inverse, and one bracket: `f(g(1))`.
     fn applied(&self, start: usize, end: usize) -> bool {
         let letter = matches!(&self.tokens[start], Token::Variable(name)
             if matches!(name.as_str(), "f" | "g" | "h" | "F" | "G" | "H" | "P" | "E" | "d" | "N" | "set P" | "set E"));
-        let brackets = self.tokens[start + 1..end].iter().filter(|token| **token == Token::Sign('(')).count();
-        let inner = &self.tokens[start + 1..end];
+        let all = &self.tokens[start + 1..end];
+        // f^{-1}(x)
+        let inner = match all {
+            [
+                Token::Sign('^'),
+                Token::Sign('{'),
+                Token::Sign('-'),
+                Token::Number(..),
+                Token::Sign('}'),
+                rest @ ..,
+            ] => rest,
+            all => all,
+        };
+        let brackets = inner.iter().filter(|token| **token == Token::Sign('(')).count();
         letter
-            && brackets > 1
+            && brackets > usize::from(inner.len() == all.len())
             && inner.first() == Some(&Token::Sign('('))
             && inner.last() == Some(&Token::Sign(')'))
     }

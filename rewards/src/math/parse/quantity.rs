@@ -68,6 +68,9 @@ impl Parser<'_> {
         let Some(Token::Number(value, _)) = self.peek() else { return None };
         self.at += 1;
         let unit = self.unit().filter(|unit| unit::is_known(unit) && unit::is_known(larger))?;
+        if unit::is_coin(larger) && unit::is_coin(&unit) {
+            return None; // 2 dimes and 5 nickels are two numbers
+        }
         let factor = unit::factor(larger, &unit)?;
         (factor < num_traits::One::one()).then(|| (Node::Number(value.clone()), unit))
     }
@@ -196,9 +199,7 @@ impl Parser<'_> {
                         break;
                     }
                     self.at += 1;
-                    if !product {
-                        text.push('/');
-                    }
+                    text.push(if product { ' ' } else { '/' });
                     if let Some(Token::Variable(name)) = self.peek() {
                         text.push_str(name);
                         self.at += 1;

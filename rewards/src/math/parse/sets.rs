@@ -5,6 +5,7 @@
 use super::{Parser, is_inequality};
 use crate::math::lex::Token;
 use crate::math::node::{Node, Op};
+use crate::math::sets::reals;
 
 impl Parser<'_> {
     /// Up to `\}`, or a plain brace: items, or a variable and what holds for it.
@@ -61,6 +62,9 @@ impl Parser<'_> {
             Node::Relation(_, ops) => ops.as_slice() != [Op::In] || matches!(&inner, Node::Variable(_)),
             _ => true,
         };
+        if let Some(members) = whole_numbers(&inner, &conditions) {
+            return Some(members);
+        }
         if real && holds {
             return Some(match conditions {
                 Node::List(items) => Node::Intersection(items),
@@ -73,4 +77,37 @@ impl Parser<'_> {
         };
         Some(Node::Builder(Box::new(inner), conditions))
     }
+}
+
+/// The elements of `{ x ∈ Z | 1 ≤ x ≤ 3 }`, if they are few. Whether 0 is in N is a matter of taste, so it is left open.
+fn whole_numbers(inner: &Node, conditions: &Node) -> Option<Node> {
+    /// Elements.
+    const MOST: usize = 100;
+    let Node::Relation(sides, ops) = inner else { return None };
+    let ([Node::Variable(name), Node::Variable(set)], [Op::In]) = (sides.as_slice(), ops.as_slice()) else {
+        return None;
+    };
+    let natural = set == "set N";
+    if !natural && set != "set Z" {
+        return None;
+    }
+    let conditions = match conditions {
+        Node::List(items) | Node::Intersection(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let of_name = |node: &Node| node.any(&|node| matches!(node, Node::Variable(other) if other == name));
+    if !conditions.iter().all(|condition| is_inequality(condition) && of_name(condition)) {
+        return None;
+    }
+    let mut numbers = reals(&Node::Intersection(conditions.to_vec()))?.whole_numbers(MOST)?;
+    if natural {
+        if numbers.contains(&0) {
+            return None;
+        }
+        numbers.retain(|number| *number > 0);
+    }
+    Some(match numbers.is_empty() {
+        true => Node::Empty,
+        false => Node::Set(numbers.into_iter().map(Node::integer).collect()),
+    })
 }

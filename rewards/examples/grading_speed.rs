@@ -1,0 +1,83 @@
+//! How long verdicts of the grader take, on one core: the median, the slowest, and how many a second.
+//!
+//! `cargo run --release -p evenkeel-rewards --example grading_speed -- rewards/tests/math/*.jsonl`
+//!
+//! Each line of a file is `{"gold", "prediction", "form", "equivalent"}`; a `form` of `response` or `boxed` is a completion to
+//! look for the answer in. Pairs that are judged otherwise than they are labelled are listed. Hostile answers are measured
+//! without a file too.
+#![allow(clippy::print_stdout, reason = "it is a measurement to be read")]
+
+use std::time::{Duration, Instant};
+
+use rewards::Extract;
+use rewards::math::equal;
+use serde_json::Value;
+
+#[path = "../tests/math/hostile.rs"]
+mod hostile;
+
+fn judged(pair: &Value) -> bool {
+    let text = |name: &str| pair[name].as_str().unwrap_or_default();
+    let prediction = pair["prediction"].as_str().or_else(|| pair["completion"].as_str()).unwrap_or_default();
+    match text("form") {
+        "response" | "boxed" => {
+            Extract::default().extract(prediction).is_some_and(|found| equal(text("gold"), &found))
+        }
+        _ => equal(text("gold"), prediction),
+    }
+}
+
+/// The shortest of some times, as what else the machine does only adds to it.
+fn least(times: usize, what: impl Fn() -> bool) -> Duration {
+    let once = || {
+        let begun = Instant::now();
+        std::hint::black_box(what());
+        begun.elapsed()
+    };
+    (0..times).map(|_| once()).min().unwrap_or_default()
+}
+
+fn report(name: &str, mut times: Vec<(Duration, String)>) {
+    times.sort();
+    let total: Duration = times.iter().map(|(time, _)| *time).sum();
+    let Some((worst, of)) = times.last() else { return };
+    println!(
+        "{name}: {} verdicts, median {:.1} µs, {:.0} a second, worst {:.2} ms: {}",
+        times.len(),
+        times[times.len() / 2].0.as_secs_f64() * 1e6,
+        times.len() as f64 / total.as_secs_f64(),
+        worst.as_secs_f64() * 1e3,
+        of.chars().take(100).collect::<String>(),
+    );
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for file in std::env::args().skip(1) {
+        let mut times = Vec::new();
+        let mut wrong = 0;
+        for line in std::fs::read_to_string(&file)?.lines() {
+            let pair: Value = serde_json::from_str(line)?;
+            let label = pair.get("equivalent").or_else(|| pair.get("expected")).and_then(Value::as_bool);
+            if label.is_some_and(|label| label != judged(&pair)) {
+                wrong += 1;
+                println!("not as labelled: {line}");
+            }
+            times.push((least(5, || judged(&pair)), line.to_owned()));
+        }
+        println!("{file}: {wrong} of {} not as labelled", times.len());
+        report(&file, times);
+    }
+    let answers = hostile::answers();
+    let mut times = Vec::new();
+    for (at, answer) in answers.iter().enumerate() {
+        let (longer, next) = (format!("{answer}+1"), &answers[(at + 1) % answers.len()]);
+        let pairs = [("17.25", answer), (answer, &longer), (answer, next)];
+        for (gold, found) in pairs {
+            times.push((least(3, || equal(gold, found)), found.clone()));
+        }
+        let prose = format!("So the answer is ${answer}$.");
+        times.push((least(3, || Extract::default().extract(&prose).is_some()), prose.clone()));
+    }
+    report("hostile", times);
+    Ok(())
+}

@@ -276,7 +276,7 @@ fn same_kind(before: &Recipe, after: &Recipe) -> bool {
 
 fn steps_allowed(stage: &str, after: &Recipe, at: Option<Progress>) -> Result<(), String> {
     let stage = StageName::ALL.into_iter().find(|other| other.name() == stage).expect("one of three");
-    let steps = steps_of(after, stage).unwrap_or(0);
+    let steps = after.steps(stage).unwrap_or(0);
     match at {
         Some(at) if at.stage > stage => Err(format!("that stage is over: the run is at {at}")),
         Some(at) if at.stage == stage && steps < at.step => {
@@ -284,16 +284,6 @@ fn steps_allowed(stage: &str, after: &Recipe, at: Option<Progress>) -> Result<()
         }
         _ => Ok(()),
     }
-}
-
-/// Steps of a stage, if the recipe has it.
-fn steps_of(recipe: &Recipe, stage: StageName) -> Option<u64> {
-    let steps = match stage {
-        StageName::Sft => recipe.sft.as_ref()?.steps,
-        StageName::Rl => recipe.rl.as_ref()?.steps,
-        StageName::Preference => recipe.preference.as_ref()?.steps,
-    };
-    Some(steps.get() as u64)
 }
 
 /// Consequences of changes that are allowed, where they are not plain from their names.
@@ -306,7 +296,7 @@ fn notes(changes: &[Change], before: &Recipe, after: &Recipe, at: Option<Progres
             continue;
         }
         let done = at.filter(|at| at.stage == stage).map_or(0, |at| at.step);
-        let (old, new) = (steps_of(before, stage).unwrap_or(0), steps_of(after, stage).unwrap_or(0));
+        let (old, new) = (before.steps(stage).unwrap_or(0), after.steps(stage).unwrap_or(0));
         if let Some((schedule, each)) = schedule_of(after, stage)
             && (done < old || done < new)
         {

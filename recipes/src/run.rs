@@ -136,9 +136,10 @@ fn go_on(plan: &Plan, resumed: &Resumed, folder: &mut RunFolder) -> Result<Begun
 /// something: its lines are kept aside before the run starts over.
 fn keep_lost_lines(plan: &Plan, folder: &RunFolder) -> Result<()> {
     let first = beginning(plan).stage;
-    let due = steps(plan, first).min(plan.recipe.save.every.get() as u64);
+    let steps = plan.recipe.steps(first).unwrap_or(0);
+    let due = steps.min(plan.recipe.save.every.get() as u64);
     let lines = folder.metrics(first)?;
-    if lines.iter().all(|line| line["step"].as_u64().unwrap_or(0) <= due) && steps(plan, first) > due {
+    if lines.iter().all(|line| line["step"].as_u64().unwrap_or(0) <= due) && steps > due {
         return Ok(());
     }
     if !lines.iter().any(|line| line["step"].as_u64().unwrap_or(0) >= due) {
@@ -158,22 +159,11 @@ fn keep_lost_lines(plan: &Plan, folder: &RunFolder) -> Result<()> {
     Ok(())
 }
 
-/// Steps of a stage; 0 if the recipe does not have it.
-fn steps(plan: &Plan, stage: StageName) -> u64 {
-    let recipe = &plan.recipe;
-    let steps = match stage {
-        StageName::Sft => recipe.sft.as_ref().map(|sft| sft.steps),
-        StageName::Rl => recipe.rl.as_ref().map(|rl| rl.steps),
-        StageName::Preference => recipe.preference.as_ref().map(|preference| preference.steps),
-    };
-    steps.map_or(0, |steps| steps.get() as u64)
-}
-
 /// Steps up to `at` that have no line of metrics, as words: "rl steps 3 to 5".
 fn missing_lines(plan: &Plan, folder: &RunFolder, at: Progress) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     for stage in StageName::ALL.into_iter().filter(|stage| *stage <= at.stage) {
-        let last = if stage == at.stage { at.step } else { steps(plan, stage) };
+        let last = if stage == at.stage { at.step } else { plan.recipe.steps(stage).unwrap_or(0) };
         let lines = folder.metrics(stage)?;
         let there: std::collections::BTreeSet<u64> =
             lines.iter().filter_map(|line| line["step"].as_u64()).collect();

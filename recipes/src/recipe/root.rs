@@ -11,6 +11,7 @@ use super::rewards::RewardsRecipe;
 use super::rollout::RolloutRecipe;
 use super::stages::{PreferenceRecipe, RlRecipe, SftRecipe};
 use super::tables::{DataRecipe, EvalRecipe, PolicyRecipe, SaveRecipe, ThinkingRecipe};
+use crate::position::StageName;
 
 /// A whole recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +63,16 @@ impl Recipe {
     /// What the run is called.
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("run")
+    }
+
+    /// Steps of a stage; none if the recipe does not have it.
+    pub(crate) fn steps(&self, stage: StageName) -> Option<u64> {
+        let steps = match stage {
+            StageName::Sft => self.sft.as_ref()?.steps,
+            StageName::Rl => self.rl.as_ref()?.steps,
+            StageName::Preference => self.preference.as_ref()?.steps,
+        };
+        Some(steps.get() as u64)
     }
 
     /// True if a stage wants prompts with and without a trace.

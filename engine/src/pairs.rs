@@ -165,7 +165,7 @@ pub fn step(
     update.accuracy = (seen_t.right + seen_e.right) / pairs.max(1.0);
     update.margin = (seen_t.margin + seen_e.margin) / pairs.max(1.0);
     update.tokens = seen_t.tokens + seen_e.tokens;
-    let stats = optimizer.update(policy, &total, 1.0)?;
+    let stats = optimizer.update(policy, total, 1.0)?;
     (update.grad_norm, update.learning_rate) = (stats.grad_norm, stats.learning_rate);
     Ok(update)
 }

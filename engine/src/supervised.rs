@@ -52,7 +52,7 @@ pub fn step(
         let loss = (padded.log_probs.sum_all()? * (-1.0 / tokens as f64))?;
         Ok(Loss::plain(loss))
     })?;
-    let stats = optimizer.update(policy, &result.grads, 1.0)?;
+    let stats = optimizer.update(policy, result.grads, 1.0)?;
     Ok(SupervisedUpdate {
         loss: result.loss,
         grad_norm: stats.grad_norm,

@@ -94,6 +94,16 @@ impl TrainerConfig {
         if let Some(problem) = baseline.problem() {
             return Some(problem);
         }
+        if let Some(problem) = self.optimizer.problem() {
+            return Some(problem);
+        }
+        if baseline.needs().weights == Weights::FullAdam && self.optimizer.fused().is_none() {
+            return Some(
+                "baseline.optimal.weights = \"full_adam\" measures gradients in the metric of AdamW's second moment; wanted \
+                 optimizer.adamw"
+                    .into(),
+            );
+        }
         let weighted = baseline.needs().measures_completions();
         if weighted && self.loss.aggregate == Aggregate::SequenceMean {
             return Some(
@@ -418,7 +428,7 @@ impl Trainer {
                 if let Some(snr) = &self.config.schedule.snr {
                     tally.update.snr_factor = self.ledger.factor(snr, groups.len());
                 }
-                let stats = self.optimizer.update(policy, &grads, tally.update.snr_factor)?;
+                let stats = self.optimizer.update(policy, grads, tally.update.snr_factor)?;
                 tally.update.grad_norm += stats.grad_norm;
                 tally.update.learning_rate = stats.learning_rate;
                 updates += 1.0;

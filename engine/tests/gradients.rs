@@ -319,7 +319,7 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
         .expect("gradients");
         let mut wanted = f.policy.copy().expect("copy");
         Optimizer::new(&config.optimizer, &config.schedule, 4)
-            .update(&mut wanted, &explicit.grads, 1.0)
+            .update(&mut wanted, explicit.grads, 1.0)
             .expect("update");
         let before = f.policy.tensors().expect("tensors");
         let change = |policy: &Policy, name: &str| {
@@ -350,15 +350,15 @@ fn a_restored_optimizer_continues_to_the_bit() {
     let mut optimizer = adamw();
     for _ in 0..2 {
         let grads = grads_of(&f, &policy);
-        optimizer.update(&mut policy, &grads, 1.0).expect("update");
+        optimizer.update(&mut policy, grads, 1.0).expect("update");
     }
     let mut resumed = policy.copy().expect("copy");
     let mut forgetful = policy.copy().expect("copy");
     let mut restored = adamw();
     restored.restore(optimizer.updates(), optimizer.state().expect("state")).expect("restored");
     let grads = grads_of(&f, &policy);
-    let stats = optimizer.update(&mut policy, &grads, 1.0).expect("update");
-    assert_eq!(restored.update(&mut resumed, &grads, 1.0).expect("update"), stats);
+    let stats = optimizer.update(&mut policy, grads.clone(), 1.0).expect("update");
+    assert_eq!(restored.update(&mut resumed, grads.clone(), 1.0).expect("update"), stats);
     assert!(bits(&resumed) == bits(&policy));
     let values = |optimizer: &Optimizer| -> BTreeMap<String, Vec<f64>> {
         let value = |x: &Tensor| x.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1();
@@ -372,7 +372,7 @@ fn a_restored_optimizer_continues_to_the_bit() {
     assert!(values(&restored) == values(&optimizer));
     let mut fresh = adamw();
     fresh.restore(2, Tensors::new()).expect("restored");
-    fresh.update(&mut forgetful, &grads, 1.0).expect("update");
+    fresh.update(&mut forgetful, grads, 1.0).expect("update");
     assert!(bits(&forgetful) != bits(&policy), "moments matter");
 }
 
@@ -387,7 +387,7 @@ fn a_state_of_another_optimizer_is_refused() {
     let mut policy = f.policy.copy().expect("copy");
     let mut optimizer = adamw();
     optimizer.restore(1, [("1.m.model.norm.weight".to_owned(), stray)]).expect("a known place");
-    let error = optimizer.update(&mut policy, &grads_of(&f, &f.policy), 1.0).expect_err("refused");
+    let error = optimizer.update(&mut policy, grads_of(&f, &f.policy), 1.0).expect_err("refused");
     assert!(error.to_string().contains("has shape [1]; wanted [64]"), "{error}");
     assert!(bits(&policy) == bits(&f.policy));
 }
@@ -405,7 +405,7 @@ fn a_gradient_that_is_not_finite_is_refused_and_changes_nothing() {
             Ok(Loss::plain(loss))
         });
         let grads = result.expect("gradients").grads;
-        match optimizer.update(&mut policy, &grads, 1.0) {
+        match optimizer.update(&mut policy, grads, 1.0) {
             Err(EngineError::NonFinite { name: found, norm }) => {
                 assert!(policy.tensors().expect("tensors").contains_key(&found), "{found}");
                 assert!(!norm.is_finite());

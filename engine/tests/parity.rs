@@ -17,7 +17,9 @@ use engine::objective::{
 };
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
-use engine::transform::{AddDecayedWeights, Chain, ClipByGlobalNorm, ScaleByAdam, ScaleByLearningRate};
+use engine::transform::{
+    AddDecayedWeights, Beta, Chain, ClipByGlobalNorm, Link, ScaleByAdam, ScaleByLearningRate,
+};
 use rand::SeedableRng;
 use serde_json::Value;
 
@@ -136,11 +138,12 @@ struct Steps {
 fn adamw3(policy: &mut Policy, loss: impl Fn(&Policy) -> Gradients) -> Steps {
     const NOISE: f64 = 1e-6;
     let [beta1, beta2] = BETAS;
+    let beta = |beta: f64| Beta::try_from(beta).expect("a decay rate");
     let chain = Chain::new(vec![
-        Box::new(ClipByGlobalNorm { max_norm: 1.0 }),
-        Box::new(ScaleByAdam { beta1, beta2, epsilon: 1e-8 }),
-        Box::new(AddDecayedWeights { decay: 0.1, all: true }),
-        Box::new(ScaleByLearningRate),
+        Link::new(ClipByGlobalNorm { max_norm: 1.0 }),
+        Link::new(ScaleByAdam { beta1: beta(beta1), beta2: beta(beta2), epsilon: 1e-8 }),
+        Link::new(AddDecayedWeights { decay: 0.1, all: true }),
+        Link::new(ScaleByLearningRate {}),
     ]);
     let schedule = Schedule { learning_rate: RATE, ..Schedule::default() };
     let mut optimizer = Optimizer::with_chain(chain, &schedule, 3);
@@ -149,7 +152,7 @@ fn adamw3(policy: &mut Policy, loss: impl Fn(&Policy) -> Gradients) -> Steps {
     let mut bounds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for step in 1..=3 {
         let found = loss(policy);
-        let norm = optimizer.update(policy, &found.grads, 1.0).expect("update").grad_norm;
+        let norm = optimizer.update(policy, found.grads.clone(), 1.0).expect("update").grad_norm;
         let (corrected, most) = (1.0 - beta2.powi(step), largest_step(step));
         for (name, grad) in found.grads.tensors().expect("tensors") {
             let grad = flat(&grad);

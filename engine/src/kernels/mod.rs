@@ -41,7 +41,10 @@ pub use gram::{Columns, Gram};
 pub use kernel::{Kernel, Path, UnknownPath};
 pub use math::{LANES, exp};
 pub use norm::{rms_norm, rms_norm_backward};
-pub use optimizer::{AdamStep, adam, add_scaled, inner, preconditioned_norm, squared_norm};
+pub use optimizer::{
+    AdamStep, adam, add_scaled, each, each_with, each_with_mut, inner, preconditioned_norm, scale_by_adam,
+    squared_norm,
+};
 pub use pack::{Packed, View};
 pub use peak::{bandwidth, peak_flops};
 pub use product::{Right, Start, product};

@@ -58,6 +58,52 @@ pub fn adam(step: &AdamStep, weights: &mut [f32], grads: &[f32], m: &mut [f32], 
         });
 }
 
+/// g ← m̂ / (√v̂ + ε) with m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g²: what [`adam`] makes of gradients, before the rate
+/// and to the bit.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn scale_by_adam(step: &AdamStep, grads: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+    assert!(grads.len() == m.len() && m.len() == v.len());
+    let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
+    let (a1, a2) = ((1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32);
+    let chunks = grads.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
+    chunks.for_each(|((g, m), v)| {
+        wide(|| {
+            for ((g, m), v) in g.iter_mut().zip(m).zip(v) {
+                *m = *m * b1 + *g * a1;
+                *v = *v * b2 + *g * *g * a2;
+                *g = *m * step.correct1 / ((*v * step.correct2).sqrt() + step.epsilon);
+            }
+        });
+    });
+}
+
+/// Does `f` to every number.
+pub fn each(x: &mut [f32], f: impl Fn(&mut f32) + Sync) {
+    x.par_chunks_mut(CHUNK).for_each(|x| wide(|| x.iter_mut().for_each(&f)));
+}
+
+/// Does `f` to every number and its counterpart.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn each_with(x: &mut [f32], y: &[f32], f: impl Fn(&mut f32, f32) + Sync) {
+    assert_eq!(x.len(), y.len());
+    let chunks = x.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK));
+    chunks.for_each(|(x, y)| wide(|| x.iter_mut().zip(y).for_each(|(x, y)| f(x, *y))));
+}
+
+/// Does `f` to every number and its counterpart, both of which may change.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn each_with_mut(x: &mut [f32], y: &mut [f32], f: impl Fn(&mut f32, &mut f32) + Sync) {
+    assert_eq!(x.len(), y.len());
+    let chunks = x.par_chunks_mut(CHUNK).zip(y.par_chunks_mut(CHUNK));
+    chunks.for_each(|(x, y)| wide(|| x.iter_mut().zip(y).for_each(|(x, y)| f(x, y))));
+}
+
 /// Adds `from` times `factor` to `to` and gives Σ (factor · from)², chunk by chunk in order, in one pass.
 ///
 /// # Panics

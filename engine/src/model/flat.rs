@@ -32,6 +32,18 @@ impl Layout {
         Self { names, places, total }
     }
 
+    /// Some of the parameters, in the same order.
+    pub fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut part = Self { names: Vec::new(), places: BTreeMap::new(), total: 0 };
+        for name in self.names.iter().filter(|name| keep(name)) {
+            let (range, shape) = &self.places[name];
+            part.names.push(name.clone());
+            part.places.insert(name.clone(), (part.total..part.total + range.len(), shape.clone()));
+            part.total += range.len();
+        }
+        part
+    }
+
     /// All names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
@@ -59,6 +71,21 @@ impl Flat {
     /// All zeros, for what lives long, such as weights: the memory goes back to the system at the end.
     pub fn fresh(layout: &Arc<Layout>) -> Self {
         Self { layout: layout.clone(), numbers: Buffer::fresh(layout.total) }
+    }
+
+    /// The numbers of tensors; zeros where there is none of a parameter's name.
+    ///
+    /// # Errors
+    /// If one has another shape, or cannot be brought to the CPU.
+    pub fn from_tensors(layout: &Arc<Layout>, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut flat = Self::zeros(layout);
+        for (name, (range, shape)) in &layout.places {
+            if let Some(tensor) = tensors.get(name) {
+                let numbers = tensor.reshape(shape.as_slice())?.to_device(&Device::Cpu)?.flatten_all()?;
+                flat.numbers[range.clone()].copy_from_slice(&numbers.to_vec1::<f32>()?);
+            }
+        }
+        Ok(flat)
     }
 
     /// What is what.

@@ -43,6 +43,18 @@ impl Grads {
         }
     }
 
+    /// All of them in one line, to be used up, or else as tensors under the weights' names.
+    ///
+    /// # Errors
+    /// With the tensors if the policy computes in those, or if nothing was ever added.
+    pub fn into_flat(self) -> Result<Flat, BTreeMap<String, Tensor>> {
+        match self.body {
+            GradsBody::Flat(flat) if self.any => Ok(flat),
+            GradsBody::Flat(_) => Err(BTreeMap::new()),
+            GradsBody::Tensors(tensors) => Err(tensors),
+        }
+    }
+
     /// A copy under the weights' names; empty if nothing was ever added.
     ///
     /// # Errors

@@ -264,11 +264,15 @@ impl Policy {
 
     /// Bytes that [`Self::backward_rows`] keeps of a token, about.
     pub fn row_bytes_per_token(&self) -> usize {
-        let c = &self.config;
+        Self::row_bytes_per_token_of(&self.config, self.compute())
+    }
+
+    /// The same of a policy that is not there yet.
+    pub fn row_bytes_per_token_of(c: &ModelConfig, compute: Compute) -> usize {
         let inputs = 2 * c.hidden_size + c.query_size() + c.intermediate_size;
         let outputs = c.query_size() + 2 * c.key_value_size() + 2 * c.hidden_size + 2 * c.intermediate_size;
         let numbers = c.num_hidden_layers * (inputs + outputs) + c.vocab_size + c.hidden_size;
-        let bf16 = matches!(self.compute(), Compute::Fused(kernel) if kernel.path().is_bf16());
+        let bf16 = matches!(compute, Compute::Fused(kernel) if kernel.path().is_bf16());
         numbers * if bf16 { 2 } else { 4 } + 4 * c.hidden_size
     }
 

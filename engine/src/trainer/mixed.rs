@@ -99,7 +99,7 @@ impl Trainer {
         }
         let (sum, count) = tally.mismatch;
         tally.update.mismatch_kl = sum / count.max(1.0);
-        let stats = self.optimizer.update(policy, &total, tally.update.snr_factor)?;
+        let stats = self.optimizer.update(policy, total, tally.update.snr_factor)?;
         (tally.update.grad_norm, tally.update.learning_rate) = (stats.grad_norm, stats.learning_rate);
         Ok((self.finish(tally, &[thinking, empty], 1.0)?, MixedStats { alpha, moments }))
     }

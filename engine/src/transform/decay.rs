@@ -1,32 +1,41 @@
-//! Pulls matrices towards zero.
+//! Pulls weights towards zero.
 
-use super::{Context, Transform, spared};
-use crate::{Result, Tensors};
+use serde::{Deserialize, Serialize};
+
+use super::{Context, State, Transform};
+use crate::kernels::each_with;
+use crate::model::{Flat, ParameterKind};
 
 /// Adds `decay` × weight to each change, so that a step takes away learning rate × `decay` of the weight: decoupled
-/// from Adam's scaling when it stands behind it. Norms and biases are left alone.
+/// from what scales gradients when it stands behind it.
 ///
 /// # Source
 /// Loshchilov & Hutter, arXiv:1711.05101.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
 pub struct AddDecayedWeights {
-    /// λ.
+    /// Share of a weight that a step at learning rate 1 takes away.
     pub decay: f64,
     /// Whether norms and biases decay too, as PyTorch has it by default.
     pub all: bool,
 }
 
+impl Default for AddDecayedWeights {
+    fn default() -> Self {
+        Self { decay: 0.01, all: false }
+    }
+}
+
 impl Transform for AddDecayedWeights {
-    fn apply(&self, grads: Tensors, _: &mut Tensors, context: &Context<'_>) -> Result<Tensors> {
-        grads
-            .into_iter()
-            .map(|(name, grad)| {
-                let grad = match context.weights.get(&name) {
-                    Some(weight) if self.all || !spared(&name) => (grad + (weight * self.decay)?)?,
-                    _ => grad,
-                };
-                Ok((name, grad))
-            })
-            .collect()
+    fn name(&self) -> &'static str {
+        "add_decayed_weights"
+    }
+
+    fn apply(&self, grads: &mut Flat, _: &mut State, context: &Context<'_>) {
+        let decay = self.decay as f32;
+        for name in context.names.iter().filter(|name| self.all || ParameterKind::of(name).decays()) {
+            each_with(grads.get_mut(name), context.weights.get(name), |g, w| *g += decay * w);
+        }
     }
 }

@@ -6,6 +6,7 @@ use engine::model::WeightDtype;
 use rollout::backend::BackendConfig;
 
 use super::Lengths;
+use super::memory::optimizer_numbers;
 use crate::plan::Plan;
 
 /// Compressed bytes of a rollout: its record, and each token with its id, log-prob and text.
@@ -18,7 +19,7 @@ pub(crate) fn checkpoint(plan: &Plan) -> usize {
     let parameters = plan.config.parameter_count();
     let dtype = plan.recipe.save.dtype;
     let exact = if dtype == WeightDtype::F32 { 0 } else { 4 };
-    parameters * (dtype.size() + 8 + exact) + tokenizer(plan)
+    parameters * (dtype.size() + exact) + 4 * optimizer_numbers(plan) + tokenizer(plan)
 }
 
 /// Bytes of the files beside the weights.

@@ -4,10 +4,11 @@
 //! for the next, so that what sampling and what training take add up; keys and values alone go back to the system.
 
 use engine::mixture::Alpha;
-use engine::model::{Compute, Recompute};
+use engine::model::{Compute, Layout, Policy, Recompute};
 use rollout::backend::BackendConfig;
 
 use crate::plan::Plan;
+use crate::recipe::RlRecipe;
 
 /// Columns of the head that are computed at a time in training.
 const HEAD: usize = 4096;
@@ -26,7 +27,7 @@ pub(crate) fn memory(plan: &Plan, program: usize) -> Vec<(&'static str, usize)> 
     if panels > 0 {
         parts.push(("the same in panels for products", panels));
     }
-    parts.push(("moments of AdamW", 2 * weights));
+    parts.push(("what the optimizer remembers", 4 * optimizer_numbers(plan)));
     let gradients = gradients(plan);
     parts.push(("gradients", gradients * weights));
     if recipe.rl.as_ref().is_some_and(|rl| rl.kl.is_some()) {
@@ -55,6 +56,17 @@ pub(crate) fn memory(plan: &Plan, program: usize) -> Vec<(&'static str, usize)> 
     parts
 }
 
+/// Numbers that the optimizer of any stage keeps beside the weights, the stage with most of them.
+pub(super) fn optimizer_numbers(plan: &Plan) -> usize {
+    let recipe = &plan.recipe;
+    let sft = recipe.sft.as_ref().map(|sft| &sft.optimizer);
+    let rl = recipe.rl.as_ref().map(|rl| &rl.optimizer);
+    let preference = recipe.preference.as_ref().map(|preference| &preference.optimizer);
+    let layout = Layout::new(&plan.config);
+    let all = sft.into_iter().chain(rl).chain(preference);
+    all.map(|optimizer| optimizer.build().kept_numbers(&layout)).max().unwrap_or(0)
+}
+
 /// Numbers of the largest tensor.
 fn largest_tensor(plan: &Plan) -> usize {
     let sizes = plan.config.parameters().into_iter().map(|(_, shape)| shape.iter().product());
@@ -75,7 +87,7 @@ fn gradients(plan: &Plan) -> usize {
                 (Alpha::Fixed(_), 1) => 3,
                 _ => 4,
             },
-            None => seen,
+            None => seen + two_sums(plan, rl),
         }
     });
     let preference = recipe.preference.as_ref().map_or(0, |preference| match preference.mixture.alpha {
@@ -85,6 +97,18 @@ fn gradients(plan: &Plan) -> usize {
         _ => 5,
     });
     sft.max(rl).max(preference)
+}
+
+/// Gradients that stand in for a group which is too large to wait for its weights: a sum of its rollouts by low and one by
+/// high reward, where its baseline is the same for all of them.
+fn two_sums(plan: &Plan, rl: &RlRecipe) -> usize {
+    if !rl.baseline.build().is_constant() || !rl.trainer().weighs_in_one_backward() {
+        return 0;
+    }
+    let fits = rl.ledger.room_bytes(plan.config.parameter_count())
+        / Policy::row_bytes_per_token_of(&plan.config, plan.choice.compute).max(1);
+    let longest = plan.longest_prompt() + rl.sampling.max_tokens;
+    if longest <= fits && rl.group_size.get() * longest > fits { 2 } else { 0 }
 }
 
 /// Tokens of the largest pass in training.

@@ -177,7 +177,7 @@ fn passes(plan: &Plan, policy: &mut Policy) -> Result<(f64, f64, f64)> {
         })?;
         let seconds = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        optimizer.update(policy, &result.grads, 1.0)?;
+        optimizer.update(policy, result.grads, 1.0)?;
         update = update.min(begun.elapsed().as_secs_f64());
         // the first pass fetches pages, so that it is slower than those to come
         if (seconds > SECONDS / 2.0 || tokens >= most) && attempts > 0 {

@@ -3,6 +3,7 @@
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::Alpha;
 use engine::schedule::Schedule;
+use engine::transform::OptimizerConfig;
 
 use super::error::RecipeError;
 use super::numbers::{Count, GroupSize};
@@ -32,6 +33,16 @@ impl Recipe {
         self.eval.as_ref().map_or(Ok(()), eval)?;
         if self.eval.is_none() && self.save.best.as_ref().is_some_and(|metric| metric.contains("eval")) {
             return Err("[save] best is a metric of [eval], which the recipe does not have".into());
+        }
+        let optimizers = [
+            ("sft", self.sft.as_ref().map(|sft| &sft.optimizer)),
+            ("rl", self.rl.as_ref().map(|rl| &rl.optimizer)),
+            ("preference", self.preference.as_ref().map(|preference| &preference.optimizer)),
+        ];
+        for (stage, optimizer) in optimizers {
+            if let Some(problem) = optimizer.and_then(OptimizerConfig::problem) {
+                return Err(format!("[{stage}] {problem}"));
+            }
         }
         let schedules = [
             ("sft", self.sft.as_ref().map(|sft| &sft.schedule)),

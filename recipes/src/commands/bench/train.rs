@@ -31,7 +31,7 @@ pub(super) fn train(policy: &mut Policy, args: &BenchArgs) -> Result<f64> {
             let loss = (padded.log_probs.sum_all()? * (-1.0 / count))?;
             Ok(Loss::plain(loss))
         })?;
-        optimizer.update(policy, &result.grads, 1.0)?;
+        optimizer.update(policy, result.grads, 1.0)?;
         if step > 0 {
             times.push(begun.elapsed().as_secs_f64());
         }

@@ -109,8 +109,7 @@ impl Recipe {
         for set in sets {
             apply(&mut table, set)?;
         }
-        let text = toml::to_string(&table).map_err(|error| broken(error.to_string()))?;
-        let mut recipe = Self::parse(&format!("{place} with {}", sets.join(", ")), &text)?;
+        let mut recipe: Self = replaced(place, &table, sets, None)?;
         recipe.resolve();
         recipe.check()?;
         Ok(recipe)

@@ -1,7 +1,9 @@
-//! Ranges of the numbers in a recipe or a benchmark: beyond them a run could not begin, or would end at its first update.
+//! Values in a recipe or a benchmark that no run could mean: numbers beyond their range, and texts whose backslashes were
+//! read as escapes.
 //!
-//! Before: text that has the right keys and types. After: values that neither overflow f32 nor ask for more than any machine
-//! has; what the types say, such as at least 1, they say themselves. The bounds are far outside of what anyone uses.
+//! Before: text that has the right keys and types. After: numbers that neither overflow f32 nor ask for more than any machine
+//! has; what the types say, such as at least 1, they say themselves. The bounds are far outside of what anyone uses. Wherever
+//! a recipe holds LaTeX (templates, worked examples, texts around a trace), it is what was written.
 
 use std::ops::Range;
 
@@ -64,64 +66,67 @@ const LARGEST: f64 = 1e30;
 /// The smallest number but 0 anywhere; f32 ends at 1.2e-38.
 const SMALLEST: f64 = 1e-30;
 
-/// Refuses the first number that is out of its range, where it stands.
+/// Refuses the first such value, where it stands.
 ///
 /// # Errors
-/// With line, column, the key, the value and the range. Text that is not TOML is left to the caller.
+/// With line, column, the key, the value and what is wanted. Text that is not TOML is left to the caller.
 pub(super) fn check(place: &str, text: &str) -> Result<(), RecipeError> {
     let Ok(table) = DeTable::parse(text) else { return Ok(()) };
-    match in_table(table.get_ref(), "") {
-        Some(OutOfRange { span, path, wanted }) => Err(RecipeError::Parse {
+    match in_table(text, table.get_ref(), "") {
+        Some(Found { span, path, problem }) => Err(RecipeError::Parse {
             place: place.to_owned(),
-            message: format!("{}`{path}` is {}; wanted {wanted}", pointed(text, &span), &text[span]),
+            message: format!("{}`{path}` {problem}", pointed(text, &span)),
             hint: String::new(),
         }),
         None => Ok(()),
     }
 }
 
-/// The key of the first number that is out of its range, and what is wrong with it, in a text that nobody wrote.
+/// The key of the first such value, and what is wrong with it, in a text that nobody wrote.
 pub(super) fn out_of_range(text: &str) -> Option<(Vec<String>, String)> {
     let table = DeTable::parse(text).ok()?;
-    let OutOfRange { span, path, wanted } = in_table(table.get_ref(), "")?;
+    let Found { path, problem, .. } = in_table(text, table.get_ref(), "")?;
     let keys = path.split('.').map(str::to_owned).collect();
-    Some((keys, format!("`{path}` is {}; wanted {wanted}", &text[span])))
+    Some((keys, format!("`{path}` {problem}")))
 }
 
-/// A number that is out of its range.
-struct OutOfRange {
-    /// Its place in the text.
+/// A value that no run could mean.
+struct Found {
+    /// Where it stands in the text.
     span: Range<usize>,
     /// Its key with those of the tables around it.
     path: String,
-    /// The range, in words.
-    wanted: String,
+    /// The value and what is wanted instead.
+    problem: String,
 }
 
-fn in_table(table: &DeTable<'_>, path: &str) -> Option<OutOfRange> {
+fn in_table(text: &str, table: &DeTable<'_>, path: &str) -> Option<Found> {
     table.iter().find_map(|(key, value)| {
         let key = key.get_ref();
         let path = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
-        in_value(value, &path, key)
+        in_value(text, value, &path, key)
     })
 }
 
-fn in_value(value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<OutOfRange> {
-    let number = match value.get_ref() {
-        DeValue::Table(table) => return in_table(table, path),
-        DeValue::Array(list) => return list.iter().find_map(|value| in_value(value, path, key)),
-        DeValue::Float(float) => float.as_str().replace('_', "").parse::<f64>().ok()?,
+fn in_value(text: &str, value: &Spanned<DeValue<'_>>, path: &str, key: &str) -> Option<Found> {
+    let out_of_range = |number: &str| {
+        let number = number.replace('_', "").parse::<f64>().ok()?;
+        let wanted = wanted_instead(number, key, value.get_ref().is_float())?;
+        Some(format!("is {}; wanted {wanted}", &text[value.span()]))
+    };
+    let problem = match value.get_ref() {
+        DeValue::Table(table) => return in_table(text, table, path),
+        DeValue::Array(list) => return list.iter().find_map(|value| in_value(text, value, path, key)),
+        DeValue::Float(float) => out_of_range(float.as_str())?,
         // in other bases than ten only the seed makes sense
-        DeValue::Integer(integer) if integer.radix() == 10 => {
-            integer.as_str().replace('_', "").parse().ok()?
-        }
+        DeValue::Integer(integer) if integer.radix() == 10 => out_of_range(integer.as_str())?,
+        DeValue::String(text) => format!("holds {}", data::misread_latex(text)?),
         _ => return None,
     };
-    let wanted = wanted_instead(number, key, value.get_ref().is_float())?;
-    Some(OutOfRange { span: value.span(), path: path.to_owned(), wanted })
+    Some(Found { span: value.span(), path: path.to_owned(), problem })
 }
 
-/// The range in words, if the number is outside of it.
+/// What is wanted instead, if the number is out of range.
 fn wanted_instead(number: f64, key: &str, float: bool) -> Option<String> {
     if number.is_nan() {
         return Some("a number".to_owned());
@@ -198,6 +203,39 @@ mod tests {
     }
 
     #[test]
+    fn latex_whose_backslashes_were_read_as_escapes_is_refused_wherever_a_recipe_holds_it() {
+        for (text, place) in [
+            (
+                "[sft]\nanswer_templates = [\"{answer}\", \"\\boxed{{{answer}}}\"]",
+                "`sft.answer_templates` holds a backspace",
+            ),
+            (
+                "[[shots]]\nsolution = \"It is $\\frac12$.\"",
+                "`shots.solution` holds a form feed before `rac`",
+            ),
+            ("[thinking]\nopen = \"\\therefore\"", "`thinking.open` holds a tab before `herefore`"),
+            (
+                "[rewards.judge]\nprompt = \"2 \\neq 3\"",
+                "`rewards.judge.prompt` holds a line break before `eq`",
+            ),
+        ] {
+            let error = check("x.toml", text).unwrap_err().to_string();
+            assert!(error.contains(place) && error.contains("line 2, column"), "{text}: {error}");
+        }
+        for fine in [
+            "a = '\\boxed{\\frac12}'",
+            "a = \"\\\\boxed{}\"",
+            "stop = [\"\\n\", \"\\n\\n\", \"\\t\"]",
+            "a = \"one\\nnext\"",
+        ] {
+            assert!(check("x.toml", fine).is_ok(), "{fine}");
+        }
+        let set = ["rl.sampling.thinking_close=\"\\boxed\"".to_owned()];
+        let error = super::super::Recipe::load("tiny", &set).unwrap_err().to_string();
+        assert!(error.contains("`rl.sampling.thinking_close` holds a backspace"), "{error}");
+    }
+
+    #[test]
     fn the_numbers_of_a_recipe_have_ranges() {
         let counts = [
             "rl.steps",
@@ -232,9 +270,8 @@ mod tests {
         ];
         let counts = counts.map(|key| (key, "999999999999999999"));
         for (key, value) in counts.into_iter().chain(factors.map(|key| (key, "1e20"))) {
-            let error = crate::recipe::root::Recipe::load("tiny", &[format!("{key}={value}")])
-                .unwrap_err()
-                .to_string();
+            let error =
+                super::super::Recipe::load("tiny", &[format!("{key}={value}")]).unwrap_err().to_string();
             assert!(error.contains(&format!("`{key}` is ")) && error.contains("; wanted "), "{key}: {error}");
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// What the baseline may look at of one group, and the rows that it is about.
-pub(crate) struct Seen {
+pub(crate) struct GroupInputs {
     pub(crate) rows: Vec<usize>,
     pub(crate) rewards: Vec<f32>,
     weights: Vec<f64>,
@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     token_norms: Vec<Vec<f32>>,
 }
 
-impl Seen {
+impl GroupInputs {
     /// A group as the baseline sees it. `weight` gives that of a row.
     pub(crate) fn new(
         batch: &Batch,
@@ -91,7 +91,7 @@ pub(crate) fn assign(batch: &mut Batch, inputs: &Inputs<'_>) {
     let mut stats = Running::default();
     for number in 0..batch.groups.len() {
         let weight = |row| inputs.weights.get(kind, row);
-        let seen = Seen::new(batch, number, baseline, inputs.ledger, inputs.kl, weight);
+        let seen = GroupInputs::new(batch, number, baseline, inputs.ledger, inputs.kl, weight);
         if seen.rows.is_empty() {
             groups.push(seen);
             all.push(Vec::new());
@@ -146,15 +146,21 @@ pub(crate) struct Running {
     gaps: Vec<f64>,
     rewards: Vec<f64>,
     weights: Vec<f64>,
-    lessons: Vec<(String, f32)>,
+    prior_updates: Vec<(String, f32)>,
 }
 
 impl Running {
     /// One group with its advantages.
-    pub(crate) fn take(&mut self, baseline: &dyn Baseline, prompt: &str, seen: &Seen, advantages: &[f32]) {
+    pub(crate) fn take(
+        &mut self,
+        baseline: &dyn Baseline,
+        prompt: &str,
+        seen: &GroupInputs,
+        advantages: &[f32],
+    ) {
         let needs = baseline.needs();
         if needs.prior && !seen.rewards.is_empty() {
-            self.lessons.push((prompt.to_owned(), baseline.lesson(&seen.group())));
+            self.prior_updates.push((prompt.to_owned(), baseline.prior_update(&seen.group())));
         }
         let kind = needs.weights;
         if kind == Weights::Uniform || seen.rewards.len() < 2 || is_equal(&seen.rewards) {
@@ -173,7 +179,7 @@ impl Running {
 
     /// Into the batch's statistics.
     pub(crate) fn into(self, stats: &mut BaselineStats) {
-        stats.lessons.extend(self.lessons);
+        stats.prior_updates.extend(self.prior_updates);
         if !self.gaps.is_empty() {
             stats.gap = Some(self.gaps.iter().sum::<f64>() / self.gaps.len() as f64);
             stats.reward_weight_correlation = correlation(&self.rewards, &self.weights);

@@ -127,6 +127,16 @@ pub struct RowGroup {
     pub greedy: Option<f32>,
 }
 
+/// When the advantages of a batch are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Advantages {
+    /// Before the backward: every row that trains has them.
+    #[default]
+    Decided,
+    /// In the backward, once it has measured the gradients of a group's rollouts: rows have none yet.
+    Deferred,
+}
+
 /// All rollouts of a step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
@@ -138,8 +148,8 @@ pub struct Batch {
     pub zero_variance_groups: usize,
     /// Rollouts whose reward is absent.
     pub absent_rewards: usize,
-    /// Whether advantages wait for the ledger, which weighs rollouts by their gradients.
-    pub open: bool,
+    /// Whether rows have their advantages.
+    pub advantages: Advantages,
     /// What the log-prob pass saw of every row before the step, if there was one; empty of rows that it left out.
     pub seen: Option<TokenStats>,
     /// ln π_ref of every token, if there is a KL term; empty of rows that were left out.
@@ -156,7 +166,7 @@ pub struct BaselineStats {
     /// Correlation within groups between rewards and weights.
     pub reward_weight_correlation: Option<f64>,
     /// What is to be remembered of each prompt, where the baseline asks for it.
-    pub lessons: Vec<(String, f32)>,
+    pub prior_updates: Vec<(String, f32)>,
     /// Spearman's correlation of `length`, `logit` and `lm_head` weights with exact squared gradient norms.
     pub rank_correlations: Vec<(&'static str, f64)>,
 }

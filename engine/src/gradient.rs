@@ -272,7 +272,7 @@ pub fn row_gradient(
 }
 
 /// Rows that went through a backward with unit weight, and wait to be added up with weights of the caller's.
-pub struct OpenRows {
+pub struct DeferredRows {
     rows: RowGrads,
     /// ‖S‖² of every row, over all parameters.
     pub squared_norms: Vec<f64>,
@@ -280,7 +280,7 @@ pub struct OpenRows {
     pub stats: TokenStats,
 }
 
-impl OpenRows {
+impl DeferredRows {
     /// All sequences in one pass; `None` where candle computes, which keeps nothing.
     ///
     /// # Errors
@@ -309,7 +309,7 @@ impl OpenRows {
     }
 }
 
-fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result<Option<OpenRows>> {
+fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result<Option<DeferredRows>> {
     if matches!(policy.compute(), crate::model::Compute::Composed) {
         return Ok(None);
     }
@@ -319,7 +319,11 @@ fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result
     let scores = policy.score(&hidden, &targets)?;
     let ones = vec![1.0; packed.next.len()];
     let rows = policy.backward_rows(trace, &hidden, &targets, &scores, &ones, &packed.completions, keep)?;
-    Ok(rows.map(|rows| OpenRows { squared_norms: rows.squared_norms(), rows, stats: packed.stats(&scores) }))
+    Ok(rows.map(|rows| DeferredRows {
+        squared_norms: rows.squared_norms(),
+        rows,
+        stats: packed.stats(&scores),
+    }))
 }
 
 /// The rows of one micro-batch, ready for the policy.

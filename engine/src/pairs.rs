@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::gradient::{self, Sequence};
+use crate::ledger::ChunkSums;
 use crate::mixture::{Alpha, Mixture, MixtureConfig, Moments};
 use crate::model::{Grads, Policy};
 use crate::objective::Loss;
@@ -81,9 +82,9 @@ pub struct PairsConfig {
     pub micro_batch_tokens: usize,
 }
 
-/// The sums of a branch.
+/// What the passes over a branch came to, summed.
 #[derive(Default)]
-struct Seen {
+struct BranchSums {
     loss: f64,
     right: f64,
     margin: f64,
@@ -110,8 +111,8 @@ pub fn step(
         _ => None,
     };
     let (mut update, mut total) = (PairsUpdate::default(), Grads::default());
-    let (mut seen_t, mut seen_e) = (Seen::default(), Seen::default());
-    let add = |pairs: &[&Pair], weight: f64, whole: usize, into: &mut Grads, seen: &mut Seen| {
+    let (mut seen_t, mut seen_e) = (BranchSums::default(), BranchSums::default());
+    let add = |pairs: &[&Pair], weight: f64, whole: usize, into: &mut Grads, seen: &mut BranchSums| {
         gradient_of(policy, config, pairs, weight / whole as f64, into, seen)
     };
     match fixed {
@@ -130,37 +131,27 @@ pub fn step(
                 Alpha::Regression => 2,
                 _ => config.chunks.max(2),
             };
-            let (mut t, mut e) = (Grads::default(), Grads::default());
-            let mut chunks = Vec::new();
+            let mut sums = ChunkSums::<2>::new();
             let cut = |pairs: usize, part: usize| part * pairs / parts..(part + 1) * pairs / parts;
             for part in 0..parts {
-                let (mut t_part, mut e_part) = (policy.zero_grads(), policy.zero_grads());
-                let some_t = &thinking[cut(thinking.len(), part)];
-                let some_e = &empty[cut(empty.len(), part)];
-                add(some_t, 1.0, thinking.len(), &mut t_part, &mut seen_t)?;
-                add(some_e, 1.0, empty.len(), &mut e_part, &mut seen_e)?;
-                let both = t_part.inner(&e_part)?;
-                ready(policy, &mut t);
-                ready(policy, &mut e);
-                let squares = [t.add_scaled(1.0, &t_part)?, e.add_scaled(1.0, &e_part)?, both];
-                chunks.push(([some_t.len(), some_e.len()], squares));
+                let some = [&thinking[cut(thinking.len(), part)], &empty[cut(empty.len(), part)]];
+                add(some[0], 1.0, thinking.len(), sums.chunk(policy, 0), &mut seen_t)?;
+                add(some[1], 1.0, empty.len(), sums.chunk(policy, 1), &mut seen_e)?;
+                sums.end_chunk(some.map(<[_]>::len))?;
             }
-            let sum = [t.global_norm()?.0.powi(2), e.global_norm()?.0.powi(2), t.inner(&e)?];
-            update.moments = Moments::estimate(&chunks, sum);
+            update.moments = sums.moments()?;
             let fraction = update.moments.map(|moments| moments.fraction());
             let finite = fraction.filter(|(n, d)| n.is_finite() && d.is_finite());
             update.alpha = mixture.observe(&config.mixture, finite);
-            ready(policy, &mut total);
-            total.add_scaled(update.alpha as f32, &t)?;
-            total.add_scaled((1.0 - update.alpha) as f32, &e)?;
+            total = sums.mixture(policy, update.alpha)?;
         }
     }
-    let mean = |seen: &Seen, pairs: usize| (seen.tokens > 0).then(|| seen.loss / pairs as f64);
+    let mean = |seen: &BranchSums, pairs: usize| (seen.tokens > 0).then(|| seen.loss / pairs as f64);
     update.loss_thinking = mean(&seen_t, thinking.len());
     update.loss_empty = mean(&seen_e, empty.len());
     update.loss = update.alpha * update.loss_thinking.unwrap_or(0.0)
         + (1.0 - update.alpha) * update.loss_empty.unwrap_or(0.0);
-    let counted = |seen: &Seen, pairs: usize| if seen.tokens > 0 { pairs as f64 } else { 0.0 };
+    let counted = |seen: &BranchSums, pairs: usize| if seen.tokens > 0 { pairs as f64 } else { 0.0 };
     let pairs = counted(&seen_t, thinking.len()) + counted(&seen_e, empty.len());
     update.accuracy = (seen_t.right + seen_e.right) / pairs.max(1.0);
     update.margin = (seen_t.margin + seen_e.margin) / pairs.max(1.0);
@@ -183,7 +174,7 @@ fn gradient_of(
     pairs: &[&Pair],
     weight: f64,
     grads: &mut Grads,
-    seen: &mut Seen,
+    seen: &mut BranchSums,
 ) -> Result<()> {
     ready(policy, grads);
     for pair in pairs {

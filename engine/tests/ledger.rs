@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{Completions, Fixture, MODELS, bits, flat, near_number, near_tensor};
 use data::{Body, PolicyVersion, Prompt, Rollout, Score, ScoredRollout, StopReason};
 use engine::baseline::{BaselineConfig, Group, Mode, Optimal, Scale, Weights, advantages};
-use engine::batch::{Batch, Truncated};
-use engine::gradient::{self, OpenRows};
+use engine::batch::{Advantages, Batch, Truncated};
+use engine::gradient::{self, DeferredRows};
 use engine::kernels::{Kernel, Path};
 use engine::ledger::{Ledger, LedgerConfig};
 use engine::model::{Compute, Policy, Recompute};
@@ -97,7 +97,7 @@ fn kept_rows_add_up_to_the_weighted_gradient_with_any_weights() {
         for kernel in kernels() {
             let f = Fixture::computing(name, Compute::Fused(kernel));
             let batch = f.completions();
-            let open = OpenRows::new(&f.policy, &batch.sequences(), 1.0).expect("open").expect("kept");
+            let open = DeferredRows::new(&f.policy, &batch.sequences(), 1.0).expect("open").expect("kept");
             let mut found = f.policy.zero_grads();
             open.add(&f.policy, &factors, &mut found).expect("added");
             let wanted = gradient::gradients(&f.policy, &batch.sequences(), 1 << 20, 1.0, &|padded| {
@@ -196,10 +196,10 @@ fn the_optimal_baseline_of_one_backward_is_that_of_two() {
             let one = config(BaselineConfig::Optimal(optimal.clone()));
             assert!(one.weighs_in_one_backward());
             let (found, update, batch) = stepped(&one, &f, &REWARDS);
-            assert!(batch.open && update.mismatch_max < 1e-4);
+            assert!(batch.advantages == Advantages::Deferred && update.mismatch_max < 1e-4);
             // the same advantages by hand, through the usual backward
             let mut by_hand = batch.clone();
-            by_hand.open = false;
+            by_hand.advantages = Advantages::Decided;
             for group in 0..2 {
                 let rows = 4 * group..4 * group + 4;
                 let seen = Group {
@@ -237,7 +237,7 @@ fn the_optimal_baseline_of_one_backward_is_that_of_two() {
             // with mini-batches norms are taken in a pass of their own
             let several = TrainerConfig { mini_batches: 2, ..one.clone() };
             assert!(!several.weighs_in_one_backward());
-            assert!(!stepped(&several, &f, &REWARDS).2.open);
+            assert_eq!(stepped(&several, &f, &REWARDS).2.advantages, Advantages::Decided);
         }
     }
 }
@@ -251,7 +251,7 @@ fn weights_of_a_pass_and_of_the_optimizer_are_used() {
     let full = bits(&with(Weights::Full).0);
     for weights in Weights::ALL {
         let (policy, _, batch) = with(weights);
-        assert_eq!(batch.open, weights == Weights::Full);
+        assert_eq!(batch.advantages == Advantages::Deferred, weights == Weights::Full);
         assert_eq!(batch.seen.is_some(), weights.needs_pass(), "{weights:?}");
         let other = bits(&policy);
         match weights {

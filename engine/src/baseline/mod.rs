@@ -39,7 +39,7 @@ pub struct Group<'a> {
 pub struct Needs {
     /// How rollouts are weighed.
     pub weights: Weights,
-    /// The running mean of what its past groups taught ([`Baseline::lesson`]), or the mean reward of the batch's other
+    /// The running mean of what its past groups taught ([`Baseline::prior_update`]), or the mean reward of the batch's other
     /// groups while there are none.
     pub prior: bool,
     /// One more rollout a prompt, greedy, which does not train.
@@ -68,7 +68,7 @@ pub trait Baseline: Send + Sync {
     }
 
     /// What of this group is worth knowing at the prompt's next visit, as its [`Group::prior`]. In units of reward.
-    fn lesson(&self, group: &Group<'_>) -> f32 {
+    fn prior_update(&self, group: &Group<'_>) -> f32 {
         mean(group.rewards)
     }
 

@@ -97,7 +97,7 @@ impl Baseline for Optimal {
         others.map(|baseline| baseline as f32).collect()
     }
 
-    fn lesson(&self, group: &Group<'_>) -> f32 {
+    fn prior_update(&self, group: &Group<'_>) -> f32 {
         let weights = self.tempered(group);
         let weighted: f64 = weights.iter().zip(group.rewards).map(|(w, r)| w * f64::from(*r)).sum();
         (weighted / weights.iter().sum::<f64>()) as f32

@@ -3,6 +3,10 @@
 //! Before: the trainer has seen the gradients of single rollouts and of chunks of prompt groups. After: the learning rate
 //! follows the signal-to-noise ratio, baselines know the prompts' past, and metrics say how far to trust a step.
 
+mod chunks;
+
+pub(crate) use chunks::ChunkSums;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -111,8 +115,8 @@ impl Ledger {
     }
 
     /// Takes in what a prompt's group taught.
-    pub fn visit(&mut self, prompt: &str, lesson: f32) {
-        self.priors.entry(prompt.to_owned()).or_default().add(PRIOR_DECAY, lesson.into());
+    pub fn visit(&mut self, prompt: &str, prior_update: f32) {
+        self.priors.entry(prompt.to_owned()).or_default().add(PRIOR_DECAY, prior_update.into());
     }
 }
 

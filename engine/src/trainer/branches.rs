@@ -6,12 +6,14 @@
 
 use serde::Serialize;
 
-use super::{Before, Tally, Trainer, Update};
+use super::accumulate::{Accumulator, PriorLogProbs};
+use super::update::Tally;
+use super::{Trainer, Update};
 use crate::Result;
 use crate::batch::Batch;
+use crate::ledger::ChunkSums;
 use crate::mixture::{Alpha, Mixture, MixtureConfig, Moments};
-use crate::model::{Grads, Policy};
-use crate::stats::Noise;
+use crate::model::Policy;
 
 /// What the mixture came to.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -36,7 +38,6 @@ impl Trainer {
         mixture: &mut Mixture,
     ) -> Result<(Update, MixedStats)> {
         let mut tally = Tally::default();
-        tally.update.snr_factor = 1.0;
         let chunks = match config.alpha {
             Alpha::Fixed(_) => self.config.ledger.chunks.max(1),
             _ => self.config.ledger.chunks.max(2),
@@ -44,61 +45,38 @@ impl Trainer {
         // a branch of weight 0 is skipped, not multiplied by 0
         let skipped = |weight: f64| config.alpha == Alpha::Fixed(weight);
         let branches = [(thinking, skipped(0.0)), (empty, skipped(1.0))];
-        let weights = branches.map(|(batch, _)| self.row_weights(batch, &(0..batch.groups.len())));
+        let whole = !branches[0].1 && !branches[1].1;
+        let accumulators = branches.map(|(batch, _)| {
+            let prior = PriorLogProbs { old: None, reference: batch.reference.as_ref() };
+            Accumulator::new(self, policy, batch, &(0..batch.groups.len()), prior, true)
+        });
         let parts = branches.map(|(batch, _)| Batch::parts(0..batch.groups.len(), chunks));
-        let mut sums = [Grads::default(), Grads::default()];
-        let mut seen = Vec::new();
+        let mut sums = ChunkSums::<2>::new();
         for chunk in 0..parts[0].len().max(parts[1].len()) {
-            let mut grads = [Grads::default(), Grads::default()];
             let mut units = [0; 2];
-            for branch in 0..2 {
-                let (batch, skip) = branches[branch];
+            for (branch, (_, skip)) in branches.iter().enumerate() {
                 let Some(groups) = parts[branch].get(chunk).filter(|_| !skip) else { continue };
                 units[branch] = groups.len();
-                let before = Before { old: None, reference: batch.reference.as_ref() };
-                let into = &mut grads[branch];
-                self.add_chunk(policy, batch, groups, &weights[branch], before, true, into, &mut tally)?;
+                accumulators[branch].add_chunk(groups, sums.chunk(policy, branch), &mut tally)?;
             }
-            let both = grads[0].inner(&grads[1])?;
-            let mut squares = [0.0, 0.0, both];
-            for (branch, grads) in grads.into_iter().enumerate() {
-                if sums[branch].is_empty() && !grads.is_empty() {
-                    squares[branch] = grads.global_norm()?.0.powi(2);
-                    sums[branch] = grads;
-                } else if !grads.is_empty() {
-                    squares[branch] = sums[branch].add_scaled(1.0, &grads)?;
-                }
-            }
-            seen.push((units, squares));
+            sums.end_chunk(units)?;
         }
-        let sum =
-            [sums[0].global_norm()?.0.powi(2), sums[1].global_norm()?.0.powi(2), sums[0].inner(&sums[1])?];
-        let whole = !branches[0].1 && !branches[1].1;
-        let moments = Moments::estimate(&seen, sum).filter(|_| whole);
+        let moments = sums.moments()?.filter(|_| whole);
         let fraction =
             moments.map(|moments| moments.fraction()).filter(|(n, d)| n.is_finite() && d.is_finite());
         let alpha = mixture.observe(config, fraction);
-        let mixed = |x: &[f64; 3]| {
-            let rest = 1.0 - alpha;
-            alpha * alpha * x[0] + rest * rest * x[1] + 2.0 * alpha * rest * x[2]
-        };
         // of branches that are both there, a unit is a prompt with its two groups
         let prompts =
             |units: &[usize; 2]| if whole { units[0].min(units[1]) } else { units[0].max(units[1]) };
-        let norms: Vec<(usize, f64)> = seen.iter().map(|(units, x)| (prompts(units), mixed(x))).collect();
-        if let Some(noise) =
-            Noise::estimate(&norms, mixed(&sum)).filter(|noise| noise.group_variance.is_finite())
-        {
+        if let Some(noise) = sums.noise_of_mixture(alpha, prompts)? {
             tally.update.ledger = Some(self.ledger.observe(&self.config.ledger, &noise));
         }
-        let mut total = policy.zero_grads();
-        total.add_scaled(alpha as f32, &sums[0])?;
-        total.add_scaled((1.0 - alpha) as f32, &sums[1])?;
+        let total = sums.mixture(policy, alpha)?;
+        drop(sums);
         if let Some(snr) = &self.config.schedule.snr {
             tally.update.snr_factor = self.ledger.factor(snr, thinking.groups.len());
         }
-        let (sum, count) = tally.mismatch;
-        tally.update.mismatch_kl = sum / count.max(1.0);
+        tally.end_of_first_mini_batch();
         let stats = self.optimizer.update(policy, total, tally.update.snr_factor)?;
         (tally.update.grad_norm, tally.update.learning_rate) = (stats.grad_norm, stats.learning_rate);
         Ok((self.finish(tally, &[thinking, empty], 1.0)?, MixedStats { alpha, moments }))

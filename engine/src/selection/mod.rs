@@ -1,54 +1,154 @@
-//! Which prompts a step draws.
+//! Which prompts a step draws, and what is known of every prompt.
 //!
-//! Before: the dataset. After: the sampler. A draw is a function of the seed and its number, so that a resumed run draws what
-//! an uninterrupted one would.
+//! Before: the dataset, and the outcomes of the steps until now. After: the sampler. A [`Selection`] is constant: what has been
+//! seen of prompts is in [`Known`], which changes with the outcomes of a step, and how far the draws have come is a number,
+//! which changes with each draw. So a draw is a function of (seed, step, round, what was known, number), and a resumed run draws
+//! what an uninterrupted one would. Where steps are sampled ahead, all draws of a step see what was known when its weights were
+//! copied.
+
+mod diversity;
+mod skip;
+mod store;
+mod target;
+mod uniform;
+mod variance;
+
+pub use diversity::{Diversity, distinct, edit_distance, self_bleu};
+pub use skip::Skip;
+pub use store::{Outcome, PromptRecord, PromptStats};
+pub use target::Target;
+pub use uniform::{Shuffled, Uniform};
+pub use variance::{Score, Variance, WeightScale};
 
 use data::Seed;
-use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
-/// Every prompt once, in random order, then all again in another order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shuffled {
+/// The prompts of a dataset, by their ids.
+#[derive(Clone, Copy)]
+pub struct Prompts<'a> {
     /// Prompts in the dataset, at least 1.
-    pub prompts: usize,
-    /// The run's seed.
-    pub seed: Seed,
+    pub count: usize,
+    /// The id of each.
+    pub id: &'a (dyn Fn(usize) -> &'a str + Sync),
 }
 
-impl Shuffled {
-    /// Indices of `count` prompts from draw number `first` on, counted over the whole run. They may reach into the next
-    /// epoch.
-    pub fn draw(&self, first: u64, count: usize) -> Vec<usize> {
-        let mut epoch = u64::MAX;
-        let mut order = Vec::new();
-        (first..first + count as u64)
-            .map(|place| {
-                let now = place / self.prompts as u64;
-                if now != epoch {
-                    epoch = now;
-                    order = (0..self.prompts).collect::<Vec<_>>();
-                    order.shuffle(&mut self.seed.named("order").at(epoch).rng());
-                }
-                order[(place % self.prompts as u64) as usize]
-            })
-            .collect()
+/// One call for prompts.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw {
+    /// The run's seed.
+    pub seed: Seed,
+    /// The step, from 0.
+    pub step: u64,
+    /// How often the step has asked before, as dynamic sampling does.
+    pub round: usize,
+    /// Wanted prompts.
+    pub count: usize,
+}
+
+impl Draw {
+    /// A generator for these draws, of its own for every step and round.
+    fn rng(&self) -> impl rand::Rng + use<> {
+        self.seed.named(&format!("selection {}", self.round)).at(self.step).rng()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Everything that a selection may know: the statistics of prompts, and what it has made of them. Saved in JSON.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Known {
+    /// Statistics of every prompt that was visited.
+    pub stats: PromptStats,
+    /// The weights of a selection that draws by weights: one a prompt of the dataset, or none yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f32>,
+    /// Steps after which they were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refreshed: Option<u64>,
+    /// Probabilities of drawing a prompt again that was solved always, and one that was never solved, for a selection that skips.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<[f64; 2]>,
+}
 
-    #[test]
-    fn an_epoch_holds_every_prompt_once_and_the_next_another_order() {
-        let selection = Shuffled { prompts: 10, seed: Seed(3) };
-        let drawn: Vec<usize> = (0..10).flat_map(|step| selection.draw(4 * step, 4)).collect();
-        for epoch in drawn.chunks(10) {
-            let mut sorted = epoch.to_vec();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+impl Known {
+    /// Takes in the outcomes of a step, those of groups that were dropped among them: into the statistics always, and into what
+    /// the selection makes of them.
+    pub fn observe(
+        &mut self,
+        selection: &dyn Selection,
+        prompts: Prompts<'_>,
+        step: u64,
+        outcomes: &[Outcome],
+    ) {
+        for outcome in outcomes {
+            self.stats.observe(step, outcome, selection.forgetting());
         }
-        assert_ne!(drawn[..10], drawn[10..20]);
-        assert_eq!(selection.draw(28, 4), drawn[28..32]);
+        selection.learn(self, prompts, step, outcomes);
+    }
+}
+
+/// Which prompts a step draws. One that is drawn twice in a step is two groups.
+pub trait Selection: Send + Sync {
+    /// Its name in recipes.
+    fn name(&self) -> &'static str;
+
+    /// How it measures how rollouts of a group differ, if it looks at that.
+    fn diversity(&self) -> Option<Diversity> {
+        None
+    }
+
+    /// Share of a prompt's counts that the next visit keeps in its posterior.
+    fn forgetting(&self) -> f64 {
+        1.0
+    }
+
+    /// Places of the prompts in the dataset. `drawn` is how far the walk through the dataset has come, and is moved on.
+    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize>;
+
+    /// Changes what it has made of the statistics, which hold the outcomes already.
+    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, step: u64, outcomes: &[Outcome]) {
+        let _ = (known, prompts, step, outcomes);
+    }
+
+    /// What makes no sense of its settings, if anything.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
+/// How a recipe chooses prompts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionConfig {
+    /// Every prompt once, in random order, then all again in another order.
+    #[default]
+    Uniform,
+    /// More of the prompts whose rewards vary (VAS).
+    Variance(Variance),
+    /// Prompts whose predicted pass rate is nearest to a target (MoPPS).
+    Target(Target),
+    /// Fewer of the prompts whose rollouts were all right or all wrong (GRESO).
+    Skip(Skip),
+}
+
+impl SelectionConfig {
+    /// Every choice with its defaults.
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::Uniform,
+            Self::Variance(Variance::default()),
+            Self::Target(Target::default()),
+            Self::Skip(Skip::default()),
+        ]
+    }
+
+    /// The selection with these settings.
+    pub fn build(&self) -> &dyn Selection {
+        match self {
+            Self::Uniform => &Uniform,
+            Self::Variance(variance) => variance,
+            Self::Target(target) => target,
+            Self::Skip(skip) => skip,
+        }
     }
 }

@@ -1,0 +1,209 @@
+//! Statistics of every prompt that was visited.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The rollouts of a prompt's group in a step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The prompt's id.
+    pub prompt: String,
+    /// Rewards that are known.
+    pub rewards: Vec<f32>,
+    /// Rollouts whose token budget ran out.
+    pub truncated: u64,
+    /// Tokens of all rollouts together.
+    pub tokens: u64,
+    /// Rollouts, those without a reward among them.
+    pub rollouts: u64,
+    /// How the rollouts differ, where the selection asks for it: 0 for all alike.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diversity: Option<f32>,
+}
+
+impl Outcome {
+    /// Whether all known rewards are equal, at the top or at the bottom of 0 to 1; `None` if they differ or say nothing.
+    pub fn unanimous(&self) -> Option<bool> {
+        let first = *self.rewards.first()?;
+        self.rewards.iter().all(|reward| (reward - first).abs() < 1e-6).then_some(first >= 0.5)
+    }
+}
+
+/// What is known of a prompt. Rewards are taken as chances of success where a posterior wants those: held to 0 to 1.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptRecord {
+    /// Groups that were sampled.
+    pub visits: u64,
+    /// Rollouts of all visits.
+    pub rollouts: u64,
+    /// Rewards that were known.
+    pub known: u64,
+    /// Σ of those.
+    pub sum: f64,
+    /// Σ of their squares.
+    pub sum_of_squares: f64,
+    /// Step of the last visit, from 0.
+    pub last_step: u64,
+    /// Rollouts whose token budget ran out.
+    pub truncated: u64,
+    /// Tokens of all completions.
+    pub tokens: u64,
+    /// Visits in a row, until the last, whose rewards were all equal.
+    pub unanimous: u64,
+    /// Whether those were all successes.
+    pub unanimous_success: bool,
+    /// Successes of the posterior, beside the prior's 1: Σ of past ones, less by the forgetting at each visit.
+    pub successes: f64,
+    /// Failures of the posterior likewise.
+    pub failures: f64,
+    /// Known rewards of the last visit, and their mean and variance (divided by n).
+    pub last: Option<(u64, f64, f64)>,
+    /// Diversity of the last visit's rollouts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<f32>,
+}
+
+impl PromptRecord {
+    /// Parameters (a, b) of the Beta posterior of the chance of success, whose prior is uniform.
+    pub fn posterior(&self) -> (f64, f64) {
+        (1.0 + self.successes, 1.0 + self.failures)
+    }
+
+    /// E[p(1 − p)] under the posterior: ab / ((a + b)(a + b + 1)).
+    pub fn expected_variance(&self) -> f64 {
+        let (a, b) = self.posterior();
+        a * b / ((a + b) * (a + b + 1.0))
+    }
+
+    /// Mean of all rewards, if any was known.
+    pub fn mean(&self) -> Option<f64> {
+        (self.known > 0).then(|| self.sum / self.known as f64)
+    }
+}
+
+/// Records by prompt id.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PromptStats(BTreeMap<String, PromptRecord>);
+
+impl PromptStats {
+    /// What is known of a prompt, if it was visited.
+    pub fn get(&self, prompt: &str) -> Option<&PromptRecord> {
+        self.0.get(prompt)
+    }
+
+    /// All records, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &PromptRecord)> {
+        self.0.iter().map(|(id, record)| (id.as_str(), record))
+    }
+
+    /// Prompts that were visited.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in a visit; the posterior keeps `forgetting` of its counts.
+    pub fn observe(&mut self, step: u64, outcome: &Outcome, forgetting: f64) {
+        let record = self.0.entry(outcome.prompt.clone()).or_default();
+        record.visits += 1;
+        record.last_step = step;
+        record.rollouts += outcome.rollouts;
+        record.truncated += outcome.truncated;
+        record.tokens += outcome.tokens;
+        if outcome.diversity.is_some() {
+            record.diversity = outcome.diversity;
+        }
+        let rewards = || outcome.rewards.iter().map(|reward| f64::from(*reward));
+        let n = outcome.rewards.len();
+        if n == 0 {
+            return;
+        }
+        record.known += n as u64;
+        record.sum += rewards().sum::<f64>();
+        record.sum_of_squares += rewards().map(|r| r * r).sum::<f64>();
+        let mean = rewards().sum::<f64>() / n as f64;
+        let variance = rewards().map(|r| (r - mean).powi(2)).sum::<f64>() / n as f64;
+        record.last = Some((n as u64, mean, variance));
+        let successes = rewards().map(|r| r.clamp(0.0, 1.0)).sum::<f64>();
+        record.successes = forgetting * record.successes + successes;
+        record.failures = forgetting * record.failures + (n as f64 - successes);
+        match outcome.unanimous() {
+            Some(success) => {
+                let goes_on = record.unanimous > 0 && record.unanimous_success == success;
+                record.unanimous = if goes_on { record.unanimous + 1 } else { 1 };
+                record.unanimous_success = success;
+            }
+            None => record.unanimous = 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(rewards: &[f32]) -> Outcome {
+        let rollouts = rewards.len() as u64;
+        Outcome { prompt: "p".into(), rewards: rewards.to_vec(), rollouts, ..Outcome::default() }
+    }
+
+    /// Of 8 rollouts so many successes.
+    fn eight(successes: usize) -> Outcome {
+        outcome(&(0..8).map(|i| if i < successes { 1.0 } else { 0.0 }).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_posterior_forgets_as_mopps_does() {
+        // MoPPS with λ = 0.5 and 8 rollouts: pass rates 1/4 and then 3/4
+        let mut stats = PromptStats::default();
+        stats.observe(0, &eight(2), 0.5);
+        assert_eq!(stats.get("p").expect("visited").posterior(), (3.0, 7.0));
+        stats.observe(1, &eight(6), 0.5);
+        assert_eq!(stats.get("p").expect("visited").posterior(), (8.0, 6.0));
+    }
+
+    #[test]
+    fn a_record_counts_what_was_seen_and_unanimous_visits_in_a_row() {
+        let mut stats = PromptStats::default();
+        for (step, successes) in [(0, 8), (3, 8), (4, 0), (5, 0), (6, 0)] {
+            stats.observe(step, &Outcome { tokens: 100, truncated: 1, ..eight(successes) }, 1.0);
+        }
+        let record = stats.get("p").expect("visited").clone();
+        assert_eq!((record.visits, record.rollouts, record.known, record.sum), (5, 40, 40, 16.0));
+        assert_eq!((record.last_step, record.tokens, record.truncated), (6, 500, 5));
+        assert_eq!((record.unanimous, record.unanimous_success), (3, false));
+        assert_eq!((record.mean(), record.last), (Some(0.4), Some((8, 0.0, 0.0))));
+        stats.observe(7, &eight(4), 1.0);
+        let record = stats.get("p").expect("visited");
+        assert_eq!((record.unanimous, record.last), (0, Some((8, 0.5, 0.25))));
+        assert_eq!(record.posterior(), (21.0, 29.0));
+        // a visit whose rewards are all absent is a visit and says nothing
+        stats.observe(8, &Outcome { rollouts: 8, ..outcome(&[]) }, 1.0);
+        let record = stats.get("p").expect("visited");
+        assert_eq!((record.visits, record.known, record.last), (7, 48, Some((8, 0.5, 0.25))));
+    }
+
+    #[test]
+    fn the_expected_variance_keeps_prompts_alive_that_were_never_solved() {
+        let mut stats = PromptStats::default();
+        stats.observe(0, &eight(0), 1.0);
+        let never = stats.get("p").expect("visited").expected_variance();
+        assert!((never - 9.0 / 110.0).abs() < 1e-12, "{never}");
+        assert!((PromptRecord::default().expected_variance() - 1.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn it_reads_back_what_it_wrote() {
+        let mut stats = PromptStats::default();
+        stats.observe(2, &Outcome { diversity: Some(0.3), ..outcome(&[0.1, 0.7, -3.0]) }, 0.5);
+        let text = serde_json::to_string(&stats).expect("JSON");
+        assert_eq!(serde_json::from_str::<PromptStats>(&text).expect("statistics"), stats);
+    }
+}

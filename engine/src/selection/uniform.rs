@@ -1,0 +1,68 @@
+//! Every prompt once, in random order.
+
+use data::Seed;
+use rand::seq::SliceRandom;
+
+use super::{Draw, Known, Prompts, Selection};
+
+/// A walk through a dataset: every prompt once, in random order, then all again in another order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shuffled {
+    /// Prompts in the dataset, at least 1.
+    pub prompts: usize,
+    /// The run's seed.
+    pub seed: Seed,
+}
+
+impl Shuffled {
+    /// Places `first` to `first + count` of the walk, counted over the whole run. They may reach into the next epoch.
+    pub fn draw(&self, first: u64, count: usize) -> Vec<usize> {
+        let mut epoch = u64::MAX;
+        let mut order = Vec::new();
+        (first..first + count as u64)
+            .map(|place| {
+                let now = place / self.prompts as u64;
+                if now != epoch {
+                    epoch = now;
+                    order = (0..self.prompts).collect::<Vec<_>>();
+                    order.shuffle(&mut self.seed.named("order").at(epoch).rng());
+                }
+                order[(place % self.prompts as u64) as usize]
+            })
+            .collect()
+    }
+}
+
+/// Every prompt as often as every other one: the walk through the dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uniform;
+
+impl Selection for Uniform {
+    fn name(&self) -> &'static str {
+        "uniform"
+    }
+
+    fn draw(&self, prompts: Prompts<'_>, _: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+        let places = Shuffled { prompts: prompts.count, seed: draw.seed }.draw(*drawn, draw.count);
+        *drawn += draw.count as u64;
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_holds_every_prompt_once_and_the_next_another_order() {
+        let selection = Shuffled { prompts: 10, seed: Seed(3) };
+        let drawn: Vec<usize> = (0..10).flat_map(|step| selection.draw(4 * step, 4)).collect();
+        for epoch in drawn.chunks(10) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        }
+        assert_ne!(drawn[..10], drawn[10..20]);
+        assert_eq!(selection.draw(28, 4), drawn[28..32]);
+    }
+}

@@ -1,0 +1,291 @@
+//! Variance-aware sampling: more of the prompts whose rollouts differ in what they earn.
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::{Diversity, Draw, Known, Outcome, PromptRecord, Prompts, Selection, Uniform};
+
+/// A share of the prompts is drawn with replacement by weights, the rest walks through the dataset. A weight is α times how the
+/// rewards of a prompt's rollouts vary, plus β times how the rollouts differ. What is known of a prompt comes from the rollouts
+/// that it was trained on; one that was never drawn has the score of the prior.
+///
+/// # Source
+/// VAS of MMR1, arXiv:2509.21268: both scores, their mixture λ, and the refresh every T steps. Statistics from training rollouts
+/// instead of a pass over the dataset, and the posterior score, are ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Variance {
+    /// Share of the prompts that is drawn by weights, λ, in 0 to 1.
+    pub mixture: f64,
+    /// Weight of the variance of rewards, α, at least 0.
+    pub alpha: f64,
+    /// Weight of the diversity of rollouts, β, at least 0; 0 does not compute it.
+    pub beta: f64,
+    /// The measure of diversity.
+    pub diversity: Diversity,
+    /// The estimate of the variance of rewards.
+    pub score: Score,
+    /// How scores become weights.
+    pub weights: WeightScale,
+    /// Steps between two refreshes of the weights, at least 1.
+    pub refresh: u64,
+    /// Share of the old weights that a refresh keeps, in 0 to 1: 0 replaces them.
+    pub momentum: f64,
+    /// Share of a prompt's counts that its next visit keeps in the posterior, in 0 to 1.
+    pub forgetting: f64,
+}
+
+impl Default for Variance {
+    fn default() -> Self {
+        Self {
+            mixture: 0.5,
+            alpha: 0.8,
+            beta: 0.2,
+            diversity: Diversity::SelfBleu,
+            score: Score::Posterior,
+            weights: WeightScale::Vps,
+            refresh: 28,
+            momentum: 0.0,
+            forgetting: 0.5,
+        }
+    }
+}
+
+/// An estimate of how much a prompt's rewards vary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// E[p(1 − p)] under the Beta posterior of the chance of success: prompts that were never solved stay alive for a while.
+    #[default]
+    Posterior,
+    /// The variance of the last visit's rewards, times n/(n − 1); P(1 − P) of binary rewards.
+    PlugIn,
+}
+
+/// How scores become weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WeightScale {
+    /// The scores themselves, as in the paper.
+    #[default]
+    Vps,
+    /// Scores from 0 for the least to 1 for the largest, as in the released code.
+    Minmax,
+}
+
+impl Variance {
+    /// The score of a prompt, α · variance + β · diversity.
+    fn score_of(&self, record: Option<&PromptRecord>) -> f64 {
+        let unknown = PromptRecord::default();
+        let record = record.unwrap_or(&unknown);
+        let variance = match (self.score, record.last) {
+            (Score::PlugIn, Some((n, _, variance))) if n > 1 => variance * n as f64 / (n - 1) as f64,
+            (Score::PlugIn, Some(_)) => 0.0,
+            _ => record.expected_variance(),
+        };
+        self.alpha * variance + self.beta * f64::from(record.diversity.unwrap_or(0.0))
+    }
+
+    /// Weights from scores; all 0 where nothing tells prompts apart.
+    fn weights_of(&self, scores: &[f64]) -> Vec<f64> {
+        match self.weights {
+            WeightScale::Vps => scores.to_vec(),
+            WeightScale::Minmax => {
+                let (low, high) = scores
+                    .iter()
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), s| (l.min(*s), h.max(*s)));
+                scores.iter().map(|score| (score - low) / (high - low + 1e-8)).collect()
+            }
+        }
+    }
+}
+
+impl Selection for Variance {
+    fn name(&self) -> &'static str {
+        "variance"
+    }
+
+    fn diversity(&self) -> Option<Diversity> {
+        (self.beta > 0.0).then_some(self.diversity)
+    }
+
+    fn forgetting(&self) -> f64 {
+        self.forgetting
+    }
+
+    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+        let total: f64 = known.weights.iter().map(|weight| f64::from(*weight)).sum();
+        let fits = known.weights.len() == prompts.count && total > 0.0;
+        let weighted = if fits { (self.mixture * draw.count as f64).floor() as usize } else { 0 };
+        let mut places = Uniform.draw(prompts, known, drawn, Draw { count: draw.count - weighted, ..draw });
+        if weighted == 0 {
+            return places;
+        }
+        let sums: Vec<f64> = known
+            .weights
+            .iter()
+            .scan(0.0, |sum, weight| {
+                *sum += f64::from(*weight);
+                Some(*sum)
+            })
+            .collect();
+        let mut rng = draw.rng();
+        for _ in 0..weighted {
+            let target = rng.random::<f64>() * total;
+            let place = sums.partition_point(|sum| *sum <= target);
+            // rounding may leave the target behind the last sum; a prompt of weight 0 is never taken
+            let last = known.weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
+            places.push(place.min(last));
+        }
+        places
+    }
+
+    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, step: u64, _: &[Outcome]) {
+        if known.refreshed.is_some_and(|last| step + 1 < last + self.refresh.max(1)) {
+            return;
+        }
+        let scores: Vec<f64> =
+            (0..prompts.count).map(|place| self.score_of(known.stats.get((prompts.id)(place)))).collect();
+        let new = self.weights_of(&scores);
+        let old = std::mem::take(&mut known.weights);
+        let kept = if old.len() == new.len() { self.momentum } else { 0.0 };
+        let old = old.into_iter().map(f64::from).chain(std::iter::repeat(0.0));
+        known.weights =
+            new.iter().zip(old).map(|(new, old)| (kept * old + (1.0 - kept) * new) as f32).collect();
+        known.refreshed = Some(step + 1);
+    }
+
+    fn problem(&self) -> Option<String> {
+        let within = |name: &str, value: f64| {
+            (!(0.0..=1.0).contains(&value))
+                .then(|| format!("selection.variance.{name} is {value}; wanted 0 to 1"))
+        };
+        let least = |name: &str, value: f64| {
+            (value < 0.0 || !value.is_finite())
+                .then(|| format!("selection.variance.{name} is {value}; wanted at least 0"))
+        };
+        within("mixture", self.mixture)
+            .or(within("momentum", self.momentum))
+            .or(within("forgetting", self.forgetting))
+            .or(least("alpha", self.alpha))
+            .or(least("beta", self.beta))
+            .or((self.alpha + self.beta == 0.0).then(|| {
+                "selection.variance has alpha = 0 and beta = 0, which tells no prompts apart; wanted one above 0".into()
+            }))
+            .or((self.refresh == 0).then(|| "selection.variance.refresh is 0; wanted at least 1".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data::Seed;
+
+    const PASS: [f64; 5] = [0.0, 0.125, 0.5, 0.875, 1.0];
+    const DIVERSITY: [f32; 5] = [0.6, 0.5, 0.3, 0.7, 0.2];
+
+    fn id(place: usize) -> &'static str {
+        ["a", "b", "c", "d", "e"][place]
+    }
+
+    const PROMPTS: Prompts<'static> = Prompts { count: 5, id: &id };
+
+    /// What is known after one visit of each prompt with 8 rollouts.
+    fn known(selection: &Variance) -> Known {
+        let mut known = Known::default();
+        let outcomes: Vec<Outcome> = (0..5)
+            .map(|place| Outcome {
+                prompt: id(place).into(),
+                rewards: (0..8).map(|i| if (i as f64) < 8.0 * PASS[place] { 1.0 } else { 0.0 }).collect(),
+                rollouts: 8,
+                diversity: Some(DIVERSITY[place]),
+                ..Outcome::default()
+            })
+            .collect();
+        known.observe(selection, PROMPTS, 0, &outcomes);
+        known
+    }
+
+    /// The paper's score has P(1 − P) without n/(n − 1): α is less by that.
+    fn plug_in() -> Variance {
+        Variance { score: Score::PlugIn, alpha: 0.8 * 7.0 / 8.0, ..Variance::default() }
+    }
+
+    #[track_caller]
+    fn near(found: impl IntoIterator<Item = f64>, wanted: &[f64]) {
+        let found: Vec<f64> = found.into_iter().collect();
+        let off = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f64::max);
+        assert!(found.len() == wanted.len() && off < 1e-6, "{found:?}\n{wanted:?}");
+    }
+
+    #[test]
+    fn scores_and_weights_are_those_of_the_paper_and_of_its_code() {
+        let paper = known(&plug_in());
+        near(paper.weights.iter().map(|w| f64::from(*w)), &[0.12, 0.1875, 0.26, 0.2275, 0.04]);
+        let minmax = Variance { weights: WeightScale::Minmax, ..plug_in() };
+        let code = known(&minmax);
+        near(code.weights.iter().map(|w| f64::from(*w)), &[0.363_636, 0.670_455, 1.0, 0.852_273, 0.0]);
+        for (momentum, wanted) in [(0.5, [0.431_818, 0.585_227, 0.75, 0.676_136, 0.25]), (1.0, [0.5; 5])] {
+            let selection = Variance { momentum, refresh: 1, ..minmax.clone() };
+            let mut known = Known { weights: vec![0.5; 5], ..known(&minmax) };
+            selection.learn(&mut known, PROMPTS, 1, &[]);
+            near(known.weights.iter().map(|w| f64::from(*w)), &wanted);
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_weights_and_the_mixture() {
+        let selection = Variance { mixture: 1.0, ..plug_in() };
+        let known = known(&selection);
+        let (mut counts, mut drawn) = ([0f64; 5], 0);
+        for step in 0..2000 {
+            let draw = Draw { seed: Seed(5), step, round: 0, count: 10 };
+            for place in selection.draw(PROMPTS, &known, &mut drawn, draw) {
+                counts[place] += 1.0;
+            }
+        }
+        assert_eq!(drawn, 0, "nothing is left to the walk");
+        let wanted = [0.143_713, 0.224_551, 0.311_377, 0.272_455, 0.047_904].map(|p| 20_000.0 * p);
+        let chi: f64 =
+            counts.iter().zip(wanted).map(|(found, wanted)| (found - wanted).powi(2) / wanted).sum();
+        // the 99.9 % point of χ² with 4 degrees of freedom
+        assert!(chi < 18.47, "{chi}: {counts:?}");
+        for (count, mixture, walked) in [(512, 0.5, 256), (10, 0.25, 8), (7, 0.5, 4), (7, 0.0, 7)] {
+            let mut drawn = 0;
+            let draw = Draw { seed: Seed(5), step: 3, round: 0, count };
+            let selection = Variance { mixture, ..plug_in() };
+            assert_eq!(selection.draw(PROMPTS, &known, &mut drawn, draw).len(), count);
+            assert_eq!(drawn, walked, "{count} prompts with {mixture}");
+        }
+    }
+
+    #[test]
+    fn without_scores_or_with_equal_ones_it_walks_like_uniform() {
+        let selection = Variance { weights: WeightScale::Minmax, ..Variance::default() };
+        let draw = Draw { seed: Seed(1), step: 0, round: 0, count: 6 };
+        let equal = Known { weights: vec![0.0; 5], ..Known::default() };
+        let other_data = Known { weights: vec![1.0; 3], ..Known::default() };
+        for known in [Known::default(), equal, other_data] {
+            let (mut a, mut b) = (0, 0);
+            let walked = Uniform.draw(PROMPTS, &Known::default(), &mut b, draw);
+            assert_eq!(selection.draw(PROMPTS, &known, &mut a, draw), walked);
+            assert_eq!(a, b);
+        }
+    }
+
+    #[test]
+    fn weights_are_refreshed_when_it_is_time() {
+        let selection = Variance { refresh: 3, ..Variance::default() };
+        let mut known = Known::default();
+        let at: Vec<u64> = (0..8)
+            .map(|step| {
+                known.observe(&selection, PROMPTS, step, &[]);
+                known.refreshed.expect("made")
+            })
+            .collect();
+        assert_eq!(at, [1, 1, 1, 4, 4, 4, 7, 7]);
+    }
+}

@@ -4,7 +4,7 @@
 //! ended with [`Interrupted`], from which the command that goes on is told.
 //!
 //! The handlers are those of [`crate::App::main`] only, and only while a command runs that has something to keep: a program
-//! that calls [`crate::App::run`] or [`crate::run`] keeps its own and hands in a [`Stop`] if it likes. A signal that was ignored
+//! that calls [`crate::App::run`] or [`crate::run()`] keeps its own and hands in a [`Stop`] if it likes. A signal that was ignored
 //! when the program began stays ignored, as `nohup` and shells with jobs in the background want it. The first signal is a request
 //! where one is heeded, and ends the program at once where nothing would be lost; the second ends it at once.
 

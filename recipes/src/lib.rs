@@ -1,7 +1,7 @@
 //! Recipes, and the program that runs them.
 //!
 //! A [`Recipe`] is what a TOML file says; a [`Plan`] is what it comes to: checked, with its model, prompts and rewards
-//! in hand; [`run`] walks the line from prompts to updates. [`App`] is the command line, and the way in for a program
+//! in hand; [`run()`] walks the line from prompts to updates. [`App`] is the command line, and the way in for a program
 //! with reward functions of its own:
 //!
 //! ```no_run

@@ -1,6 +1,6 @@
 //! Held-out questions, asked while a run trains.
 //!
-//! Before: [`Plan`], and the weights after some step. After: [`Accuracy`] for the metrics, and in the run's folder
+//! Before: [`crate::Plan`], and the weights after some step. After: [`Accuracy`] for the metrics, and in the run's folder
 //! `evaluations/STAGE-000020.json` with every question and `.jsonl.zst` with every sample, so that runs can be compared question by
 //! question. The draws are the same at every step and in every run of one seed.
 

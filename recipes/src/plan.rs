@@ -1,6 +1,6 @@
 //! What a recipe comes to: its model, prompts and rewards, checked against each other.
 //!
-//! Before: [`crate::Recipe`]. After: [`crate::run`] trains, or `evenkeel check` prints it.
+//! Before: [`crate::Recipe`]. After: [`crate::run()`] trains, or `evenkeel check` prints it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The way back from a checkpoint: the newest that is whole, exactly as it was.
 //!
-//! Before: a run's folder in which the program or the machine stopped, at any time. After: [`crate::run`] goes on from there.
+//! Before: a run's folder in which the program or the machine stopped, at any time. After: [`crate::run()`] goes on from there.
 //! A checkpoint whose files are not those of its manifest, or that has numbers which are not finite, is set aside and the one
 //! before it takes its place, with a warning that names what was damaged.
 

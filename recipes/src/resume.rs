@@ -1,6 +1,6 @@
 //! Going on with a run: from its newest checkpoint or from an earlier one, and which settings may be others from there on.
 //!
-//! Before: the command line. After: [`crate::run`]. Nothing that the run has is destroyed by going back: what came after the
+//! Before: the command line. After: [`crate::run()`]. Nothing that the run has is destroyed by going back: what came after the
 //! checkpoint is moved aside in the run's folder.
 
 use std::fs;

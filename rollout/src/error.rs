@@ -52,7 +52,7 @@ pub enum RolloutError {
     /// A server failed.
     #[error(transparent)]
     Server(#[from] Box<ServerError>),
-    /// It was asked to end, see [`SampleProgress::stop`].
+    /// It was asked to end, see [`crate::SampleProgress::stop`].
     #[error("sampling was stopped when {} rollouts had finished", arrived.len())]
     Stopped {
         /// Those that had finished, the ones that were there before included.

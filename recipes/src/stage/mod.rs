@@ -1,6 +1,6 @@
 //! The stages of a run: supervised, reinforcement learning, preference.
 //!
-//! Before: [`crate::run`] has a policy, and maybe a checkpoint to go on from. After: metrics, rollouts and checkpoints in the
+//! Before: [`crate::run()`] has a policy, and maybe a checkpoint to go on from. After: metrics, rollouts and checkpoints in the
 //! run's folder. A [`Stage`] says what one step does and what has to outlive it; everything that stages share is in
 //! [`driver::Driver`].
 

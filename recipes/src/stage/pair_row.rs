@@ -1,6 +1,6 @@
 //! A row of a file of preference pairs: prompt and two completions as text, or as conversations in the way of TRL.
 //!
-//! Before: a line of JSON. After: [`crate::preference`] turns it into tokens. Other columns are left alone.
+//! Before: a line of JSON. After: [`super::pairs`] turns it into tokens. Other columns are left alone.
 
 use data::{Body, Message, conversation};
 use serde::Deserialize;

@@ -176,7 +176,7 @@ impl Key {
         }
     }
 
-    /// Its schema, with its own description and default; what it refers to is among the `$defs` of [`schema`].
+    /// Its schema, with its own description and default; what it refers to is among the `$defs` of [`schema()`].
     pub(crate) fn schema(&self) -> Value {
         let mut node = self.node.clone();
         if let Some(node) = node.as_object_mut() {

@@ -248,16 +248,20 @@ impl<'a, 's> Scheduler<'a, 's> {
         let mut memory = self.memory();
         let fits =
             |more: usize, memory: &usize, none: bool| none || memory + more <= self.sampler.slots.memory;
+        // rows that were put back come first, and nobody passes whoever does not fit: a large row would otherwise wait until
+        // the queue is empty and run alone at the end
         while self.slots.len() < self.stats.slots {
             let group = match (self.returned.last(), self.queue.front()) {
                 (Some(row), _) => row.group,
                 (None, Some((group, _))) => *group,
                 (None, None) => break,
             };
+            // its prompt is not read yet: the slot waits for it, so that rows come in order and those of a group together
             let GroupState::Read(prefix, logits) = &self.groups[group] else { break };
             let task = &self.tasks[group];
             let budget = self.sampler.budget(task)?;
             let cache = KvRow::behind(prefix, task.tokens.len() + budget)?;
+            // what it holds already is read again in the next pass, so it has to fit at once
             let held = self.returned.last().map_or(0, |row| row.tokens.len());
             let more = cache.own_bytes() + cache.growth_bytes(held.max(1));
             if !fits(more, &memory, self.slots.is_empty()) {
@@ -335,7 +339,9 @@ impl<'a, 's> Scheduler<'a, 's> {
         Ok(new)
     }
 
-    /// Puts the youngest rows back until what the next pass adds fits the memory. The oldest always stays.
+    /// Puts the youngest rows back until what the next pass adds fits the memory. The oldest always stays, so that some row
+    /// ends whatever the memory is; of the others the youngest usually has least to read again. Its tokens and log-probs are kept, and its
+    /// next draws depend on its place and the token's number alone: being put back does not show.
     fn put_back(&mut self) {
         loop {
             let slots = self.slots.iter().map(|slot| slot.cache.growth_bytes(1));

@@ -28,6 +28,7 @@ impl Scheduler<'_, '_> {
                 works.push(Work::Prompt(reading, held..held + count));
             }
         }
+        // a row's numbers do not depend on the rows beside it, so the cut into parts shows in the time alone
         let parts = if self.split_rows() { rayon::current_num_threads() } else { 1 };
         let result = split(works, parts, |work| match work {
             Work::Prompt(_, range) => range.len(),
@@ -59,6 +60,7 @@ impl Scheduler<'_, '_> {
                 }
                 Work::Slot(slot) => {
                     let (missing, whole) = slot.missing(self.tasks[slot.row.group].tokens.len(), most);
+                    // a row that was put back reads what it had drawn, in parts; guesses come behind the last of them
                     match whole {
                         true => ([missing, &slot.row.guess].concat(), 1 + slot.row.guess.len()),
                         false => (missing.to_vec(), 0),
@@ -111,6 +113,8 @@ impl Scheduler<'_, '_> {
             }
             slot.row.accepted += 1;
         }
+        // keys and values of guesses that were wrong go: what follows must not attend to them. The last token drawn is never in
+        // the cache, as no pass has read it
         if !guess.is_empty() {
             slot.cache.truncate(task.tokens.len() + slot.row.tokens.len() - 1);
         }

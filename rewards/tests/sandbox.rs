@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{LIBC, PYTHON, SANDBOX, SOON, lines, refused, run, run_in, said, sandbox};
+use common::{LIBC, PYTHON, SANDBOX, SOON, lines, new_folder, refused, run, run_in, said, sandbox};
 use rewards::{Exit, Job, Limit, Sandbox, SandboxError, SandboxSettings, Stdin};
 
 #[test]
@@ -74,7 +74,7 @@ fn nothing_of_the_environment_is_seen() {
 
 #[test]
 fn files_outside_are_neither_read_nor_written_nor_changed() {
-    let outside = tempfile::tempdir().unwrap();
+    let outside = new_folder();
     let secret = outside.path().join("secret");
     fs::write(&secret, "secret").unwrap();
     fs::set_permissions(outside.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -143,7 +143,7 @@ fn files_outside_are_neither_read_nor_written_nor_changed() {
 fn no_socket_reaches_anybody() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     tcp.set_nonblocking(true).unwrap();
-    let place = tempfile::tempdir().unwrap();
+    let place = new_folder();
     fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let path = place.path().join("s");
     let unix = UnixListener::bind(&path).unwrap();
@@ -211,7 +211,7 @@ fn the_limits_end_what_does_not_end() {
     assert_eq!(run_in(&quick, "import time; time.sleep(1000)", b"").exit, Exit::Limit(Limit::Time(1.0)));
     let closed = "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(1000)";
     assert_eq!(run_in(&quick, closed, b"").exit, Exit::Limit(Limit::Time(1.0)));
-    let busy = sandbox(|settings| (settings.seconds, settings.cpu_seconds) = (5.0, 1));
+    let busy = sandbox(|settings| (settings.seconds, settings.cpu_seconds) = (20.0, 1));
     assert_eq!(run_in(&busy, "while True: pass", b"").exit, Exit::Limit(Limit::Cpu(1)));
     let deaf = "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass";
     assert_eq!(run_in(&busy, deaf, b"").exit, Exit::Limit(Limit::Cpu(1)));
@@ -297,7 +297,7 @@ fn processes_are_refused_or_counted_and_threads_too() {
 #[test]
 fn what_a_program_started_does_not_outlive_it() {
     let some = sandbox(|settings| settings.processes = 5);
-    let marker = tempfile::tempdir().unwrap();
+    let marker = new_folder();
     let read = marker.path().join("alive");
     let daemon = "import os, sys, time\n\
         if os.fork() == 0:\n \

@@ -68,12 +68,12 @@ fn packages_in(folder: &Path) -> Option<String> {
     });
     let mut names: Vec<String> = names.collect();
     names.sort_unstable();
-    let (count, more) = (names.len(), if names.len() > 6 { ", …" } else { "" });
+    let more = if names.len() > 6 { ", …" } else { "" };
     names.truncate(6);
-    (count > 0).then(|| {
+    (!names.is_empty()).then(|| {
         format!(
-            "programs can read the {count} packages in `{}` ({}{more}), and whoever finds the answers to the tests there \
-             need not work them out; `python` can name an interpreter with no more than they need",
+            "programs can read the packages in `{}`: {}{more}; whoever finds the answers to the tests there need not work \
+             them out. `python` can name an interpreter with no more than they need",
             folder.display(),
             names.join(", ")
         )
@@ -98,6 +98,6 @@ mod tests {
         fs::create_dir(folder.path().join("human_eval")).unwrap();
         fs::write(folder.path().join("six.py"), "").unwrap();
         let said = packages_in(folder.path()).unwrap();
-        assert!(said.contains("the 2 packages in `") && said.contains("(human_eval, six)"), "{said}");
+        assert!(said.contains("packages in `") && said.contains("`: human_eval, six; "), "{said}");
     }
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use rewards::{Exit, Job, Outcome, Sandbox, SandboxSettings, Stdin};
 
 /// Far less than what hangs for ever takes, and enough on a busy machine.
@@ -44,6 +46,11 @@ pub(crate) fn run_in(sandbox: &Sandbox, code: &str, input: &[u8]) -> Outcome {
 
 pub(crate) fn run(code: &str) -> Outcome {
     run_in(&SANDBOX, code, b"")
+}
+
+/// A new folder where one can be made, whatever `TMPDIR` says.
+pub(crate) fn new_folder() -> TempDir {
+    tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/tmp")).expect("a folder for temporary files")
 }
 
 /// What it printed, if it ended well.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::common::{SOON, run_in, sandbox};
+use super::common::{SOON, new_folder, run_in, sandbox};
 
 /// What the process that is killed does; as a test it is nothing.
 const ROLE: &str = "EVENKEEL_SANDBOX_TEST_ROLE";
@@ -63,7 +63,7 @@ fn left_in(place: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_program_dies_with_this_process_and_its_folder_goes_with_the_next() {
-    let place = tempfile::tempdir().unwrap();
+    let place = new_folder();
     fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
     let mut trainer = start("run", place.path());
     // Before it makes a sandbox, it asks an interpreter where it lies.

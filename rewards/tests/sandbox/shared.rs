@@ -1,8 +1,11 @@
 //! What a program can read is also used by others: nothing that it may do with it is felt by them.
 
 use std::fs::{self, File};
+use std::process::Command;
 
-use super::common::{LIBC, lines, refused_in, run_in, said, sandbox};
+use rewards::{Code, Reward};
+
+use super::common::{LIBC, lines, new_folder, refused_in, run_in, said, sandbox};
 
 /// Calls by number, the same on all processors from 424 on.
 const BY_NUMBER: &str = "import array, fcntl, struct\n\
@@ -14,7 +17,7 @@ const BY_NUMBER: &str = "import array, fcntl, struct\n\
 
 #[test]
 fn no_lease_lock_watch_or_flag_is_put_on_a_file_that_can_be_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = new_folder();
     let shared = folder.path().join("shared");
     fs::write(&shared, "shared").unwrap();
     let path = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -118,7 +121,7 @@ fn timers_are_few_and_priorities_stay() {
 /// Cases that have to open a file that another one holds would wait until that one dies.
 #[test]
 fn a_hostile_program_changes_no_other_s_verdict() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = new_folder();
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     fs::write(folder.path().join("config"), "9").unwrap();
     let sandbox = sandbox(|settings| {
@@ -149,4 +152,19 @@ fn a_hostile_program_changes_no_other_s_verdict() {
         let file = File::options().append(true).open(folder.path().join("config")).unwrap();
         file.try_lock().unwrap();
     });
+}
+
+#[test]
+fn packages_that_may_hold_the_answers_are_warned_of() {
+    let folder = new_folder();
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let environment = folder.path().join("venv");
+    let made = Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&environment).status();
+    assert!(made.unwrap().success(), "these tests need Python's `venv`");
+    let library = fs::read_dir(environment.join("lib")).unwrap().next().unwrap().unwrap().path();
+    fs::create_dir(library.join("site-packages/answers_of_the_benchmark")).unwrap();
+    let python = environment.join("bin/python3").display().to_string();
+    let reward = Code { python, ..Code::default() }.build("code").unwrap();
+    let warnings = reward.warnings().join("\n");
+    assert!(warnings.contains("`: answers_of_the_benchmark; "), "{warnings}");
 }

@@ -14,8 +14,9 @@ use rewards::{RewardError, Rewards, ScoringError};
 use rollout::{RolloutError, SampleProgress, Sampled, Sampling};
 
 use crate::protocol::{Adaptive, Protocol, Samples};
-use crate::record::{Parts, Question};
+use crate::record::{Parts, Question, count};
 use crate::result::{Cost, Problems};
+use crate::rounds::Rounds;
 use crate::stats::{AdaptiveSettings, Budget, BudgetSettings, Estimate, StatsError, clopper_pearson, plan};
 use crate::summary::{CONFIDENCE, share};
 
@@ -238,20 +239,14 @@ fn budget_settings(adaptive: &Adaptive) -> BudgetSettings {
     BudgetSettings { alpha, most: adaptive.most, ..BudgetSettings::default() }
 }
 
-/// Shares of questions whose numbers of samples were adapted: a round weighs as much as it drew of its most drawn question.
+/// Shares of questions whose numbers of samples were adapted.
 fn adapted(questions: &mut [Question]) {
-    let rounds = questions.iter().map(|question| question.rounds.len()).max().unwrap_or(0);
-    let largest =
-        |round: usize| questions.iter().filter_map(|q| q.rounds.get(round)).copied().max().unwrap_or(0);
-    let weights: Vec<f64> = (0..rounds).map(|round| largest(round) as f64).collect();
+    let rounds = Rounds::of(questions);
     for question in questions.iter_mut().filter(|question| !question.rounds.is_empty()) {
-        let by_round = question.by_round();
-        // a round that could not be judged says nothing, so the others have to do
-        let known = || by_round.iter().zip(&weights).filter(|((_, judged), _)| *judged > 0);
-        let sum: f64 = known().map(|(_, weight)| weight).sum();
-        let share =
-            known().map(|((right, judged), weight)| weight * *right as f64 / *judged as f64).sum::<f64>();
-        question.adapted = (sum > 0.0).then(|| share / sum);
+        question.adapted = rounds.mean(question, 1, |samples| {
+            let (right, judged) = count(samples);
+            (judged > 0).then(|| right as f64 / judged as f64)
+        });
     }
 }
 

@@ -5,18 +5,23 @@
 //! [`stats`] has the intervals; [`report`] writes.
 
 mod accuracy;
+mod at_k;
 pub mod benchmarks;
 mod evaluate;
+mod grader;
 mod protocol;
 mod record;
 pub mod report;
 mod result;
+mod rounds;
 mod shots;
 pub mod stats;
 mod summary;
 
 pub use accuracy::Accuracy;
+pub use at_k::AtKRule;
 pub use evaluate::{Benchmark, EvalError, Judged, Running, Speaker, Watch};
+pub use grader::grader;
 pub use protocol::{Adaptive, Protocol, Questions, Samples, Shots};
 pub use record::{Parts, Question, Reading, Sample};
 pub use result::{Comparison, Cost, Evaluation, Model, Problems, Results, Runs};

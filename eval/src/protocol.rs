@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::at_k::AtKRule;
+
 /// How a benchmark is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Protocol {
@@ -27,12 +29,18 @@ pub struct Protocol {
     pub rewards: Value,
     /// Which of them says what is right.
     pub deciding: String,
-    /// Version of the program whose grader judged.
+    /// What judged, by what it does: see [`crate::grader`].
     pub grader: String,
+    /// What the model's products were computed in, `f32` or `bf16`; absent of a server, which does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numerics: Option<String>,
     /// How completions are drawn.
     pub sampling: Sampling,
     /// How many for each question.
     pub samples: Samples,
+    /// How pass@k, pass^k and maj@k are counted.
+    #[serde(default, skip_serializing_if = "AtKRule::is_default")]
+    pub at_k: AtKRule,
 }
 
 /// Which questions.
@@ -40,7 +48,7 @@ pub struct Protocol {
 pub struct Questions {
     /// How many.
     pub count: usize,
-    /// SHA-256 of ids, questions and reference answers, in order.
+    /// SHA-256 of ids, questions and reference answers, in whatever order they stand.
     pub sha256: String,
 }
 
@@ -89,9 +97,12 @@ impl Samples {
 }
 
 impl Questions {
-    /// The identity of these prompts: what is asked and what the answer is, wherever they were read from.
+    /// The identity of these prompts: what is asked and what the answer is, wherever they were read from. Draws go by a
+    /// question's id, so the order of questions changes no figure and is no part of it.
     pub fn of(prompts: &[std::sync::Arc<Prompt>]) -> Self {
         let rows = prompts.iter().map(|p| serde_json::json!([p.id, p.body, p.answer]).to_string());
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort_unstable();
         Self { count: prompts.len(), sha256: sha256(rows) }
     }
 }
@@ -106,24 +117,87 @@ pub(crate) fn sha256(lines: impl IntoIterator<Item = String>) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// SHA-256 of a text, in hexadecimal.
+pub(crate) fn sha256_of(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Protocol {
-    /// A name for this protocol: twelve hexadecimal digits of the SHA-256 of all that it says. The seed is no part of it.
+    /// A name for this protocol: twelve hexadecimal digits of the SHA-256 of what it says. What changes no figure is left out:
+    /// what sampling only records, bounds of a draw where nothing is drawn, the order of names and of lists that are sets, and
+    /// how rewards are computed. The seed is no part of it.
     pub fn hash(&self) -> String {
-        let mut hash = sha256([self.value().to_string()]);
+        let mut hash = sha256([self.decisive().to_string()]);
         hash.truncate(12);
         hash
     }
 
-    fn value(&self) -> Value {
+    /// All that decides a figure, each thing said in one way only.
+    fn decisive(&self) -> Value {
+        let mut same = self.clone();
+        let sampling = &mut same.sampling;
+        (sampling.entropy, sampling.top_log_probs) = (false, 0);
+        if sampling.temperature == 0.0 {
+            *sampling = sampling.greedy();
+        }
+        if sampling.thinking_budget.is_none() {
+            sampling.thinking_close = Sampling::default().thinking_close;
+        }
+        for tokens in
+            [&mut sampling.allowed_tokens, &mut sampling.forbidden_tokens, &mut sampling.stop_tokens]
+        {
+            tokens.sort_unstable();
+            tokens.dedup();
+        }
+        sampling.logit_bias.sort_by_key(|(token, _)| *token);
+        sampling.stop.sort_unstable();
+        sampling.stop.dedup();
+        for name in COMPUTED {
+            without(name, &mut same.rewards);
+        }
         // a struct of plain values always becomes JSON; settings that are not finite were refused before
-        serde_json::to_value(self).unwrap_or_default()
+        sorted(&serde_json::to_value(same).unwrap_or_default())
     }
 
     /// Where the two say different things: "sampling.max_tokens: 512 and 1024".
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
-        differences("", &self.value(), &other.value(), &mut found);
+        differences("", &self.decisive(), &other.decisive(), &mut found);
         found
+    }
+}
+
+/// Settings of rewards that say how they are computed, not what they say.
+const COMPUTED: [&str; 7] =
+    ["workers", "batch", "start_deadline", "parallel", "retries", "key_variable", "max_failures"];
+
+/// Leaves out a setting, at any depth; a table of that name is somebody's own reward.
+fn without(name: &str, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map.get(name).is_some_and(|value| !value.is_object()) {
+                map.shift_remove(name);
+            }
+            map.values_mut().for_each(|value| without(name, value));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| without(name, value)),
+        _ => {}
+    }
+}
+
+/// The same with the keys of every object in order.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            keys.into_iter()
+                .map(|key| (key.clone(), sorted(&map[key])))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
     }
 }
 
@@ -157,9 +231,11 @@ mod tests {
             enable_thinking: None,
             rewards: serde_json::json!({ "math": { "tolerance": 0.0 } }),
             deciding: "math".into(),
-            grader: "0.1.0".into(),
+            grader: "0123456789ab".into(),
+            numerics: Some("f32".into()),
             sampling: Sampling::default(),
             samples: Samples::Each(1),
+            at_k: AtKRule::Unbiased,
         }
     }
 
@@ -181,7 +257,59 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_questions_and_their_answers_are_part_of_their_identity() {
+    fn what_the_model_is_computed_in_what_judges_and_how_votes_count_change_the_hash() {
+        let base = protocol();
+        let hash = |change: &dyn Fn(&mut Protocol)| {
+            let mut other = protocol();
+            change(&mut other);
+            assert_eq!(base.hash() == other.hash(), base.differences(&other).is_empty());
+            other.hash()
+        };
+        let hashes = [
+            base.hash(),
+            hash(&|p| p.numerics = Some("bf16".into())),
+            hash(&|p| p.grader = "ba9876543210".into()),
+            hash(&|p| p.at_k = AtKRule::Verl),
+            hash(&|p| p.sampling.top_k = 5),
+            hash(&|p| p.sampling.temperature = 0.0),
+        ];
+        let different: std::collections::BTreeSet<&String> = hashes.iter().collect();
+        assert_eq!(different.len(), hashes.len(), "{hashes:?}");
+    }
+
+    #[test]
+    fn what_only_records_or_is_without_effect_does_not_change_the_hash() {
+        let same = |temperature: f64, change: &dyn Fn(&mut Protocol)| {
+            let mut base = protocol();
+            base.sampling.temperature = temperature;
+            let mut other = base.clone();
+            change(&mut other);
+            assert_ne!(base, other);
+            assert_eq!(base.hash(), other.hash(), "{other:?}");
+            assert!(base.differences(&other).is_empty());
+        };
+        for temperature in [0.0, 0.7] {
+            same(temperature, &|p| p.sampling.entropy = true);
+            same(temperature, &|p| p.sampling.top_log_probs = 5);
+            same(temperature, &|p| p.sampling.thinking_close = "</think>".into());
+            same(temperature, &|p| p.rewards["math"]["workers"] = serde_json::json!(3));
+        }
+        same(0.0, &|p| p.sampling.top_k = 20);
+        same(0.0, &|p| p.sampling.top_p = 0.9);
+        same(0.0, &|p| p.sampling.min_p = 0.1);
+        let two = |names: [&str; 2], tokens: [u32; 2]| {
+            let mut found = protocol();
+            found.sampling.stop = names.map(str::to_owned).to_vec();
+            found.sampling.stop_tokens = tokens.to_vec();
+            found.rewards = serde_json::json!({});
+            names.iter().for_each(|name| found.rewards[*name] = serde_json::json!(1));
+            found.hash()
+        };
+        assert_eq!(two(["a", "b"], [1, 2]), two(["b", "a"], [2, 1]));
+    }
+
+    #[test]
+    fn questions_and_their_answers_are_part_of_their_identity_and_their_order_is_not() {
         let prompt = |id: &str, answer: &str| {
             let body = data::Body::Text(id.into());
             std::sync::Arc::new(Prompt {
@@ -194,7 +322,7 @@ mod tests {
         let hash = |prompts: &[_]| Questions::of(prompts).sha256;
         let both = [prompt("a", "1"), prompt("b", "2")];
         assert_eq!(hash(&both), hash(&[prompt("a", "1"), prompt("b", "2")]));
-        assert_ne!(hash(&both), hash(&[prompt("b", "2"), prompt("a", "1")]));
+        assert_eq!(hash(&both), hash(&[prompt("b", "2"), prompt("a", "1")]));
         assert_ne!(hash(&both), hash(&[prompt("a", "1"), prompt("b", "3")]));
     }
 

@@ -3,11 +3,10 @@
 //! Before: samples of a benchmark's questions were judged. After: [`crate::Summary`] counts them, and `evenkeel compare` sets
 //! those of two models side by side.
 
-use std::collections::BTreeMap;
-
 use data::{Body, Prompt, ScoredRollout};
 use serde::{Deserialize, Serialize};
 
+use crate::at_k::ballot;
 use crate::stats::Interval;
 
 /// One question and its samples.
@@ -165,45 +164,41 @@ impl Question {
         }
     }
 
-    /// Right and judged samples of each round.
-    pub(crate) fn by_round(&self) -> Vec<(usize, usize)> {
+    /// The samples of each round.
+    pub(crate) fn by_round(&self) -> impl Iterator<Item = &[Sample]> {
         let mut rest = self.samples.as_slice();
-        let round = |count: &usize| {
+        self.rounds.iter().map(move |count| {
             let (these, others) = rest.split_at((*count).min(rest.len()));
             rest = others;
-            let judged = these.iter().filter(|sample| sample.right.is_some()).count();
-            (these.iter().filter(|sample| sample.right == Some(true)).count(), judged)
-        };
-        self.rounds.iter().map(round).collect()
+            these
+        })
     }
 
     /// How the judged samples vote: right ones, wrong ones by answer, and those that give none.
     pub fn ballot(&self) -> (usize, Vec<usize>, usize) {
-        let (mut others, mut silent) = (BTreeMap::<usize, usize>::new(), 0);
-        for sample in self.samples.iter().filter(|sample| sample.right == Some(false)) {
-            match sample.vote {
-                Some(vote) => *others.entry(vote).or_default() += 1,
-                None => silent += 1,
-            }
-        }
-        (self.right(), others.into_values().collect(), silent)
+        ballot(&judged(&self.samples))
     }
+}
+
+/// Those that could be judged.
+pub(crate) fn judged(samples: &[Sample]) -> Vec<&Sample> {
+    samples.iter().filter(|sample| sample.right.is_some()).collect()
+}
+
+/// How many of them are right, and how many could be judged.
+pub(crate) fn count(samples: &[Sample]) -> (usize, usize) {
+    let right = samples.iter().filter(|sample| sample.right == Some(true)).count();
+    (right, samples.iter().filter(|sample| sample.right.is_some()).count())
 }
 
 impl Reading {
     /// The sample as people read it.
     pub fn of(scored: &ScoredRollout, deciding: &str) -> Self {
         let (rollout, verdict) = (&scored.rollout, scored.score.part(deciding));
-        let prompt = match &rollout.prompt.body {
-            Body::Text(text) => text.clone(),
-            Body::Chat(turns) => {
-                turns.iter().rfind(|turn| turn.role == "user").map_or("", |t| &t.content).to_owned()
-            }
-        };
         Self {
             id: rollout.prompt.id.clone(),
             place: rollout.place,
-            prompt,
+            prompt: question(&rollout.prompt).to_owned(),
             reference: rollout.prompt.answer.as_ref().map(ToString::to_string),
             text: rollout.text.clone(),
             answer: verdict.and_then(|verdict| verdict.answer.clone()),
@@ -212,6 +207,14 @@ impl Reading {
             truncated: rollout.truncated(),
             tokens: told(rollout),
         }
+    }
+}
+
+/// What the user's last turn says, or the whole prompt of a plain text.
+pub(crate) fn question(prompt: &Prompt) -> &str {
+    match &prompt.body {
+        Body::Text(text) => text,
+        Body::Chat(turns) => turns.iter().rfind(|turn| turn.role == "user").map_or("", |turn| &turn.content),
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Protocol;
-use crate::record::{Question, Sample};
+use crate::record::{Question, Sample, count, judged};
+use crate::rounds::Rounds;
 use crate::stats::{
-    Estimate, Interval, Method, StatsError, adaptive_mean, clopper_pearson, clustered, draws, majority,
-    mean_interval, pass_at_k, pass_hat_k, wilson,
+    Estimate, Interval, Method, StatsError, adaptive_mean, clopper_pearson, clustered, draws, mean_interval,
+    one_draw,
 };
 
 /// Confidence of every interval.
@@ -39,7 +40,9 @@ pub struct Summary {
     /// decoding, which has no draws, and where each question has one sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_draws: Option<Estimate>,
-    /// Probability that one of k samples is right (pass@k), unbiased, for k = 1, 2, 4 … n.
+    /// Probability that one of k samples is right (pass@k), unbiased, for k = 1, 2, 4 … n. These three are counted by the
+    /// protocol's [`crate::AtKRule`]. Where the number of samples was adapted, they are means over the rounds in which every
+    /// question got at least k: so pass@1 is the accuracy, and large k have the first round alone.
     pub pass_at: Vec<AtK>,
     /// Probability that all of k samples are right (pass^k).
     pub pass_hat: Vec<AtK>,
@@ -122,6 +125,7 @@ impl Summary {
         let samples = || questions.iter().flat_map(|question| &question.samples);
         let counts: Vec<(usize, usize)> =
             questions.iter().map(|q| (q.right(), q.judged())).filter(|(_, judged)| *judged > 0).collect();
+        let rule = protocol.at_k;
         let most = counts.iter().map(|(_, judged)| *judged).max().unwrap_or(0);
         let single = most == 1 && counts.len() == questions.len();
         let exact = || -> Result<Estimate, StatsError> {
@@ -130,13 +134,14 @@ impl Summary {
             let value = right as f64 / counts.len() as f64;
             Ok(Estimate { value, interval, method: Method::ClopperPearson })
         };
+        let rounds = Rounds::of(questions);
         let rate = |value: &dyn Fn(&Sample) -> Option<bool>| {
-            let of = |q: &Question| {
-                let values: Vec<bool> = q.samples.iter().filter_map(value).collect();
+            let of = |samples: &[Sample]| {
+                let values: Vec<bool> = samples.iter().filter_map(value).collect();
                 let yes = values.iter().filter(|yes| **yes).count();
                 (!values.is_empty()).then(|| yes as f64 / values.len() as f64)
             };
-            let values: Vec<f64> = questions.iter().filter_map(of).collect();
+            let values: Vec<f64> = questions.iter().filter_map(|q| rounds.mean(q, 1, of)).collect();
             share(&values, questions.iter().map(|q| q.samples.len()).max().unwrap_or(0))
         };
         Ok(Self {
@@ -148,15 +153,12 @@ impl Summary {
             accuracy: accuracy(questions)?,
             exact: single.then(exact).transpose()?,
             over_draws: over_draws(questions, &counts, protocol)?,
-            pass_at: at(questions, |q, k| pass_at_k(q.judged(), q.right(), k))?,
-            pass_hat: at(questions, |q, k| pass_hat_k(q.judged(), q.right(), k))?,
-            majority_at: at(questions, |q, k| {
-                let (right, others, silent) = q.ballot();
-                majority(right, &others, silent, k)
-            })?,
+            pass_at: at(questions, &rounds, |samples, k| rule.pass_at(samples, k))?,
+            pass_hat: at(questions, &rounds, |samples, k| rule.pass_hat(samples, k))?,
+            majority_at: at(questions, &rounds, |samples, k| rule.majority(samples, k))?,
             format_rate: rate(&|sample| sample.formed)?,
             truncation_rate: rate(&|sample| Some(sample.truncated))?,
-            tokens: Lengths::of(questions)?,
+            tokens: Lengths::of(questions, &rounds)?,
             by_level: parts(questions, |question| question.level.as_deref())?,
             by_subject: parts(questions, |question| question.subject.as_deref())?,
         })
@@ -173,7 +175,8 @@ fn over_draws(
     if protocol.sampling.temperature == 0.0 || !several {
         return Ok(None);
     }
-    let by_round: Vec<Vec<(usize, usize)>> = questions.iter().map(Question::by_round).collect();
+    let by_round: Vec<Vec<(usize, usize)>> =
+        questions.iter().map(|question| question.by_round().map(count).collect()).collect();
     let known: Vec<_> =
         by_round.iter().filter(|q| !q.is_empty() && q.iter().all(|(_, judged)| *judged > 0)).collect();
     match known.first().map(|question| question.len()) {
@@ -185,25 +188,40 @@ fn over_draws(
     }
 }
 
-/// A figure for k = 1, 2, 4 … as far as every question has judged samples.
+/// A figure for k = 1, 2, 4 … as far as every question has judged samples: in some round, where there are rounds.
 fn at(
     questions: &[Question],
-    figure: impl Fn(&Question, usize) -> Result<f64, StatsError>,
+    rounds: &Rounds,
+    figure: impl Fn(&[&Sample], usize) -> Result<f64, StatsError>,
 ) -> Result<Vec<AtK>, StatsError> {
-    let judged = |q: &&Question| q.skipped.is_none() && q.judged() > 0;
-    let Some(least) = questions.iter().filter(judged).map(Question::judged).min() else {
+    let asked = |q: &&Question| q.skipped.is_none() && q.judged() > 0;
+    let Some(least) = questions.iter().filter(asked).map(|q| rounds.largest(q)).min() else {
         return Ok(Vec::new());
     };
-    let most = questions.iter().map(Question::judged).max().unwrap_or(0);
+    // rounds differ in size, so no k is that of all samples
+    let most = match rounds.is_empty() {
+        true => questions.iter().map(Question::judged).max().unwrap_or(0),
+        false => usize::MAX,
+    };
     let mut found = Vec::new();
     for k in powers(least, most) {
-        let value = |q: &Question| match (q.judged(), &q.skipped) {
+        let mut wrong = Ok(());
+        let mut value = |q: &Question| match (q.judged(), &q.skipped) {
             (0, None) => None,
-            (0, Some(_)) => Some(Ok(0.0)),
-            _ => Some(figure(q, k)),
+            (0, Some(_)) => Some(0.0),
+            _ => rounds.mean(q, k, |samples| {
+                let samples = judged(samples);
+                let found = (samples.len() >= k).then(|| figure(&samples, k)).transpose();
+                found.unwrap_or_else(|error| {
+                    wrong = Err(error);
+                    None
+                })
+            }),
         };
-        let values: Vec<f64> = questions.iter().filter_map(value).collect::<Result<_, _>>()?;
-        found.extend(share(&values, most)?.map(|estimate| AtK { k, estimate }));
+        let values: Vec<f64> = questions.iter().filter_map(&mut value).collect();
+        wrong?;
+        let several = questions.iter().map(Question::judged).max().unwrap_or(0);
+        found.extend(share(&values, several)?.map(|estimate| AtK { k, estimate }));
     }
     Ok(found)
 }
@@ -222,9 +240,7 @@ pub(crate) fn share(values: &[f64], most: usize) -> Result<Option<Estimate>, Sta
     let whole = values.iter().all(|value| *value == 0.0 || *value == 1.0);
     if most <= 1 && whole {
         let right = values.iter().filter(|value| **value == 1.0).count();
-        let value = right as f64 / values.len() as f64;
-        let interval = wilson(right, values.len(), CONFIDENCE)?;
-        return Ok(Some(Estimate { value, interval, method: Method::Wilson }));
+        return one_draw(right, values.len(), CONFIDENCE).map(Some);
     }
     if values.len() == 1 {
         // one question says nothing of others
@@ -262,7 +278,7 @@ fn parts<'q>(
 }
 
 impl Lengths {
-    fn of(questions: &[Question]) -> Result<Option<Self>, StatsError> {
+    fn of(questions: &[Question], rounds: &Rounds) -> Result<Option<Self>, StatsError> {
         let of =
             |q: &Question| q.samples.iter().filter_map(|s| Some((s.tokens?, s.right))).collect::<Vec<_>>();
         let groups: Vec<Vec<(usize, Option<bool>)>> =
@@ -271,8 +287,8 @@ impl Lengths {
             let all: Vec<usize> = lengths.collect();
             (!all.is_empty()).then(|| all.iter().sum::<usize>() as f64 / all.len() as f64)
         };
-        let means: Vec<f64> =
-            groups.iter().filter_map(|group| mean(&mut group.iter().map(|(tokens, _)| *tokens))).collect();
+        let of = |samples: &[Sample]| mean(&mut samples.iter().filter_map(|sample| sample.tokens));
+        let means: Vec<f64> = questions.iter().filter_map(|q| rounds.mean(q, 1, of)).collect();
         let all = || groups.iter().flatten().copied();
         let mut sorted: Vec<usize> = all().map(|(tokens, _)| tokens).collect();
         sorted.sort_unstable();
@@ -290,7 +306,8 @@ impl Lengths {
             mean: means.iter().sum::<f64>() / means.len() as f64,
             interval: match means.len() {
                 1 => None,
-                _ => Some(mean_interval(&means, CONFIDENCE)?.interval),
+                // no completion is shorter than nothing
+                _ => Some(mean_interval(&means, CONFIDENCE)?.interval.within(0.0, f64::INFINITY)),
             },
             median: rank(0.5),
             p95: rank(0.95),
@@ -348,7 +365,7 @@ mod tests {
             interval: None,
             skipped: None,
         };
-        let lengths = Lengths::of(&[question]).unwrap().unwrap();
+        let lengths = Lengths::of(&[question], &Rounds::of(&[])).unwrap().unwrap();
         assert_eq!((lengths.mean, lengths.median, lengths.p95, lengths.longest), (36.0, 5, 99, 99));
         assert_eq!((lengths.right, lengths.wrong, lengths.interval), (Some(4.5), Some(99.0), None));
         let bins: Vec<(usize, usize, usize)> = lengths

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use data::{Body, Prompt, PromptTemplate, Rollout, ScoredRollout, StepSeed, StopReason, Verdict};
 use eval::stats::Method;
 use eval::{
-    Adaptive, Benchmark, EvalError, Protocol, Question, Questions, Running, Samples, Shots, Speaker, Summary,
-    Watch,
+    Adaptive, AtKRule, Benchmark, EvalError, Protocol, Question, Questions, Running, Samples, Shots, Speaker,
+    Summary, Watch,
 };
 use rewards::{ExactMatch, PartSettings, Rewards, SumSettings};
 use rollout::backend::ServerError;
@@ -137,6 +137,8 @@ fn benchmark(coin: &Coin, samples: Samples) -> Benchmark {
             rewards: serde_json::json!({}),
             deciding: "exact_match".into(),
             grader: "test".into(),
+            numerics: None,
+            at_k: AtKRule::Unbiased,
             sampling: Sampling::default(),
             samples,
         },
@@ -299,6 +301,34 @@ fn what_a_server_that_dies_hands_over_holds_no_samples_that_were_never_drawn() {
     let judged = asked.evaluate(&coin, 3, keep.kept.into_values().collect(), &mut Keep::default()).unwrap();
     assert_eq!(coin.drawn.load(Ordering::Relaxed), all, "no sample is drawn twice");
     assert_eq!(asked.questions(&coin, &judged), wanted.0);
+}
+
+#[test]
+fn every_mean_of_an_adapted_evaluation_is_taken_by_round_and_pass_at_1_is_the_accuracy() {
+    let coin = Coin::new(&mixed(120));
+    let adaptive = Adaptive { half_width: 0.01, pilot: 8, most: 128, each: false };
+    let (questions, summary) = evaluate(&coin, &benchmark(&coin, Samples::Adaptive(adaptive)));
+    assert!(questions.iter().any(|question| question.rounds.len() > 1), "it took rounds");
+    let accuracy = summary.accuracy.unwrap();
+    for at in [&summary.pass_at[0], &summary.pass_hat[0], &summary.majority_at[0]] {
+        assert_eq!(at.k, 1);
+        let (found, wanted) = (at.estimate, accuracy);
+        for (found, wanted) in [
+            (found.value, wanted.value),
+            (found.interval.low, wanted.interval.low),
+            (found.interval.high, wanted.interval.high),
+        ] {
+            assert!((found - wanted).abs() < 1e-9, "{at:?} {accuracy:?}");
+        }
+    }
+    // only the pilot gave every question eight samples
+    assert_eq!(summary.pass_at.last().map(|at| at.k), Some(8));
+    let pilot = |question: &Question| {
+        let right = question.samples[..8].iter().filter(|sample| sample.right == Some(true)).count();
+        eval::stats::pass_at_k(8, right, 8).unwrap()
+    };
+    let wanted = questions.iter().map(pilot).sum::<f64>() / 120.0;
+    assert!((summary.pass_at[3].estimate.value - wanted).abs() < 1e-12, "{:?}", summary.pass_at);
 }
 
 #[test]

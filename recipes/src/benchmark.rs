@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use data::{Columns, Layout, Prompt, PromptTemplate};
 use engine::model::Hub;
 use eval::benchmarks::{BENCHMARKS, Data, Known, known};
-use eval::{Benchmark, Protocol, Questions, Samples, Shot, Shots, shots, with_shots};
+use eval::{AtKRule, Benchmark, Protocol, Questions, Samples, Shot, Shots, shots, with_shots};
 use rewards::Rewards;
 use rollout::Sampling;
 
@@ -125,7 +125,8 @@ pub(crate) fn build(recipe: &BenchmarkRecipe, custom: &CustomRewards) -> Result<
     };
     let reward = recipe.reward.as_deref();
     let benchmark = of(name, prompts, rewards, &recipe.rewards, reward, format).with_context(about)?;
-    let protocol = Protocol { enable_thinking: recipe.enable_thinking, ..benchmark.protocol };
+    let (enable_thinking, at_k) = (recipe.enable_thinking, recipe.at_k);
+    let protocol = Protocol { enable_thinking, at_k, ..benchmark.protocol };
     let generated = matches!(recipe.data, DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_));
     Ok(Benchmark {
         protocol,
@@ -175,9 +176,12 @@ pub(crate) fn of(
         enable_thinking: None,
         rewards: serde_json::to_value(recipe)?,
         deciding: deciding.clone(),
-        grader: env!("CARGO_PKG_VERSION").into(),
+        grader: grader(&rewards, recipe)?,
+        // a model's, which is not known here
+        numerics: None,
         sampling: format.sampling,
         samples: format.samples,
+        at_k: AtKRule::default(),
     };
     Ok(Benchmark {
         protocol,
@@ -190,6 +194,15 @@ pub(crate) fn of(
         level: "level".into(),
         subject: "subject".into(),
     })
+}
+
+/// What judges, by what it does; of functions that do more than look at text the program's version, as they are not tried.
+fn grader(rewards: &Rewards, recipe: &RewardsRecipe) -> Result<String> {
+    if recipe.quick() {
+        return Ok(eval::grader(rewards));
+    }
+    let textual = recipe.textual().build(&CustomRewards::default())?;
+    Ok(format!("{} and evenkeel {}", eval::grader(&textual), env!("CARGO_PKG_VERSION")))
 }
 
 /// A JSONL file with the usual columns.

@@ -30,6 +30,14 @@ impl ComputeChoice {
         }
     }
 
+    /// What products are computed in: `f32` or `bf16`.
+    pub(crate) fn precision(&self) -> &'static str {
+        match self.compute {
+            Compute::Fused(kernel) if kernel.path().is_bf16() => "bf16",
+            _ => "f32",
+        }
+    }
+
     /// How, in a few words: `f32 by avx2`.
     pub(crate) fn numerics_by(&self) -> String {
         match self.compute {

@@ -86,6 +86,11 @@ impl OpenedModel {
         prompts.iter().map(task).collect()
     }
 
+    /// What it computes in, `f32` or `bf16`.
+    pub(crate) fn precision(&self) -> &'static str {
+        self.choice.precision()
+    }
+
     /// Its arithmetic, such as `f32 by avx2`.
     pub(crate) fn computed(&self) -> String {
         self.choice.numerics_by()

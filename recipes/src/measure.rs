@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use data::{Rollout, ScoredRollout, StepSeed};
-use eval::{Accuracy, Evaluation, Model, Running, Speaker, Summary, Watch};
+use eval::{Accuracy, Evaluation, Model, Protocol, Running, Speaker, Summary, Watch};
 use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Task};
 
 use crate::folder::RunFolder;
@@ -57,6 +57,8 @@ impl Measured {
         let judged = benchmark.evaluate(&asked, plan.seed().0, Vec::new(), &mut watched)?;
         let questions = benchmark.questions(&asked, &judged);
         let place = format!("{}-{:06}", weights.stage.name(), weights.version);
+        let numerics = Some(plan.choice.precision().to_owned());
+        let protocol = Protocol { numerics, ..benchmark.protocol.clone() };
         let evaluation = Evaluation {
             model: Model {
                 name: format!("{}/{place}", plan.recipe.name()),
@@ -64,11 +66,11 @@ impl Measured {
                 computed: plan.choice.numerics_by(),
                 sha256: None,
             },
-            protocol: benchmark.protocol.clone(),
-            protocol_hash: benchmark.protocol.hash(),
+            protocol_hash: protocol.hash(),
             seed: plan.seed().0,
             cost: judged.cost,
-            summary: Summary::of(&questions, &benchmark.protocol)?,
+            summary: Summary::of(&questions, &protocol)?,
+            protocol,
             problems: benchmark.problems(),
             questions,
         };

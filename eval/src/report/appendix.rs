@@ -35,8 +35,8 @@ pub(super) fn protocols<'a>(report: &Report<'a>) -> Vec<Vec<&'a Evaluation>> {
 /// Everything that a change of would change the figures.
 pub(super) fn protocol(report: &Report<'_>) -> String {
     let mut html = String::from(
-        "<section id=\"protocol\"><h2>Protocol</h2>\n<p>The hash names all that is listed here; figures compare if their \
-         hashes are the same. The seed is no part of it.</p>\n",
+        "<section id=\"protocol\"><h2>Protocol</h2>\n<p>The hash names what is listed here but for what changes no figure; figures \
+         compare if their hashes are the same. The seed is no part of it.</p>\n",
     );
     let protocols = protocols(report);
     let open = if protocols.len() == 1 { " open" } else { "" };

@@ -242,8 +242,8 @@ fn intervals() -> String {
 
 fn protocol(report: &Report<'_>) -> String {
     let mut page = String::from(
-        "## Protocol\n\nThe hash names all that is listed here; figures compare if their hashes are the same. The seed is \
-         no part of it.\n",
+        "## Protocol\n\nThe hash names what is listed here but for what changes no figure; figures compare if their \
+         hashes are the same. The seed is no part of it.\n",
     );
     for evaluations in protocols(report) {
         let first = evaluations[0];

@@ -14,9 +14,12 @@ mod spread;
 mod terminal;
 mod words;
 
+#[cfg(test)]
+pub(crate) use page::tests;
+
 pub use markdown::markdown;
 pub use page::page;
-pub use spread::{comparison, runs};
+pub use spread::{by_chance, comparison, runs};
 pub use terminal::terminal;
 
 use crate::record::Reading;

@@ -63,7 +63,7 @@ pub fn page(report: &Report<'_>) -> String {
     )
 }
 
-/// What was measured, in a line: "3 models on 2 benchmarks, graded by evenkeel 0.1.0, seed 7".
+/// What was measured, in a line: "3 models on 2 benchmarks, judged by grader 5f0c…, seed 7".
 fn about(report: &Report<'_>) -> String {
     let all = report.evaluations;
     if all.is_empty() {
@@ -78,7 +78,7 @@ fn about(report: &Report<'_>) -> String {
         names => count(names.len(), noun),
     };
     format!(
-        "<p>{} on {}. Judged by evenkeel {}; {} {}.</p>\n",
+        "<p>{} on {}. Judged by grader {}; {} {}.</p>\n",
         named(&models, "model"),
         named(&benchmarks, "benchmark"),
         escaped(&graders.join(", ")),
@@ -111,7 +111,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::{Readings, markdown};
     use super::*;
     use crate::protocol::{Protocol, Questions, Samples, Shots};
@@ -122,12 +122,7 @@ pub(super) mod tests {
     const HOSTILE: &str = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u{2028}<!--";
 
     /// Questions with samples each, of which the first of every second question is right.
-    pub(in super::super) fn evaluation(
-        model: &str,
-        benchmark: &str,
-        questions: usize,
-        samples: usize,
-    ) -> Evaluation {
+    pub(crate) fn evaluation(model: &str, benchmark: &str, questions: usize, samples: usize) -> Evaluation {
         let sample = |question: usize, place: usize| Sample {
             right: Some(question.is_multiple_of(2) && place == 0),
             formed: None,
@@ -155,7 +150,9 @@ pub(super) mod tests {
             enable_thinking: None,
             rewards: serde_json::json!({ "math": {} }),
             deciding: "math".into(),
-            grader: "0.1.0".into(),
+            grader: "0123456789ab".into(),
+            numerics: None,
+            at_k: Default::default(),
             sampling: rollout::Sampling::default(),
             samples: Samples::Each(samples),
         };

@@ -2,12 +2,17 @@
 //!
 //! Before: [`Runs`]. After: the pages of [`super`] and `evenkeel compare`.
 
-use super::words::{percent, points};
+use super::words::{about_points, percent};
 use crate::result::{Comparison, Runs};
 
 /// What a comparison found, as plain text, and where its protocols differ.
 pub fn comparison(comparison: &Comparison) -> String {
     super::words::comparison(comparison)
+}
+
+/// What to bear in mind when there are several comparisons.
+pub fn by_chance(comparisons: usize) -> Option<String> {
+    super::words::by_chance(comparisons)
 }
 
 /// The spread between runs of one recipe: how much of it is questions flipping, and how much the runs' quality.
@@ -19,8 +24,14 @@ pub fn runs(runs: &Runs) -> String {
         false => "no difference in quality (its estimate is below 0, which says 0)".to_owned(),
     };
     let interval = &variance.accuracy.interval;
+    let least = match variance.floor > variance.total {
+        true => {
+            format!(", and {} of their draws alone, which is what is believed", deviation(variance.floor))
+        }
+        false => String::new(),
+    };
     format!(
-        "{} runs of one recipe on {} ({}): mean {} % [{}, {}] over runs. Their standard deviation is {} points; {} would come of single questions flipping, which leaves {quality}. Two such runs differ by about {} points.",
+        "{} runs of one recipe on {} ({}): mean {} % [{}, {}] over runs. Their standard deviation is {} points{least}; {} would come of single questions flipping, which leaves {quality}. Two such runs differ by {}.",
         variance.runs,
         runs.benchmark,
         runs.models.join(", "),
@@ -29,6 +40,6 @@ pub fn runs(runs: &Runs) -> String {
         percent(interval.high),
         deviation(variance.total),
         deviation(variance.item),
-        points((2.0 * variance.total).sqrt()).trim_start_matches('+')
+        about_points((2.0 * variance.believed()).sqrt())
     )
 }

@@ -33,6 +33,9 @@ pub fn terminal(report: &Report<'_>) -> String {
     for comparison in report.comparisons {
         let _ = writeln!(text, "{}", words::comparison(comparison));
     }
+    if let Some(note) = words::by_chance(report.comparisons.len()) {
+        let _ = writeln!(text, "{note}");
+    }
     for runs in report.runs {
         let _ = writeln!(text, "{}", super::runs(runs));
     }
@@ -73,4 +76,29 @@ fn more(evaluation: &Evaluation) -> Vec<String> {
     lines.extend(words::draws_part(evaluation));
     lines.extend(words::flaws(evaluation));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::page::tests::evaluation;
+    use super::*;
+    use crate::result::Comparison;
+
+    #[test]
+    fn the_note_on_many_comparisons_is_on_the_terminal_too() {
+        let evaluations = [evaluation("a", "x", 6, 1), evaluation("b", "x", 6, 1)];
+        let comparison = Comparison::of(&evaluations[0], &evaluations[1]).unwrap();
+        let comparisons = vec![comparison; 6];
+        let report = Report {
+            title: "",
+            evaluations: &evaluations,
+            comparisons: &comparisons,
+            runs: &[],
+            readings: &[],
+        };
+        let text = terminal(&report);
+        assert!(text.contains("Of 6 comparisons between models that are equal, 0.3 would"), "{text}");
+        let one = terminal(&Report { comparisons: &comparisons[..1], ..report });
+        assert!(!one.contains("would show a difference on average"), "{one}");
+    }
 }

@@ -162,7 +162,7 @@ pub(crate) fn verdict(comparison: &Comparison, a: &str, b: &str, benchmark: &str
     let (paired, bounds) = (&comparison.paired, interval(&comparison.paired.interval));
     let size = percent(paired.difference.abs());
     let p = match &paired.mcnemar {
-        Some(test) => format!("McNemar {}", p_value(test.exact)),
+        Some(test) => format!("McNemar mid-p: {}", p_value(test.mid_p)),
         None => p_value(paired.p_value),
     };
     let found = match paired.verdict() {
@@ -196,12 +196,43 @@ pub(crate) fn comparison(comparison: &Comparison) -> String {
 /// Said before where protocols differ.
 pub(crate) const DIFFERENT: &str = "Their protocols differ, so this may be no difference of the models: ";
 
-/// What to bear in mind when there are many comparisons.
+/// What to bear in mind when there are several comparisons.
 pub(crate) fn by_chance(comparisons: usize) -> Option<String> {
+    let some = 1.0 - 0.95_f64.powi(comparisons.min(10_000) as i32);
     let wrong = mean(comparisons as f64 * 0.05);
-    (comparisons >= 5).then(|| {
-        format!("Of {comparisons} comparisons between models that are equal, {wrong} would show a difference on average.")
+    (comparisons >= 2).then(|| {
+        format!(
+            "Of {comparisons} comparisons between models that are equal, {wrong} would show a difference on average, and some \
+             would in {} of all such reports: no interval here is widened for that.",
+            about(some)
+        )
     })
+}
+
+/// A share that is known roughly, to the next tenth: "about 60 %".
+pub(crate) fn about(share: f64) -> String {
+    match (10.0 * share).round() {
+        tenths if !tenths.is_finite() => NONE.into(),
+        tenths if tenths < 1.0 => "less than 10 %".into(),
+        tenths if tenths > 9.0 => "more than 90 %".into(),
+        tenths => format!("about {:.0} %", 10.0 * tenths),
+    }
+}
+
+/// Points that are known roughly, to one digit: "about 4 points".
+pub(crate) fn about_points(points: f64) -> String {
+    let points = 100.0 * points.abs();
+    if !points.is_finite() {
+        return NONE.into();
+    }
+    let scale = 10f64.powf(points.max(1e-9).log10().floor());
+    let rounded = (points / scale).round() * scale;
+    match rounded {
+        rounded if rounded < 0.095 => "less than 0.1 points".into(),
+        rounded if rounded < 0.95 => format!("about {rounded:.1} points"),
+        rounded if rounded < 1.5 => "about 1 point".into(),
+        rounded => format!("about {rounded:.0} points"),
+    }
 }
 
 /// Everything that a protocol says, a line each: "sampling.temperature", "0.7". Nothing is left out.
@@ -254,9 +285,9 @@ pub(crate) fn draws_part(evaluation: &Evaluation) -> Option<String> {
     let part = (draws / whole).powi(2).min(1.0);
     let left = whole * (1.0 - part).sqrt();
     Some(format!(
-        "about {} % of the variance of accuracy is that of the draws; with ever more samples its interval would be ± {}",
-        percent(part),
-        percent(left)
+        "{} of the variance of accuracy is that of the draws; with ever more samples its interval would still reach {} to either side",
+        about(part),
+        about_points(left)
     ))
 }
 
@@ -329,9 +360,42 @@ mod tests {
         evaluation.summary.accuracy = Some(estimate(0.05, Method::Clustered));
         evaluation.summary.over_draws = Some(estimate(0.03, Method::Draws));
         let said = draws_part(&evaluation).unwrap();
-        assert!(said.contains("36.0 % of the variance") && said.ends_with("± 4.0"), "{said}");
+        // both intervals are estimates, so a tenth is all that is known
+        assert!(
+            said.starts_with("about 40 % of the variance")
+                && said.ends_with("still reach about 4 points to either side"),
+            "{said}"
+        );
         evaluation.summary.over_draws = None;
         assert_eq!(draws_part(&evaluation), None, "a single greedy sample has no draws");
+    }
+
+    #[test]
+    fn what_is_known_roughly_is_said_roughly() {
+        let shares = [0.587, 0.001, 0.97, 0.951, 0.5].map(about);
+        assert_eq!(
+            shares,
+            ["about 60 %", "less than 10 %", "more than 90 %", "more than 90 %", "about 50 %"]
+        );
+        let points = [0.0412, 0.0011, 0.0001, 0.23, 0.0098].map(about_points);
+        let wanted = [
+            "about 4 points",
+            "about 0.1 points",
+            "less than 0.1 points",
+            "about 20 points",
+            "about 1 point",
+        ];
+        assert_eq!(points, wanted);
+    }
+
+    #[test]
+    fn several_comparisons_come_with_what_chance_would_show() {
+        assert_eq!(by_chance(1), None);
+        let said = by_chance(14).unwrap();
+        assert!(
+            said.contains("0.7 would show a difference") && said.contains("in about 50 % of all"),
+            "{said}"
+        );
     }
 
     #[test]

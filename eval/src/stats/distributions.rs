@@ -1,9 +1,12 @@
-//! The distributions that intervals and tests are read from: normal, t, beta, binomial.
+//! The distributions that intervals and tests are read from: normal, t, beta, gamma, binomial, Poisson.
 //!
 //! `statrs` gives ln Γ and the error function. Its incomplete beta function stops after 140 terms, which is too few for
 //! parameters above some ten thousand, and its inverse is searched in (0.0001, 0.9999); so those two are here.
 
-use statrs::function::{erf::erfc_inv, gamma::ln_gamma};
+use statrs::function::{
+    erf::erfc_inv,
+    gamma::{gamma_lr, ln_gamma},
+};
 
 /// The z with P(|Z| < z) = `confidence`, Z standard normal.
 pub(super) fn normal_two_sided(confidence: f64) -> f64 {
@@ -40,6 +43,38 @@ pub(super) fn ln_choose(n: usize, k: usize) -> f64 {
 /// P(X = k), X binomial of n trials with 0 < p < 1.
 pub(super) fn binomial(n: usize, k: usize, p: f64) -> f64 {
     (ln_choose(n, k) + k as f64 * p.ln() + (n - k) as f64 * (-p).ln_1p()).exp()
+}
+
+/// P(X = k), X Poisson with this mean, above 0.
+pub(super) fn poisson(k: usize, mean: f64) -> f64 {
+    (k as f64 * mean.ln() - mean - ln_gamma(k as f64 + 1.0)).exp()
+}
+
+/// The x with P(X < x) = `p`, X of the gamma distribution with this shape, at least 1, and scale 1: Newton steps inside a
+/// bracket that only shrinks, halving it where they leave it.
+pub(super) fn gamma_quantile(p: f64, shape: f64) -> f64 {
+    // by Wilson and Hilferty's cube
+    let ninth = 1.0 / (9.0 * shape);
+    let cube = shape * (1.0 - ninth + normal_quantile(p) * ninth.sqrt()).powi(3);
+    let (mut low, mut high) = (0.0, f64::INFINITY);
+    let mut x = if cube > 1e-3 * shape { cube } else { 1e-3 * shape };
+    let ln_gamma = ln_gamma(shape);
+    for _ in 0..300 {
+        let error = gamma_lr(shape, x) - p;
+        if error > 0.0 {
+            high = x
+        } else {
+            low = x
+        }
+        let newton = x - error / ((shape - 1.0) * x.ln() - x - ln_gamma).exp();
+        let middle = if high.is_finite() { 0.5 * (low + high) } else { 2.0 * x };
+        let next = if newton > low && newton < high { newton } else { middle };
+        if (next - x).abs() <= 1e-13 * x || high - low <= 1e-15 * low {
+            return next;
+        }
+        x = next;
+    }
+    x
 }
 
 /// I_x(a, b), the distribution function of the beta distribution: a continued fraction by Lentz's method.
@@ -154,11 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn the_gamma_distributions_quantiles_are_right_from_shape_1_on() {
+        // χ² of 2 s degrees of freedom is twice a gamma of shape s; shape 1: −ln(1 − p)
+        close(gamma_quantile(0.975, 1.0), -(0.025_f64.ln()), 1e-10);
+        close(gamma_quantile(0.025, 5.0), 1.623_486_390_118_382, 1e-9);
+        close(gamma_quantile(0.95, 1000.0), 1_052.577_423_493_29, 1e-6);
+        for shape in [1.0, 1.3, 7.5, 300.0, 1e5] {
+            for p in [1e-6, 0.025, 0.5, 0.975] {
+                close(gamma_lr(shape, gamma_quantile(p, shape)), p, 1e-9);
+            }
+        }
+    }
+
+    #[test]
     fn the_normal_distribution_and_the_binomial_are_right() {
         close(normal_two_sided(0.95), 1.959_963_984_540_054, 1e-12);
         close(normal_quantile(0.8), 0.841_621_233_572_914_3, 1e-12);
         close(normal_cdf(1.3), 0.903_199_515_414_389_7, 1e-10);
         let sum: f64 = (0..=1024).map(|k| binomial(1024, k, 0.3)).sum();
         close(sum, 1.0, 1e-11);
+        close(poisson(3, 2.0), 0.180_447_044_315_483_55, 1e-12);
     }
 }

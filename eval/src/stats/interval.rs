@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     StatsError, check_confidence,
     distributions::{beta_quantile, normal_two_sided},
+    rare::Rare,
 };
+
+/// Below so many right draws, or wrong ones, Wilson's interval is not to be trusted.
+const FEWEST: usize = 5;
 
 /// A lower and an upper bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -34,9 +38,19 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
+    /// The part of the interval where values can be: what lies beyond a bound is moved to it.
+    pub fn within(self, low: f64, high: f64) -> Self {
+        Self { low: self.low.clamp(low, high), high: self.high.clamp(low, high) }
+    }
+
     /// The part of the interval that lies in [0, 1].
     pub(super) fn of_a_share(self) -> Self {
-        Self { low: self.low.clamp(0.0, 1.0), high: self.high.clamp(0.0, 1.0) }
+        self.within(0.0, 1.0)
+    }
+
+    /// The least interval that holds both.
+    pub(super) fn joined(self, other: Self) -> Self {
+        Self { low: self.low.min(other.low), high: self.high.max(other.high) }
     }
 }
 
@@ -45,7 +59,7 @@ impl Interval {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Method {
-    /// [`wilson`]: independent draws, one for each question.
+    /// [`one_draw`]: independent draws, one for each question.
     Wilson,
     /// [`clopper_pearson`]: the same, exact and therefore wide.
     ClopperPearson,
@@ -97,6 +111,29 @@ pub(super) fn score_interval(share: f64, n: f64, z: f64) -> Interval {
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 / (1.0 + z * z / n);
     Interval { low: (centre - half) * scale, high: (centre + half) * scale }.of_a_share()
+}
+
+/// A share of independent draws, one of each question: [`wilson`], joined to the exact interval of a Poisson mean where
+/// fewer than five are right, or wrong.
+///
+/// Of so few Wilson's bound towards 0 (or 1) is too near: where 1 of 10 is right it is 0.018, although a share of 0.017 gives
+/// one or more in 16 of 100 evaluations.
+///
+/// # Errors
+/// If there are no draws, more right ones than draws, or the confidence is not between 0 and 1.
+pub fn one_draw(right: usize, draws: usize, confidence: f64) -> Result<Estimate, StatsError> {
+    super::check_enough("draws", draws, 1)?;
+    let mut interval = wilson(right, draws, confidence)?;
+    let weight = 1.0 / draws as f64;
+    let rare = |count: usize| Rare::of((0..draws).map(|draw| (weight, f64::from(u8::from(draw < count)))));
+    if right < FEWEST {
+        interval = interval.joined(rare(right).interval(confidence));
+    }
+    if draws - right < FEWEST {
+        let Interval { low, high } = rare(draws - right).interval(confidence);
+        interval = interval.joined(Interval { low: 1.0 - high, high: 1.0 - low });
+    }
+    Ok(Estimate { value: right as f64 / draws as f64, interval, method: Method::Wilson })
 }
 
 /// Exact interval of a share, `successes` of `trials` independent ones: all p under which neither so few nor so many
@@ -206,6 +243,23 @@ mod tests {
                 inner.collect::<Vec<_>>()
             );
         }
+    }
+
+    #[test]
+    fn one_draw_a_question_covers_however_rare_right_ones_are() {
+        for n in [10, 30, 200] {
+            let found: Vec<Interval> =
+                (0..=n).map(|right| one_draw(right, n, 0.95).unwrap().interval).collect();
+            for p in [0.001, 0.003, 0.005, 0.01, 0.017, 0.03, 0.05] {
+                for p in [p, 1.0 - p] {
+                    let covered = coverage(n, p, &found);
+                    assert!(covered >= 0.93, "{n} draws at {p}: {covered}");
+                }
+            }
+            let middle = wilson(n / 2, n, 0.95).unwrap();
+            assert_eq!(found[n / 2], middle, "where neither is rare it is Wilson's");
+        }
+        assert!(one_draw(0, 0, 0.95).is_err() && one_draw(2, 1, 0.95).is_err());
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! Before: the draws of a question, sorted into classes of equal answers. After: a number for each question, to be
 //! averaged over questions by [`clustered`](super::clustered()).
 
-use super::{StatsError, distributions::binomial, pass};
+use super::{
+    StatsError,
+    distributions::{binomial, poisson},
+    pass,
+};
 
 /// Terms this improbable are left out; together they stay below the rounding of the sum.
 const NEGLIGIBLE: f64 = 1e-22;
@@ -32,25 +36,79 @@ pub fn majority(right: usize, others: &[usize], silent: usize, k: usize) -> Resu
         let beaten = right == 0 || others.iter().any(|other| *other > right);
         return Ok(if beaten { 0.0 } else { 1.0 / ties as f64 });
     }
-    let share = k as f64 / n as f64;
-    let chance: f64 = (1..=right.min(k))
-        .map(|votes| (votes, binomial(right, votes, share)))
+    Ok(chance(right, others, silent, k, Draws::Once { share: k as f64 / n as f64 }))
+}
+
+/// The chance that a plurality vote among k draws, chosen at random among the n *with* putting back, is right; the others as
+/// for [`majority`]. It is the expectation of resampling.
+///
+/// Numbers drawn of each class are independent Poisson numbers, given that their sum is k.
+///
+/// # Errors
+/// If k is 0, or there are no draws.
+pub fn majority_with_replacement(
+    right: usize,
+    others: &[usize],
+    silent: usize,
+    k: usize,
+) -> Result<f64, StatsError> {
+    let n = right + silent + others.iter().sum::<usize>();
+    if k == 0 || n == 0 {
+        return Err(StatsError::Choice { found: k, draws: n });
+    }
+    Ok(chance(right, others, silent, k, Draws::Again { share: k as f64 / n as f64 }))
+}
+
+/// How draws fall into classes, but for their sum.
+#[derive(Debug, Clone, Copy)]
+enum Draws {
+    /// Each falls with chance `share`.
+    Once { share: f64 },
+    /// Of each so many on average.
+    Again { share: f64 },
+}
+
+impl Draws {
+    /// The chance that so many of a class fall.
+    fn chance(self, class: usize, taken: usize) -> f64 {
+        match self {
+            Self::Once { share } => binomial(class, taken, share),
+            Self::Again { .. } if class == 0 => f64::from(u8::from(taken == 0)),
+            Self::Again { share } => poisson(taken, class as f64 * share),
+        }
+    }
+
+    /// The most that can fall of a class, if k fall in all.
+    fn most(self, class: usize, k: usize) -> usize {
+        match self {
+            Self::Once { .. } => class.min(k),
+            Self::Again { .. } if class == 0 => 0,
+            Self::Again { .. } => k,
+        }
+    }
+}
+
+fn chance(right: usize, others: &[usize], silent: usize, k: usize, draws: Draws) -> f64 {
+    let all = right + silent + others.iter().sum::<usize>();
+    let chance: f64 = (1..=draws.most(right, k))
+        .map(|votes| (votes, draws.chance(right, votes)))
         .filter(|(_, chance)| *chance > NEGLIGIBLE)
-        .map(|(votes, chance)| chance * wins(votes, others, silent, k, share))
+        .map(|(votes, chance)| chance * wins(votes, others, silent, k, draws))
         .sum();
-    Ok((chance / binomial(n, k, share)).min(1.0))
+    (chance / draws.chance(all, k)).min(1.0)
 }
 
 /// With `votes` right ones: the chance that all k fall so that no class has more, a tie of t classes counting 1/t.
-fn wins(votes: usize, others: &[usize], silent: usize, k: usize, share: f64) -> f64 {
-    let (rivals, below): (Vec<usize>, Vec<usize>) = others.iter().partition(|other| **other >= votes);
+fn wins(votes: usize, others: &[usize], silent: usize, k: usize, draws: Draws) -> f64 {
+    let (rivals, below): (Vec<usize>, Vec<usize>) =
+        others.iter().partition(|other| draws.most(**other, k) >= votes);
     let free = silent + below.iter().sum::<usize>();
     let left = k - votes;
     // states[t][m]: the chance that t rivals tie and the other rivals seen so far have m votes between them, so that
     // t · votes + m ≤ left
     let mut states = vec![vec![1.0]];
     for rival in rivals {
-        let chances: Vec<f64> = (0..=votes).map(|taken| binomial(rival, taken, share)).collect();
+        let chances: Vec<f64> = (0..=votes).map(|taken| draws.chance(rival, taken)).collect();
         let (tie, lower) = chances.split_last().expect("votes + 1 of them");
         let most = (states.len() + 1).min(left / votes + 1);
         let mut next: Vec<Vec<f64>> = vec![Vec::new(); most];
@@ -74,7 +132,7 @@ fn wins(votes: usize, others: &[usize], silent: usize, k: usize, share: f64) -> 
         }
         states = next;
     }
-    let rest: Vec<f64> = (0..=left.min(free)).map(|taken| binomial(free, taken, share)).collect();
+    let rest: Vec<f64> = (0..=draws.most(free, left)).map(|taken| draws.chance(free, taken)).collect();
     let mut chance = 0.0;
     for (ties, sums) in states.iter().enumerate() {
         let room = left - ties * votes;
@@ -229,6 +287,48 @@ mod tests {
             let found = majority(size, &vec![size; classes - 1], 0, k).unwrap();
             assert!((found * classes as f64 - 1.0).abs() < 1e-9, "{size} × {classes}: {found}");
         }
+    }
+
+    /// The chance by going through all sequences of k draws with putting back.
+    fn by_counting_again(right: usize, others: &[usize], silent: usize, k: usize) -> f64 {
+        let sizes: Vec<usize> = [right].iter().chain(others).copied().chain([silent]).collect();
+        let n: usize = sizes.iter().sum();
+        let (mut won, classes) = (0.0, sizes.len());
+        for code in 0..classes.pow(k as u32) {
+            let drawn: Vec<usize> = (0..k as u32).map(|draw| code / classes.pow(draw) % classes).collect();
+            let chance: f64 = drawn.iter().map(|class| sizes[*class] as f64 / n as f64).product();
+            let votes: Vec<usize> =
+                (0..classes - 1).map(|class| drawn.iter().filter(|d| **d == class).count()).collect();
+            let most = *votes.iter().max().expect("the right class is one");
+            if most > 0 && votes[0] == most {
+                won += chance / votes.iter().filter(|v| **v == most).count() as f64;
+            }
+        }
+        won
+    }
+
+    #[test]
+    fn with_putting_back_it_is_what_going_through_all_draws_gives() {
+        let cases: [(usize, &[usize], usize, usize); 6] = [
+            (3, &[2, 1], 2, 4),
+            (1, &[1, 1], 0, 5),
+            (2, &[], 3, 3),
+            (0, &[4], 1, 3),
+            (5, &[5, 5], 0, 6),
+            (1, &[], 0, 9),
+        ];
+        for (right, others, silent, k) in cases {
+            let found = majority_with_replacement(right, others, silent, k).unwrap();
+            let wanted = by_counting_again(right, others, silent, k);
+            assert!(
+                (found - wanted).abs() < 1e-12,
+                "{right}, {others:?}, {silent}, {k}: {found}, not {wanted}"
+            );
+        }
+        assert!(majority_with_replacement(1, &[], 0, 0).is_err());
+        assert!(majority_with_replacement(0, &[], 0, 1).is_err());
+        let large = majority_with_replacement(400, &[300, 200, 100], 24, 64).unwrap();
+        assert!((0.5..1.0).contains(&large), "{large}");
     }
 
     #[test]

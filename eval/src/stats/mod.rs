@@ -12,6 +12,8 @@ mod adaptive;
 mod bootstrap;
 mod budget;
 mod clustered;
+#[cfg(test)]
+mod covered;
 mod distributions;
 mod draws;
 mod interval;
@@ -20,6 +22,7 @@ mod mcnemar;
 mod paired;
 mod pass;
 mod prior;
+mod rare;
 mod runs;
 mod sign_flip;
 #[cfg(test)]
@@ -31,13 +34,16 @@ pub use bootstrap::{bootstrap, resampled};
 pub use budget::{Budget, BudgetSettings};
 pub use clustered::{clustered, mean_interval};
 pub use draws::draws;
-pub use interval::{Estimate, Interval, Method, clopper_pearson, wilson};
-pub use majority::majority;
+pub use interval::{Estimate, Interval, Method, clopper_pearson, one_draw, wilson};
+pub use majority::{majority, majority_with_replacement};
 pub use mcnemar::McNemar;
 pub use paired::{Paired, Verdict};
 pub use pass::{pass_at_k, pass_hat_k};
 pub use runs::RunVariance;
 pub use welch::Welch;
+
+#[doc = include_str!("../../docs/coverage.md")]
+pub mod coverage {}
 
 /// Why a statistic cannot be had.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -75,6 +81,9 @@ pub enum StatsError {
         /// How many are needed.
         wanted: usize,
     },
+    /// Numbers that do not differ, where their spread is what is asked for.
+    #[error("the runs of both groups do not differ among themselves, so their spread says nothing")]
+    NoSpread,
     /// Two lists that must be equally long.
     #[error("{found} {what}, but {wanted} are wanted, as many as there are questions")]
     Length {

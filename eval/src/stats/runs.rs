@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Estimate, StatsError, check_enough, check_values, interval::Method, mean, mean_interval, variance,
+    Estimate, Interval, StatsError, check_confidence, check_enough, check_values, distributions::t_two_sided,
+    interval::Method, mean, variance,
 };
 
 /// The variance of accuracy from run to run, and its parts.
@@ -23,23 +24,29 @@ pub struct RunVariance {
     /// V_q = n/(n − 1) · (V − V_item): the variance of the runs' true quality on questions of this kind, which is the mean
     /// covariance of two questions over runs. Unbiased, and so at times below 0.
     pub quality_raw: f64,
+    /// m̃(1 − m̃)/N of m̃ the mean accuracy with half a right draw and half a wrong one added, and N the draws of a run: so much
+    /// variance runs of one recipe have from their draws alone, hence the least that is believed.
+    #[serde(default)]
+    pub floor: f64,
     /// err/(2n): what V is for right/wrong questions with two answers, if the runs are calibrated and equally good.
     pub calibrated: f64,
-    /// The mean accuracy, with the interval for the mean of infinitely many runs on these questions: Student's t over runs.
+    /// The mean accuracy, with the interval for the mean of infinitely many runs on these questions: Student's t over runs,
+    /// the variance of a run no less than the floor, and the interval within \[0, 1\].
     pub accuracy: Estimate,
 }
 
 impl RunVariance {
-    /// Splits the variance of `correct[run][question]`, numbers from 0 to 1: verdicts, or means over the same number of
-    /// draws.
+    /// Splits the variance of `correct[run][question]`, numbers from 0 to 1: verdicts, or means over `draws` of each question.
     ///
     /// # Errors
-    /// If there are fewer than two runs or questions, runs differ in their number of questions, a number lies outside
-    /// \[0, 1\], or the confidence is not between 0 and 1.
+    /// If there are fewer than two runs or questions, no draws, runs differ in their number of questions, a number lies
+    /// outside \[0, 1\], or the confidence is not between 0 and 1.
     /// # Source
     /// K. Jordan, *Calibrated Chaos: Variance Between Runs of Neural Network Training is Harmless and Inevitable*,
     /// arXiv:2304.01910 (2023); the estimator of V_q follows from V = V_q + (mean variance − V_q)/n.
-    pub fn of(correct: &[Vec<f64>], confidence: f64) -> Result<Self, StatsError> {
+    pub fn of(correct: &[Vec<f64>], draws: usize, confidence: f64) -> Result<Self, StatsError> {
+        check_confidence(confidence)?;
+        check_enough("draws of a question", draws, 1)?;
         check_enough("runs", correct.len(), 2)?;
         let questions = correct[0].len();
         check_enough("questions", questions, 2)?;
@@ -58,22 +65,40 @@ impl RunVariance {
         let total = variance(&accuracies);
         let column = |i: usize| -> Vec<f64> { correct.iter().map(|run| run[i]).collect() };
         let item = (0..questions).map(|i| variance(&column(i))).sum::<f64>() / (n * n);
-        let accuracy = Estimate { method: Method::Runs, ..mean_interval(&accuracies, confidence)? };
+        let value = mean(&accuracies);
+        let floor = floor(&accuracies, questions * draws);
+        let runs = accuracies.len() as f64;
+        let half = t_two_sided(confidence, runs - 1.0) * (total.max(floor) / runs).sqrt();
+        let interval = Interval::around(value, half).of_a_share();
+        let accuracy = Estimate { value, interval, method: Method::Runs };
         Ok(Self {
             runs: correct.len(),
             questions,
             total,
             item,
             quality_raw: n / (n - 1.0) * (total - item),
+            floor,
             calibrated: (1.0 - accuracy.value) / (2.0 * n),
             accuracy,
         })
+    }
+
+    /// V, or the floor where that is above: what another run may be off by.
+    pub fn believed(&self) -> f64 {
+        self.total.max(self.floor)
     }
 
     /// [`RunVariance::quality_raw`], or 0 where that is below.
     pub fn quality(&self) -> f64 {
         self.quality_raw.max(0.0)
     }
+}
+
+/// The least variance of a run's accuracy that is believed, from the accuracies of runs with so many draws each.
+pub(super) fn floor(accuracies: &[f64], draws: usize) -> f64 {
+    let (runs, draws) = (accuracies.len() as f64, draws as f64);
+    let share = (accuracies.iter().sum::<f64>() * draws + 0.5) / (runs * draws + 1.0);
+    share * (1.0 - share) / draws
 }
 
 #[cfg(test)]
@@ -89,7 +114,7 @@ mod tests {
     fn four_runs_of_four_questions_are_the_worked_example() {
         let correct =
             [[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 0], [1, 1, 0, 1]].map(|run| run.map(f64::from).to_vec());
-        let found = RunVariance::of(&correct, 0.95).unwrap();
+        let found = RunVariance::of(&correct, 1, 0.95).unwrap();
         close(found.total, 0.02083, 5e-6);
         close(found.item, 0.05208, 5e-6);
         close(found.quality_raw, -0.04167, 5e-6);
@@ -107,7 +132,7 @@ mod tests {
             let (mean_x, mean_y) = (mean(&x), mean(&y));
             covariances.push(x.iter().zip(&y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / 6.0);
         }
-        close(RunVariance::of(&correct, 0.95).unwrap().quality_raw, mean(&covariances), 1e-14);
+        close(RunVariance::of(&correct, 1, 0.95).unwrap().quality_raw, mean(&covariances), 1e-14);
     }
 
     #[test]
@@ -122,7 +147,7 @@ mod tests {
                 let said = chances.iter().map(|q| stream.successes(1, *q));
                 said.zip(&truths).map(|(said, truth)| f64::from(u8::from(said == *truth))).collect()
             };
-            RunVariance::of(&(0..400).map(|_| run()).collect::<Vec<_>>(), 0.95).unwrap()
+            RunVariance::of(&(0..400).map(|_| run()).collect::<Vec<_>>(), 1, 0.95).unwrap()
         };
         let found: Vec<RunVariance> = (0..20).map(|_| simulate()).collect();
         let average = |of: fn(&RunVariance) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
@@ -145,7 +170,7 @@ mod tests {
                         chances.iter().map(|p| stream.successes(1, p + better) as f64).collect()
                     })
                     .collect();
-                RunVariance::of(&correct, 0.95).unwrap().quality_raw
+                RunVariance::of(&correct, 1, 0.95).unwrap().quality_raw
             })
             .collect();
         close(mean(&estimates), 9.0e-4, 0.9e-4); // 3 standard errors
@@ -162,8 +187,23 @@ mod tests {
                     (0..50).map(|_| stream.successes(1, p) as f64).collect()
                 })
                 .collect();
-            RunVariance::of(&correct, 0.95).unwrap().accuracy.interval
+            RunVariance::of(&correct, 1, 0.95).unwrap().accuracy.interval
         });
-        assert!((0.93..0.97).contains(&found), "{found}");
+        // most of the spread is that of the draws, whose least is known: Student's t for three degrees of freedom is too much
+        assert!((0.95..0.9999).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn runs_that_happen_to_agree_are_not_taken_for_certain() {
+        let one: Vec<f64> = (0..50).map(|i| f64::from(u8::from(i < 20))).collect();
+        let found = RunVariance::of(&[one.clone(), one.clone()], 1, 0.95).unwrap();
+        assert_eq!((found.total, found.accuracy.value), (0.0, 0.4));
+        assert!((found.floor - 0.24 / 50.0).abs() < 1e-4 && found.believed() == found.floor, "{found:?}");
+        assert!(found.accuracy.interval.half_width() > 0.1, "{found:?}");
+        // more draws of each question tell more, and all right is not certain either
+        let many = RunVariance::of(&[one.clone(), one], 16, 0.95).unwrap();
+        assert!((many.floor - 0.24 / 800.0).abs() < 1e-5, "{many:?}");
+        let all = RunVariance::of(&[vec![1.0; 50], vec![1.0; 50]], 1, 0.95).unwrap();
+        assert!(all.accuracy.interval.low < 1.0 && all.accuracy.interval.high == 1.0, "{all:?}");
     }
 }

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use data::{Arithmetic, PromptTemplate, Split};
 use eval::benchmarks::{Data, Judge, Known};
-use eval::{Adaptive, Shot};
+use eval::{Adaptive, AtKRule, Shot};
 use rewards::{Countdown, ExactMatch, Format, Math};
 use rollout::Sampling;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,10 @@ pub(crate) struct BenchmarkRecipe {
     /// As many completions as it takes to be so sure of the mean, or of each question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) adaptive: Option<AdaptiveRecipe>,
+    /// How pass@k, pass^k and maj@k are counted: `"unbiased"` over all choices of k samples, or as `"lighteval"`, `"qwen"`
+    /// (Qwen2.5-Math) or `"verl"` do.
+    #[serde(default, skip_serializing_if = "AtKRule::is_default")]
+    pub(crate) at_k: AtKRule,
     /// The reward that says what is right: a value of at least 1. By default the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reward: Option<String>,
@@ -137,6 +141,7 @@ impl BenchmarkRecipe {
             take: None,
             samples: Count(known.draw.samples()),
             adaptive: None,
+            at_k: AtKRule::default(),
             reward: None,
             level: level(),
             subject: subject(),

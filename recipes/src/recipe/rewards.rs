@@ -118,14 +118,22 @@ impl Default for RewardsRecipe {
 impl RewardsRecipe {
     /// True if all of them judge by text alone, in next to no time.
     pub(crate) fn quick(&self) -> bool {
-        self.code.is_none()
-            && self.python.is_empty()
-            && self.command.is_empty()
-            && self.http.is_empty()
-            && self.judge.is_empty()
-            && self.reward_model.is_empty()
-            && self.local_judge.is_empty()
-            && self.custom.is_empty()
+        *self == self.textual()
+    }
+
+    /// Those that judge by text alone, in next to no time.
+    pub(crate) fn textual(&self) -> Self {
+        Self {
+            code: None,
+            python: IndexMap::new(),
+            command: IndexMap::new(),
+            http: IndexMap::new(),
+            judge: IndexMap::new(),
+            reward_model: IndexMap::new(),
+            local_judge: IndexMap::new(),
+            custom: IndexMap::new(),
+            ..self.clone()
+        }
     }
 
     /// Those Python functions that would see so many samples one by one, as each worker's first call has one only: with one

@@ -44,6 +44,10 @@ pub(crate) struct EvalArgs {
     /// 0.1, to label questions by how hard they are; about 256 at most.
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with_all = ["samples", "adaptive", "resume"])]
     pub(crate) adaptive_each: Option<f64>,
+    /// How pass@k, pass^k and maj@k are counted: unbiased, over all choices of k samples and with ties broken evenly, or as
+    /// lighteval, qwen (Qwen2.5-Math) or verl do. By default the benchmark's, which is unbiased.
+    #[arg(long, value_name = "RULE", conflicts_with = "resume")]
+    pub(crate) at_k: Option<eval::AtKRule>,
     /// Only the first so many questions of each benchmark.
     #[arg(long, value_name = "N", conflicts_with = "resume", value_parser = count(1_000_000_000))]
     pub(crate) limit: Option<usize>,

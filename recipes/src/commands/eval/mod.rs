@@ -15,8 +15,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use data::ScoredRollout;
 use eval::{
-    Adaptive, Benchmark, Comparison, EvalError, Evaluation, Model, Question, Results, Running, Runs, Samples,
-    Speaker, Summary, Watch,
+    Adaptive, Benchmark, Comparison, EvalError, Evaluation, Model, Protocol, Question, Results, Running,
+    Runs, Samples, Speaker, Summary, Watch,
 };
 
 pub(crate) use self::args::EvalArgs;
@@ -42,11 +42,10 @@ pub(crate) fn run(
     // whatever is wrong with the last benchmark or model is known before the first sample
     let benchmarks = settings.benchmarks.iter().map(|recipe| crate::benchmark::build(recipe, custom));
     let benchmarks = benchmarks.collect::<Result<Vec<Benchmark>>>()?;
-    for model in &settings.models {
-        for benchmark in &benchmarks {
-            Subject::check(&settings, model, benchmark).with_context(|| format!("model `{}`", model.name))?;
-        }
-    }
+    let numerics = settings.models.iter().map(|model| {
+        Subject::check(&settings, model, &benchmarks).with_context(|| format!("model `{}`", model.name))
+    });
+    let numerics = numerics.collect::<Result<Vec<Option<String>>>>()?;
     let folder = match &args.resume {
         Some(folder) => Folder::open(folder)?,
         None => Folder::create(args.out.as_deref(), &settings)?,
@@ -54,36 +53,39 @@ pub(crate) fn run(
     let place = folder.path().display();
     session.stop.resumable("eval", folder.path());
     let heeding = session.stop.heed();
-    let evaluations = evaluate(&settings, &benchmarks, &folder, &session.stop).map_err(|error| {
-        if is_usage(&error) {
-            session.stop.cannot_go_on();
-        }
-        match is_stop(&error) {
-            true => session.stop.interrupted(format!("what was sampled is in `{place}`")),
-            false => error.context(format!("what was sampled is in `{place}`")),
-        }
-    })?;
+    let evaluations =
+        evaluate(&settings, &numerics, &benchmarks, &folder, &session.stop).map_err(|error| {
+            if is_usage(&error) {
+                session.stop.cannot_go_on();
+            }
+            match is_stop(&error) {
+                true => session.stop.interrupted(format!("what was sampled is in `{place}`")),
+                false => error.context(format!("what was sampled is in `{place}`")),
+            }
+        })?;
     drop(heeding);
     let results = results(&settings, evaluations)?;
-    output::write(&folder, &settings, &results)?;
+    output::write(&folder, &settings, &benchmarks, &results)?;
     output::print(&folder, &results, args.json, out)
 }
 
 /// Every model on every benchmark that is not finished yet.
 fn evaluate(
     settings: &Settings,
+    numerics: &[Option<String>],
     benchmarks: &[Benchmark],
     folder: &Folder,
     stop: &Stop,
 ) -> Result<Vec<Evaluation>> {
     let mut evaluations = Vec::new();
-    for model in &settings.models {
+    for (model, numerics) in settings.models.iter().zip(numerics) {
         let mut subject = None;
         for benchmark in benchmarks {
-            let name = &benchmark.protocol.benchmark;
+            let protocol = Protocol { numerics: numerics.clone(), ..benchmark.protocol.clone() };
+            let name = &protocol.benchmark;
             if let Some(part) = folder.part(&model.name, name)? {
-                if part.protocol_hash != benchmark.protocol.hash() {
-                    let differences = part.protocol.differences(&benchmark.protocol).join("; ");
+                if part.protocol.hash() != protocol.hash() {
+                    let differences = part.protocol.differences(&protocol).join("; ");
                     return Err(Usage::error(format!(
                         "benchmark `{name}` is not what it was when `{}` was measured ({differences}); evaluate into another folder by --out",
                         model.name
@@ -102,7 +104,7 @@ fn evaluate(
                     Subject::new(settings, model).with_context(|| format!("model `{}`", model.name))?,
                 ),
             };
-            let evaluation = one(settings, model, subject, benchmark, folder, stop)
+            let evaluation = one(settings, model, subject, benchmark, &protocol, folder, stop)
                 .with_context(|| format!("`{}` on benchmark `{name}`", model.name))?;
             folder.write_part(&evaluation)?;
             evaluations.push(evaluation);
@@ -117,6 +119,7 @@ fn one(
     model: &ModelSettings,
     subject: &Subject,
     benchmark: &Benchmark,
+    protocol: &Protocol,
     folder: &Folder,
     stop: &Stop,
 ) -> Result<Evaluation> {
@@ -155,7 +158,7 @@ fn one(
             model.name
         ));
     }
-    let summary = Summary::of(&questions, &benchmark.protocol)?;
+    let summary = Summary::of(&questions, protocol)?;
     if let Samples::Adaptive(adaptive) = benchmark.protocol.samples
         && let Some(wide) = too_wide(&adaptive, &questions, &summary)
     {
@@ -168,8 +171,8 @@ fn one(
             computed: subject.computed(model),
             sha256: subject.sha256()?,
         },
-        protocol: benchmark.protocol.clone(),
-        protocol_hash: benchmark.protocol.hash(),
+        protocol: protocol.clone(),
+        protocol_hash: protocol.hash(),
         seed: settings.seed,
         cost: judged.cost,
         summary,

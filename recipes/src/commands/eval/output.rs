@@ -7,26 +7,35 @@ use std::io::Write;
 
 use anyhow::Result;
 use eval::report::{Readings, Report, harness, markdown, page, terminal};
-use eval::{Evaluation, Question, Reading, Results};
+use eval::{Benchmark, Evaluation, Question, Reading, Results};
 
 use super::folder::Folder;
 use super::settings::Settings;
 
 /// Writes all of them.
-pub(crate) fn write(folder: &Folder, settings: &Settings, results: &Results) -> Result<()> {
+pub(crate) fn write(
+    folder: &Folder,
+    settings: &Settings,
+    benchmarks: &[Benchmark],
+    results: &Results,
+) -> Result<()> {
     let path = folder.path();
     folder.write_file(&path.join("evaluation.json"), &serde_json::to_vec_pretty(results)?)?;
     let mut chosen: Vec<Vec<Reading>> = Vec::new();
+    let mut hashes: Vec<String> = Vec::new();
     for evaluation in &results.evaluations {
         let samples = folder.samples(&evaluation.model.name, &evaluation.protocol.benchmark)?;
         let mut readings: Vec<Reading> =
             samples.iter().map(|scored| Reading::of(scored, &evaluation.protocol.deciding)).collect();
         readings.sort_by(|a, b| (&a.id, a.place).cmp(&(&b.id, b.place)));
-        let lines = harness::samples(evaluation, &readings);
+        let name = &evaluation.protocol.benchmark;
+        let asked = benchmarks.iter().filter(|benchmark| benchmark.protocol.benchmark == *name);
+        let prompts = asked.flat_map(|benchmark| &benchmark.prompts).map(|prompt| &**prompt);
+        let lines = harness::samples(evaluation, prompts, &readings);
+        hashes.push(harness::task_hash(&lines));
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let place = path.join("lm_eval").join(harness::sanitized(&evaluation.model.name));
-        let name = format!("samples_{}.jsonl", harness::sanitized(&evaluation.protocol.benchmark));
-        folder.write_file(&place.join(name), text.as_bytes())?;
+        folder.write_file(&place.join(harness::samples_file(name, settings.begun)), text.as_bytes())?;
         let questions = to_read(results, &evaluation.protocol.benchmark, settings.read);
         readings
             .retain(|reading| questions.contains(reading.id.as_str()) && reading.place < MOST_OF_A_QUESTION);
@@ -49,10 +58,12 @@ pub(crate) fn write(folder: &Folder, settings: &Settings, results: &Results) -> 
     folder.write_file(&path.join("report.md"), markdown(&report).as_bytes())?;
     folder.write_file(&path.join("report.html"), page(&report).as_bytes())?;
     for model in &settings.models {
-        let of: Vec<&Evaluation> =
-            results.evaluations.iter().filter(|e| e.model.name == model.name).collect();
-        let place = path.join("lm_eval").join(harness::sanitized(&model.name)).join("results.json");
-        folder.write_file(&place, &serde_json::to_vec_pretty(&harness::results(&of, &results.evenkeel))?)?;
+        let of = results.evaluations.iter().zip(&hashes).filter(|(e, _)| e.model.name == model.name);
+        let (of, hashes): (Vec<&Evaluation>, Vec<String>) = of.map(|(e, hash)| (e, hash.clone())).unzip();
+        let found = harness::results(&of, &hashes, &results.evenkeel, settings.begun);
+        let place = path.join("lm_eval").join(harness::sanitized(&model.name));
+        let file = place.join(harness::results_file(settings.begun));
+        folder.write_file(&file, &serde_json::to_vec_pretty(&found)?)?;
     }
     Ok(())
 }

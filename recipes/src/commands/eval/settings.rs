@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub(crate) struct Settings {
     pub(crate) rows: usize,
     pub(crate) kv_memory: f64,
     pub(crate) read: usize,
+    /// When it was begun, in microseconds since 1970: part of the names of files for lm-evaluation-harness.
+    #[serde(default)]
+    pub(crate) begun: u64,
 }
 
 /// A model that answers.
@@ -65,6 +69,8 @@ impl Settings {
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
         set("samples", args.samples.map(|n| n.to_string()));
         set("take", args.limit.map(|n| n.to_string()));
+        let name = |rule| eval::AtKRule::NAMES.into_iter().find(|(_, known)| *known == rule);
+        set("at_k", args.at_k.and_then(name).map(|(name, _)| name.to_owned()));
         // a number without a point would be an integer to TOML
         set("sampling.temperature", args.temperature.map(|t| format!("{t:?}")));
         set("sampling.max_tokens", args.max_tokens.map(|n| n.to_string()));
@@ -81,6 +87,14 @@ impl Settings {
         if args.replicas && models.len() < 2 {
             return Err(Usage::error("--replicas compares runs of one recipe; wanted at least two models"));
         }
+        let twice =
+            |place: &usize| models[..*place].iter().any(|other| other.source == models[*place].source);
+        if let Some(place) = (0..models.len()).find(twice).filter(|_| args.replicas) {
+            return Err(Usage::error(format!(
+                "--replicas splits the spread between runs of one recipe, and `{}` is there twice: a run is no second run of itself",
+                models[place].source
+            )));
+        }
         Ok(Self {
             models,
             benchmarks,
@@ -91,6 +105,7 @@ impl Settings {
             rows: args.serving.rows.map_or(64, usize::from),
             kv_memory: args.serving.kv_memory,
             read: args.read,
+            begun: micros(SystemTime::now()),
         })
     }
 
@@ -103,7 +118,13 @@ impl Settings {
                 folder.display()
             ))
         })?;
-        serde_json::from_slice(&bytes).with_context(|| format!("`{}` is damaged", file.display()))
+        let damaged = || format!("`{}` is damaged", file.display());
+        let mut settings: Self = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if settings.begun == 0 {
+            // an older version kept no time; the file is written once
+            settings.begun = micros(file.metadata().and_then(|file| file.modified()).with_context(damaged)?);
+        }
+        Ok(settings)
     }
 
     /// Names for its folder, the first first.
@@ -120,6 +141,11 @@ impl Settings {
         let others = (2u64..).map(move |number| Path::new("evals").join(format!("{stem}-{number}")));
         std::iter::once(first).chain(others)
     }
+}
+
+/// Microseconds since 1970.
+fn micros(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64)
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {

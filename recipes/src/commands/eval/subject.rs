@@ -39,14 +39,24 @@ impl Subject {
         Ok(Self::Policy(Box::new(open(settings, model)?.load(slots)?)))
     }
 
-    /// Refuses a model that is not there or cannot be sampled so; nothing large is read.
-    pub(crate) fn check(settings: &Settings, model: &ModelSettings, benchmark: &Benchmark) -> Result<()> {
-        let sampling = &benchmark.protocol.sampling;
-        let checked = match &model.server {
-            Some(_) => check_for_server(sampling),
-            None => open(settings, model)?.check(sampling),
+    /// Whether the model is there and can be sampled so; nothing large is read. What it computes in, if it is here.
+    pub(crate) fn check(
+        settings: &Settings,
+        model: &ModelSettings,
+        benchmarks: &[Benchmark],
+    ) -> Result<Option<String>> {
+        let opened = match &model.server {
+            Some(_) => None,
+            None => Some(open(settings, model)?),
         };
-        checked.with_context(|| format!("benchmark `{}`, [sampling]", benchmark.protocol.benchmark))
+        for Benchmark { protocol, .. } in benchmarks {
+            let checked = match &opened {
+                Some(opened) => opened.check(&protocol.sampling),
+                None => check_for_server(&protocol.sampling),
+            };
+            checked.with_context(|| format!("benchmark `{}`, [sampling]", protocol.benchmark))?;
+        }
+        Ok(opened.map(|opened| opened.precision().to_owned()))
     }
 
     /// Its arithmetic, or the server's address.

@@ -21,9 +21,18 @@ pub(super) fn file(place: &Path) -> PathBuf {
 /// Every model against the first, on every benchmark that both were measured on.
 pub(super) fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     let mut evaluations: Vec<Evaluation> = Vec::new();
+    let mut read: Vec<PathBuf> = Vec::new();
     for folder in &args.folders {
         let file = file(folder);
         let cannot = || format!("could not read `{}`", file.display());
+        let real = file.canonicalize().with_context(cannot)?;
+        if read.contains(&real) {
+            return Err(Usage::error(format!(
+                "`{}` is there twice; wanted each evaluation once, as it differs from itself by nothing",
+                folder.display()
+            )));
+        }
+        read.push(real);
         let bytes = std::fs::read(&file).with_context(cannot)?;
         let results: Results = serde_json::from_slice(&bytes).with_context(cannot)?;
         for mut evaluation in results.evaluations {

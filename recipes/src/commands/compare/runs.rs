@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use eval::stats::{Paired, Welch};
+use eval::stats::{Paired, StatsError, Welch};
 use eval::{CONFIDENCE, Comparison, Evaluation, Question, Runs};
 use serde::Serialize;
 
 use super::args::CompareArgs;
-use super::curves::{Axis, Curve, Replicas, read};
+use super::curves::{Axis, Curve, Replicas, read, unevenness};
 use super::page;
 use super::protocols::check_protocols;
 use crate::usage::Usage;
@@ -23,15 +23,19 @@ use crate::usage::Usage;
 struct RunsComparison<'a> {
     metric: &'a str,
     stage: &'a str,
+    #[serde(skip)]
+    folders: &'a [PathBuf],
     groups: &'a [Replicas],
     /// The groups' values at equal budgets.
     aligned: Vec<Aligned>,
-    /// The first group against each other one, by question.
-    by_question: Vec<Comparison>,
-    /// The same by run, where both have several.
+    /// The first group against each other one by run, where both have several: what another seed would show too.
     by_run: Vec<ByRun>,
+    /// The same by question, of these runs only: it leaves out what another seed would do.
+    by_question: Vec<Comparison>,
     /// The spread between runs of one recipe.
     spread: Vec<Runs>,
+    /// How unevenly each run's steps took time, see [`unevenness`]; absent of short ones.
+    unevenness: Vec<Option<f64>>,
 }
 
 /// Values with so much spent.
@@ -48,7 +52,8 @@ struct Aligned {
 struct ByRun {
     a: String,
     b: String,
-    difference: Welch,
+    /// Absent if no run of either group differs from the others.
+    difference: Option<Welch>,
 }
 
 /// Compares runs.
@@ -68,6 +73,8 @@ pub(super) fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
             None => format!("there is no stage in which all of them have a metric `{}`", args.metric),
         }));
     };
+    let curve = |lines: &Vec<serde_json::Value>| Curve::of(lines, stage, &args.metric);
+    different(&args.folders, &lines.iter().map(curve).collect::<Vec<Curve>>())?;
     let mut groups: Vec<Replicas> = Vec::new();
     for (folder, lines) in args.folders.iter().zip(&lines) {
         let recipe = recipe_of(folder)?;
@@ -89,8 +96,18 @@ pub(super) fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     let (by_question, spread) = by_question(&groups, stage, args.force)?;
     let by_run = groups[1..].iter().filter_map(|group| by_run(&groups[0], group).transpose());
     let by_run = by_run.collect::<Result<Vec<_>>>()?;
-    let found =
-        RunsComparison { metric: &args.metric, stage, groups: &groups, aligned, by_question, by_run, spread };
+    let unevenness = lines.iter().map(|lines| unevenness(lines, stage)).collect();
+    let found = RunsComparison {
+        metric: &args.metric,
+        stage,
+        folders: &args.folders,
+        groups: &groups,
+        aligned,
+        by_run,
+        by_question,
+        spread,
+        unevenness,
+    };
     if let Some(file) = &args.html {
         std::fs::write(file, page::page(&args.metric, &groups, &sentences(&found)))
             .with_context(|| format!("could not write `{}`", file.display()))?;
@@ -102,16 +119,51 @@ pub(super) fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     print(&found, out)
 }
 
+/// Refuses a run that is given twice, by whatever name: it would be counted as another seed. Runs of one recipe and seed are
+/// the same if their curves are.
+fn different(folders: &[PathBuf], curves: &[Curve]) -> Result<()> {
+    let mut known: Vec<(PathBuf, toml::Table)> = Vec::new();
+    for (place, folder) in folders.iter().enumerate() {
+        let cannot = || format!("could not read `{}`", folder.display());
+        let real = folder.canonicalize().with_context(cannot)?;
+        let mut recipe = recipe_table(folder)?;
+        strip(&mut recipe);
+        let same = |other: &usize| {
+            let (path, their_recipe) = &known[*other];
+            *path == real || (*their_recipe == recipe && curves[*other].same_values(&curves[place]))
+        };
+        if let Some(other) = (0..known.len()).find(same) {
+            return Err(Usage::error(format!(
+                "`{}` and `{}` are the same run; wanted each run once, as a run is no second run of itself",
+                folders[other].display(),
+                folder.display()
+            )));
+        }
+        known.push((real, recipe));
+    }
+    Ok(())
+}
+
 /// A run's recipe without what tells runs of one recipe apart.
 fn recipe_of(folder: &Path) -> Result<toml::Table> {
+    let mut table = recipe_table(folder)?;
+    table.remove("seed");
+    strip(&mut table);
+    Ok(table)
+}
+
+fn recipe_table(folder: &Path) -> Result<toml::Table> {
     let file = folder.join("recipe.toml");
     let text =
         std::fs::read_to_string(&file).with_context(|| format!("could not read `{}`", file.display()))?;
-    let mut table: toml::Table = text.parse().with_context(|| format!("`{}` is no TOML", file.display()))?;
-    for key in ["seed", "name", "save"] {
-        table.remove(key);
+    text.parse().with_context(|| format!("`{}` is no TOML", file.display()))
+}
+
+/// Leaves out what changes nothing of what a run learns.
+fn strip(recipe: &mut toml::Table) {
+    for key in ["name", "save"] {
+        recipe.remove(key);
     }
-    Ok(table)
 }
 
 /// A quarter, a half, three quarters and all of what the least spending run spent.
@@ -134,14 +186,22 @@ fn aligned(groups: &[Replicas], axis: Axis) -> Option<Aligned> {
 
 /// The last values of two groups' runs, where both have several.
 fn by_run(a: &Replicas, b: &Replicas) -> Result<Option<ByRun>> {
-    let last =
-        |group: &Replicas| group.curves.iter().filter_map(|c| Some(c.0.last()?.value)).collect::<Vec<f64>>();
-    let (first, second) = (last(a), last(b));
-    if first.len() < 2 || second.len() < 2 {
+    let last = |group: &Replicas| group.curves.iter().filter_map(|c| c.0.last()).copied().collect::<Vec<_>>();
+    let points = [last(a), last(b)];
+    if points.iter().any(|points| points.len() < 2) {
         return Ok(None);
     }
-    let difference = Welch::of(&first, &second, CONFIDENCE)?;
-    Ok(Some(ByRun { a: a.name.clone(), b: b.name.clone(), difference }))
+    // shares vary from run to run by their draws at least
+    let draws = points.iter().flatten().map(|point| point.draws).min().flatten();
+    let [first, second] = points.map(|points| points.iter().map(|point| point.value).collect::<Vec<f64>>());
+    let difference = match draws {
+        Some(draws) => Welch::of_shares(&first, &second, draws, CONFIDENCE).map(Some),
+        None => match Welch::of(&first, &second, CONFIDENCE) {
+            Err(StatsError::NoSpread) => Ok(None),
+            found => found.map(Some),
+        },
+    };
+    Ok(Some(ByRun { a: a.name.clone(), b: b.name.clone(), difference: difference? }))
 }
 
 /// The groups on the questions of the last step that all runs were measured at, if they kept them.
@@ -229,18 +289,12 @@ fn sentences(found: &RunsComparison<'_>) -> Vec<String> {
             group.runs.len()
         )
     }));
-    said.extend(found.by_question.iter().map(|comparison| {
-        format!(
-            "By question, at the last step that all were measured at: {}",
-            eval::report::comparison(comparison)
-        )
-    }));
-    if found.by_question.is_empty() && found.groups.len() > 1 {
-        said.push(
-            "The runs did not keep the same questions at the same step, so they are not compared question by question.".into(),
-        );
-    }
     said.extend(found.by_run.iter().map(|ByRun { a, b, difference }| {
+        let Some(difference) = difference else {
+            return format!(
+                "By run, at each run's end: the runs of {a} do not differ among themselves, nor do those of {b}, so their spread says nothing."
+            );
+        };
         let verdict = match difference.shown() {
             true if difference.value > 0.0 => format!("{b} is higher than {a}"),
             true => format!("{b} is lower than {a}"),
@@ -251,11 +305,46 @@ fn sentences(found: &RunsComparison<'_>) -> Vec<String> {
             difference.value, difference.interval.low, difference.interval.high
         )
     }));
+    said.extend(found.by_question.iter().map(|comparison| {
+        format!(
+            "These runs only, by question at the last step that all were measured at, leaving out what another seed would do: {}",
+            eval::report::comparison(comparison)
+        )
+    }));
+    said.extend(eval::report::by_chance(found.by_question.len().max(found.by_run.len())));
+    if found.by_question.is_empty() && found.groups.len() > 1 {
+        said.push(
+            "The runs did not keep the same questions at the same step, so they are not compared question by question.".into(),
+        );
+    }
     said.extend(found.spread.iter().map(eval::report::runs));
+    if found.aligned.iter().any(|aligned| aligned.axis == Axis::Seconds) {
+        said.push(seconds(found));
+    }
     if found.groups.iter().any(|group| group.runs.len() == 1) {
         said.push("A single run says nothing of what its recipe does with another seed: run it with others by --set seed=1.".into());
     }
     said
+}
+
+/// What the load of the machine made of the seconds.
+fn seconds(found: &RunsComparison<'_>) -> String {
+    let runs = found.groups.iter().flat_map(|group| &group.runs);
+    let name = |run: &PathBuf| run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned();
+    // groups hold the runs in another order than the command line
+    let of = |run: &PathBuf| found.folders.iter().position(|folder| folder == run);
+    let told: Vec<String> =
+        runs.filter_map(|run| Some(format!("{:.1} of {}", found.unevenness[of(run)?]?, name(run)))).collect();
+    let load = match told.is_empty() {
+        true => "the runs are too short to tell how much that was".to_owned(),
+        false => format!(
+            "the slowest tenth of steps took this many times the median time a token: {}",
+            told.join(", ")
+        ),
+    };
+    format!(
+        "Seconds are those that sampling, scoring and updating took, with all else that the machine did meanwhile: {load}."
+    )
 }
 
 /// A number in few characters.

@@ -49,14 +49,79 @@ fn an_evaluation_leaves_every_sample_and_figures_that_follow_from_them() {
     let pass = |k: usize| summary["pass_at"][k]["value"].as_f64().expect("pass@k");
     assert!((pass(0) - accuracy).abs() < 1e-12 && pass(0) < pass(1) && pass(1) < pass(2));
     assert!(shown.contains("tiny") && shown.contains("arithmetic"), "{shown}");
-    for file in
-        ["report.html", "report.md", "lm_eval/tiny/results.json", "lm_eval/tiny/samples_arithmetic.jsonl"]
-    {
+    for file in ["report.html", "report.md"] {
         assert!(place.join(file).is_file(), "{file}");
     }
-    let harness = json(&place.join("lm_eval/tiny/results.json"));
+    // as lm-evaluation-harness finds them: by the date behind the last underscore, the same for both
+    let files: Vec<String> = files_below(&place.join("lm_eval/tiny")).into_keys().collect();
+    let [results, samples] = files.as_slice() else { panic!("{files:?}") };
+    let date = results.strip_prefix("results_").and_then(|rest| rest.strip_suffix(".json")).expect(results);
+    assert_eq!(*samples, format!("samples_arithmetic_{date}.jsonl"));
+    let harness = json(&place.join("lm_eval/tiny").join(results));
     assert_eq!(harness["results"]["arithmetic"]["exact_match,none"].as_f64(), Some(accuracy));
     assert_eq!(harness["n-samples"]["arithmetic"]["effective"], 120);
+    assert_eq!(harness["configs"]["arithmetic"]["metric_list"][0]["metric"], "exact_match");
+    assert_eq!(harness["task_hashes"]["arithmetic"].as_str().map(str::len), Some(64));
+    let text = std::fs::read_to_string(place.join("lm_eval/tiny").join(samples)).expect("samples");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mean = lines.iter().filter_map(|line| line["exact_match"].as_f64()).sum::<f64>() / 120.0;
+    assert!((mean - accuracy).abs() < 1e-12, "{mean}");
+    let asked = lines[0]["arguments"]["gen_args_0"]["arg_0"].as_str().expect("a prompt");
+    assert!(asked.contains(lines[0]["doc"]["question"].as_str().expect("a question")), "{asked}");
+}
+
+/// The contents of all files below a folder, by name.
+fn files_below(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("below").to_string_lossy().into_owned();
+                found.insert(name, std::fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn going_on_with_a_finished_evaluation_changes_no_byte() {
+    let folder = tempfile::tempdir().expect("folder");
+    let call = ["eval", "tiny", "again=tiny", "-b", "arithmetic", "--limit", "37", "--temperature", "1"];
+    for (out, more) in [("each", ["-n", "3"]), ("adapted", ["--adaptive", "0.03"])] {
+        succeed(folder.path(), &with(&with(&call, &more), &["--out", out]));
+        let before = files_below(&folder.path().join(out));
+        succeed(folder.path(), &["eval", "--resume", out]);
+        let after = files_below(&folder.path().join(out));
+        let changed: Vec<&String> =
+            before.keys().filter(|name| after.get(*name) != before.get(*name)).collect();
+        assert!(changed.is_empty() && before.len() == after.len(), "{out}: {changed:?}");
+    }
+}
+
+#[test]
+fn votes_are_counted_as_another_program_does_if_asked() {
+    let folder = tempfile::tempdir().expect("folder");
+    let more = ["--limit", "40", "-n", "8", "--temperature", "1"];
+    let mut found = Vec::new();
+    for rule in ["unbiased", "lighteval", "qwen", "verl"] {
+        succeed(folder.path(), &with(&with(&ARITHMETIC, &more), &["--at-k", rule, "--out", rule]));
+        let evaluation = json(&folder.path().join(rule).join("evaluation.json"))["evaluations"][0].clone();
+        let last = |name: &str| evaluation["summary"][name][3]["value"].as_f64().expect("k = 8");
+        found.push((evaluation["protocol_hash"].clone(), last("pass_at"), last("majority_at")));
+    }
+    let [(base, pass, _), (_, lighteval, first), (_, qwen, also), (other, verl, _)] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!((pass, pass, first), (lighteval, qwen, also), "with all samples there is one choice of them");
+    assert!(verl < pass, "with putting back: {verl} and {pass}");
+    assert_ne!(base, other, "another rule is another protocol");
+    let error = fail(folder.path(), &with(&ARITHMETIC, &["--at-k", "trl"]), 2);
+    assert!(error.contains("wanted one of unbiased, lighteval, qwen, verl"), "{error}");
 }
 
 #[test]
@@ -170,6 +235,14 @@ fn two_models_are_compared_on_the_same_questions_and_a_model_with_itself_shows_n
     let shown = succeed(folder.path(), &["compare", "one", "two", "--json"]);
     let found: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(found[0]["paired"]["difference"], comparisons[1]["paired"]["difference"]);
+    // the same numbers computed otherwise are another protocol, and what is only recorded is not
+    let call = ["eval", "tiny", "-b", "arithmetic", "--limit", "200", "--set", "sampling.entropy=true"];
+    succeed(folder.path(), &with(&call, &["--set", "sampling.top_k=7", "--out", "recorded"]));
+    succeed(folder.path(), &["compare", "one", "recorded"]);
+    let error = fail(folder.path(), &["compare", "one", "one"], 2);
+    assert!(error.contains("is there twice"), "{error}");
+    let error = fail(folder.path(), &["eval", "tiny", "again=tiny", "-b", "arithmetic", "--replicas"], 2);
+    assert!(error.contains("no second run of itself"), "{error}");
     // other questions are another protocol
     succeed(folder.path(), &["eval", "run", "-b", "arithmetic", "--limit", "199", "--out", "three"]);
     let error = fail(folder.path(), &["compare", "one", "three"], 2);
@@ -197,6 +270,8 @@ fn runs_are_compared_at_equal_budgets_and_runs_of_one_recipe_together() {
         "{shown}"
     );
     assert!(shown.contains("A single run says nothing"), "{shown}");
+    assert!(shown.contains("These runs only, by question"), "{shown}");
+    assert!(shown.contains("with all else that the machine did meanwhile"), "{shown}");
     let page = std::fs::read_to_string(folder.path().join("page.html")).expect("page");
     assert_eq!(page.matches("<svg").count(), 4);
     let shown = succeed(folder.path(), &["compare", "a", "b", "c", "--json"]);
@@ -207,6 +282,22 @@ fn runs_are_compared_at_equal_budgets_and_runs_of_one_recipe_together() {
     assert_eq!(found["by_question"][0]["paired"]["questions"], 100);
     let values = &found["aligned"][0]["values"];
     assert!(values[0][3].as_f64() > values[1][3].as_f64(), "learning beats not learning: {values}");
+    // with two runs of each recipe the test over runs leads
+    train("d", &["rl.schedule.learning_rate=1e-9", "seed=1"]);
+    let shown = succeed(folder.path(), &["compare", "a", "b", "c", "d"]);
+    let places = ["By run, at each run's end", "These runs only"].map(|text| shown.find(text).expect(text));
+    assert!(places[0] < places[1], "{shown}");
+    let found: Value =
+        serde_json::from_str(&succeed(folder.path(), &["compare", "a", "b", "c", "d", "--json"]))
+            .expect("JSON");
+    let interval = &found["by_run"][0]["difference"]["interval"];
+    assert!(interval["high"].as_f64() > interval["low"].as_f64(), "{interval}");
+    // a run is no second run of itself, by whatever path and however often it is computed
+    train("again", &[]);
+    for same in ["./a", "again"] {
+        let error = fail(folder.path(), &["compare", "a", same, "c"], 2);
+        assert!(error.contains("are the same run"), "{error}");
+    }
     let error = fail(folder.path(), &["compare", "a", "c", "--metric", "nothing"], 2);
     assert!(error.contains("has no metric `nothing`"), "{error}");
     let error = fail(folder.path(), &["compare", "a", "."], 2);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::process::Command;
 
-use rewards::{Code, Reward};
+use rewards::{Code, Exit, Reward};
 
 use super::common::{LIBC, lines, new_folder, refused_in, run_in, said, sandbox};
 
@@ -79,6 +79,8 @@ fn what_a_user_has_so_much_of_is_not_taken() {
         "call(c.memfd_create(b'a', 0))",
         "call(c.eventfd(0, 0)) if False else call(c.mq_open(b'/a', 0o102, 0o600, None)) if hasattr(c, 'mq_open') else s(425, 1, p)",
         "os.setpriority(os.PRIO_PROCESS, 0, 5)",
+        "call(c.prlimit(0, 4, ctypes.byref((ctypes.c_long * 2)(0, 0)), None))", // RLIMIT_CORE
+        "call(c.setrlimit(4, ctypes.byref((ctypes.c_long * 2)(0, 0))))",
         "os.sched_setaffinity(os.getppid(), {0})",
         "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))",
         "call(c.prctl(1, 0, 0, 0, 0))", // PR_SET_PDEATHSIG
@@ -116,6 +118,17 @@ fn timers_are_few_and_priorities_stay() {
          print([resource.getrlimit(r) for r in (resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE)])"
     );
     assert_eq!(said(&run_in(&sandbox(|_| {}), &code, b"")), "True\n[(0, 0), (0, 0)]");
+}
+
+/// Only the limit of 1 keeps the machine from starting a program for a dump; others than this can be lowered.
+#[test]
+fn a_crash_leaves_nothing_behind() {
+    let code = "import os, resource\nprint(resource.getrlimit(resource.RLIMIT_CORE), os.getcwd(), flush=True)\n\
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))\nos.abort()";
+    let outcome = run_in(&sandbox(|_| {}), code, b"");
+    let stdout = String::from_utf8_lossy(&outcome.stdout);
+    assert!(stdout.starts_with("(1, 1) "), "{stdout}");
+    assert_eq!(outcome.exit, Exit::Signal(6));
 }
 
 /// Cases that have to open a file that another one holds would wait until that one dies.

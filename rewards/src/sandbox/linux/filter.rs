@@ -154,6 +154,11 @@ pub(super) fn filter(processes: bool, signals_scoped: bool) -> Result<BpfProgram
     for call in [libc::SYS_prlimit64, libc::SYS_sched_setaffinity, libc::SYS_sched_setattr] {
         rules.insert(call, vec![when(0, SeccompCmpOp::Ne, 0)]);
     }
+    // What a crash leaves behind: the limit that is put on stays.
+    let core = condition(1, SeccompCmpOp::Eq, libc::RLIMIT_CORE as u64);
+    let set = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0).expect("an argument");
+    rules.entry(libc::SYS_prlimit64).or_default().push(all_of([core, set]));
+    rules.insert(libc::SYS_setrlimit, vec![when(0, SeccompCmpOp::Eq, libc::RLIMIT_CORE as u64)]);
     for call in [libc::SYS_sched_setscheduler, libc::SYS_sched_setparam] {
         rules.insert(call, vec![when(0, SeccompCmpOp::Ne, 0)]);
     }

@@ -232,7 +232,8 @@ fn limits(settings: &SandboxSettings) -> Limits {
         (Resource::Cpu, settings.cpu_seconds, 1),
         (Resource::Fsize, settings.file_mib * MIB, 0),
         (Resource::Nofile, settings.open_files, 0),
-        (Resource::Core, 0, 0),
+        // Not 0: where dumps of memory go to a program of the machine, only 1 keeps it from being started.
+        (Resource::Core, 1, 0),
         (Resource::Msgqueue, 0, 0),
         (Resource::Sigpending, SIGNALS, 0),
         (Resource::Rtprio, 0, 0),

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p evenkeel-rewards --example grading_speed -- rewards/tests/math/*.jsonl`
 //!
-//! Each line of a file is `{"gold", "prediction", "form", "equivalent"}`; a `form` of `response` or `boxed` is a completion to
-//! look for the answer in. Pairs that are judged otherwise than they are labelled are listed. Hostile answers are measured
+//! Each line of a file is `{"gold", "prediction", "form", "equivalent"}`; with a `form` of `response` or `boxed`, or with
+//! `completion` instead of `prediction`, the answer is looked for in a completion. Pairs that are judged otherwise than they are labelled are listed. Hostile answers are measured
 //! without a file too.
 #![allow(clippy::print_stdout, reason = "it is a measurement to be read")]
 
@@ -18,12 +18,11 @@ mod hostile;
 
 fn judged(pair: &Value) -> bool {
     let text = |name: &str| pair[name].as_str().unwrap_or_default();
-    let prediction = pair["prediction"].as_str().or_else(|| pair["completion"].as_str()).unwrap_or_default();
-    match text("form") {
-        "response" | "boxed" => {
-            Extract::default().extract(prediction).is_some_and(|found| equal(text("gold"), &found))
-        }
-        _ => equal(text("gold"), prediction),
+    let completion = matches!(text("form"), "response" | "boxed") || pair.get("prediction").is_none();
+    let prediction = if pair.get("prediction").is_some() { text("prediction") } else { text("completion") };
+    match completion {
+        true => Extract::default().extract(prediction).is_some_and(|found| equal(text("gold"), &found)),
+        false => equal(text("gold"), prediction),
     }
 }
 
@@ -37,6 +36,13 @@ fn least(times: usize, what: impl Fn() -> bool) -> Duration {
     (0..times).map(|_| once()).min().unwrap_or_default()
 }
 
+/// Verdicts that take longer are listed.
+const SLOW: Duration = Duration::from_millis(2);
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 fn report(name: &str, mut times: Vec<(Duration, String)>) {
     times.sort();
     let total: Duration = times.iter().map(|(time, _)| *time).sum();
@@ -47,8 +53,11 @@ fn report(name: &str, mut times: Vec<(Duration, String)>) {
         times[times.len() / 2].0.as_secs_f64() * 1e6,
         times.len() as f64 / total.as_secs_f64(),
         worst.as_secs_f64() * 1e3,
-        of.chars().take(100).collect::<String>(),
+        shown(of),
     );
+    for (time, of) in times.iter().rev().take_while(|(time, _)| *time > SLOW).take(8) {
+        println!("  {:.2} ms: {} bytes, {}", time.as_secs_f64() * 1e3, of.len(), shown(of));
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -29,7 +29,7 @@ pub struct Protocol {
     pub rewards: Value,
     /// Which of them says what is right.
     pub deciding: String,
-    /// What judged, by what it does: see [`crate::grader`].
+    /// What judged, by what it does: see [`crate::grader()`].
     pub grader: String,
     /// What the model's products were computed in, `f32` or `bf16`; absent of a server, which does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,7 @@ mod rewards;
 #[path = "../recipes/examples/rl_loop.rs"]
 #[expect(dead_code, reason = "a test calls its parts, not its main")]
 mod rl_loop;
+mod selection;
 mod servers;
 #[cfg(unix)]
 mod signals;

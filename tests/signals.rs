@@ -14,6 +14,24 @@ use crate::{evenkeel, fail, metrics, succeed};
 /// Longest wait for something that takes about a second on a machine that is not busy.
 const LONG: Duration = Duration::from_secs(120);
 
+/// The program with the usual reaction to signals, as a terminal starts it, whatever started the tests: `nohup` and jobs in the
+/// background ignore some, and what is ignored stays so in every child.
+fn attended(folder: &Path, arguments: &[&str]) -> Command {
+    const RESET: &str = "import os, signal, sys\n\
+                         for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM): signal.signal(each, signal.SIG_DFL)\n\
+                         os.execv(sys.argv[1], sys.argv[1:])";
+    let program = evenkeel(folder);
+    let mut command = Command::new("python3");
+    command.args(["-c", RESET]).arg(program.get_program()).args(arguments).current_dir(folder);
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// A program under way, with what it says in a file.
 struct Running {
     child: Child,
@@ -22,9 +40,7 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = evenkeel(folder);
-        command.args(arguments);
-        Self::of(command, folder)
+        Self::of(attended(folder, arguments), folder)
     }
 
     fn of(mut command: Command, folder: &Path) -> Self {

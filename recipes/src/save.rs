@@ -22,6 +22,7 @@ use engine::mixture::Mixture;
 use engine::model::weights::Source;
 use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
+use engine::selection::Known;
 use serde::{Deserialize, Serialize};
 
 use crate::arrived::drop_arrived;
@@ -73,6 +74,9 @@ pub(crate) struct StageState {
     /// The mixture of two branches.
     #[serde(default)]
     pub(crate) mixture: Mixture,
+    /// What is known of the prompts that were visited.
+    #[serde(default)]
+    pub(crate) known: Known,
     /// Rollouts of the next step that had arrived when the others failed; in [`crate::arrived`].
     #[serde(skip)]
     pub(crate) arrived: Vec<Rollout>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use data::ScoredRollout;
 use engine::metrics::Timing;
+use engine::selection::Outcome;
 use rollout::SampleStats;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub(crate) struct StepRollouts {
     pub(crate) drawn: u64,
     pub(crate) rounds: usize,
     pub(crate) dropped: usize,
+    /// What every group came to, those that were dropped among them; absent in checkpoints of before.
+    #[serde(default)]
+    pub(crate) outcomes: Vec<Outcome>,
     pub(crate) stats: SampleStats,
     /// Not kept in a checkpoint, which is the same however long it took.
     #[serde(default, skip_serializing)]
@@ -38,6 +42,7 @@ impl StepRollouts {
             drawn,
             rounds: 0,
             dropped: 0,
+            outcomes: Vec::new(),
             stats: SampleStats::default(),
             seconds_sample: 0.0,
             seconds_score: 0.0,

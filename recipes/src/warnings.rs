@@ -6,6 +6,7 @@
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::{Alpha, MixtureConfig};
 use engine::objective::{KlEstimator, ObjectiveConfig};
+use engine::selection::SelectionConfig;
 use rollout::backend::BackendConfig;
 
 use crate::plan::Plan;
@@ -101,6 +102,13 @@ fn of_rl(rl: &RlRecipe, prompts: usize) -> Vec<String> {
             "kl.estimator = \"{}\" in the loss pulls nowhere: its gradient is 0 in expectation; use \"k2\", \"k3\", \"k3_plus\" or \
              place = \"reward\"",
             kl.estimator.name()
+        ));
+    }
+    if rl.selection != SelectionConfig::Uniform && rl.steps.get() * rl.prompts_per_step.get() <= prompts {
+        found.push(format!(
+            "selection = \"{}\" chooses by what is known of prompts that were drawn before, and a run that draws each of the {prompts} \
+             prompts evenly would draw none twice: until then there is little to choose by",
+            rl.selection.build().name()
         ));
     }
     if baseline.needs().prior && rl.steps.get() * rl.prompts_per_step.get() <= prompts {
@@ -211,6 +219,10 @@ mod tests {
             (
                 &["rl.baseline={optimal={mode=\"own\",cap=2.0}}", "rl.aggregate=token_mean"],
                 "baseline.optimal.cap = 2",
+            ),
+            (
+                &["rl.selection={variance={}}", "rl.steps=3"],
+                "selection = \"variance\" chooses by what is known of prompts that were drawn before",
             ),
             (&["rl.baseline=none", "rl.group_size=1"], "scale = \"group\" has no effect: group_size is 1"),
         ] {

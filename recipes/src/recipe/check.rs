@@ -100,6 +100,9 @@ fn sft(sft: &SftRecipe) -> Result<(), String> {
 }
 
 fn rl(rl: &RlRecipe) -> Result<(), String> {
+    if let Some(problem) = rl.selection.build().problem() {
+        return Err(format!("[rl] {problem}"));
+    }
     if let Some(problem) = rl.sampling.problem() {
         return Err(format!("[rl.sampling] {problem}"));
     }

@@ -12,6 +12,7 @@ use engine::objective::preference::PreferenceLoss;
 use engine::objective::{Aggregate, Correction, Kl, LossConfig, ObjectiveConfig};
 use engine::pairs::Branch;
 use engine::schedule::Schedule;
+use engine::selection::SelectionConfig;
 use engine::trainer::TrainerConfig;
 use engine::transform::OptimizerConfig;
 use rollout::Sampling;
@@ -151,6 +152,9 @@ pub struct RlRecipe {
     /// Sample on until the step's groups all have rewards that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic_sampling: Option<DynamicSampling>,
+    /// Which prompts a step draws: `"uniform"`, or more of those that are worth learning from.
+    #[serde(default)]
+    pub selection: SelectionConfig,
     /// What is subtracted from rewards.
     #[serde(default)]
     pub baseline: BaselineConfig,

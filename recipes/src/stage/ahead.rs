@@ -11,6 +11,7 @@ use std::thread::Scope;
 use anyhow::Result;
 use data::Rollout;
 use engine::model::Policy;
+use engine::selection::Known;
 
 use super::sampler::StepSampler;
 use crate::generate::Weights;
@@ -21,6 +22,8 @@ use crate::unfinished::Unfinished;
 /// Steps to be sampled by these weights.
 struct Order {
     policy: Policy,
+    /// What was known of prompts when these were the weights.
+    known: Known,
     version: u64,
     steps: std::ops::Range<u64>,
 }
@@ -66,7 +69,7 @@ impl Ahead {
                 for step in order.steps {
                     let weights =
                         Weights { policy: &order.policy, stage: StageName::Rl, version: order.version };
-                    let result = sampler.step(weights, step, drawn, &arrived, &mut |_| ());
+                    let result = sampler.step(weights, step, (&order.known, drawn), &arrived, &mut |_| ());
                     // another step's rollouts of the same prompt are others
                     arrived.clear();
                     let failed = result.is_err();
@@ -85,10 +88,16 @@ impl Ahead {
     }
 
     /// Orders what step `step` lets be sampled, and gives the rollouts of that step.
-    pub(crate) fn step(&mut self, policy: &Policy, step: u64) -> Result<Result<StepRollouts, Unfinished>> {
+    pub(crate) fn step(
+        &mut self,
+        policy: &Policy,
+        known: &Known,
+        step: u64,
+    ) -> Result<Result<StepRollouts, Unfinished>> {
         let end = (step + self.overlap + 1).min(self.steps);
         if self.next < end {
-            let order = Order { policy: policy.copy()?, version: step, steps: self.next..end };
+            let (policy, known) = (policy.copy()?, known.clone());
+            let order = Order { policy, known, version: step, steps: self.next..end };
             self.next = end;
             // a sampler that has failed takes no orders; its error is waiting
             let _ = self.orders.send(order);

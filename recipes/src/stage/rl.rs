@@ -12,7 +12,7 @@ use engine::metrics::Metrics;
 use engine::mixture::{Mixture, MixtureConfig};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
-use engine::selection::Shuffled;
+use engine::selection::Prompts;
 use engine::trainer::Trainer;
 use serde_json::{Map, Value};
 
@@ -42,11 +42,11 @@ pub(crate) fn run(run: &mut Run<'_>, rl: &RlRecipe, policy: &mut Policy, start: 
     let Start { done, saved } = start;
     let (trainer, mut carried) = trainer(run, rl, policy, done, saved)?;
     let steps = trainer.config().steps;
-    let selection = Shuffled { prompts: plan.tasks.len(), seed: plan.seed() };
     // a step that is sampled ahead belongs to weights that the next checkpoint does not have, so it is finished
     let stop = (rl.overlap == 0).then_some(&plan.stop);
     let seed = plan.seed().named("rollout");
-    let sampler = StepSampler { generation, rl, tasks: &plan.tasks, selection: &selection, seed, stop };
+    let (selection, selection_seed) = (rl.selection.build(), plan.seed());
+    let sampler = StepSampler { generation, rl, tasks: &plan.tasks, selection, selection_seed, seed, stop };
     let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
     let within_groups = rl.baseline.build().is_within_group();
     let facts = Facts { within_groups, ..Facts::of(plan, StageName::Rl, steps) };
@@ -155,9 +155,17 @@ impl RlStage<'_> {
             metrics.seconds_wait = Some(waited);
             metrics.staleness = Some(staleness(step, &sampled.scored));
         }
+        self.end(step, &sampled);
+        Ok(RlReport { metrics, rewards })
+    }
+
+    /// Takes in what a step that is trained came to.
+    fn end(&mut self, step: u64, sampled: &StepRollouts) {
+        let id = |place: usize| self.plan.tasks[place].prompt.id.as_str();
+        let prompts = Prompts { count: self.plan.tasks.len(), id: &id };
+        self.carried.known.observe(self.sampler.selection, prompts, step, &sampled.outcomes);
         self.carried.drawn = Some(sampled.drawn);
         self.carried.ahead.clear();
-        Ok(RlReport { metrics, rewards })
     }
 
     /// The step's rollouts with what they earned: sampled now, or taken from the sampler that is ahead.
@@ -166,7 +174,7 @@ impl RlStage<'_> {
             return Ok(self.sample(self.sampler, policy, step, context)?);
         };
         context.display.within(&format!("step {}: waiting for its rollouts", step + 1));
-        let sampled = ahead.step(policy, step)??;
+        let sampled = ahead.step(policy, &self.carried.known, step)??;
         // should training fail, nothing that was sampled is lost
         self.carried.ahead = vec![sampled.clone()];
         Ok(sampled)
@@ -180,9 +188,9 @@ impl RlStage<'_> {
         context: &StepContext<'_>,
     ) -> Result<StepRollouts, Unfinished> {
         let weights = Weights { policy, stage: StageName::Rl, version: step };
-        let drawn = self.carried.drawn.unwrap_or(0);
+        let known = (&self.carried.known, self.carried.drawn.unwrap_or(0));
         let mut watch = |text: &str| context.display.within(text);
-        sampler.step(weights, step, drawn, &self.carried.arrived, &mut watch)
+        sampler.step(weights, step, known, &self.carried.arrived, &mut watch)
     }
 
     /// Keeps a step's rollouts and what was said of them, before training: a step that fails does not lose them.
@@ -232,7 +240,7 @@ impl RlStage<'_> {
         let mut mixture = self.carried.mixture;
         let mixed = branches.train(&mut self.trainer, policy, config, &mut mixture)?;
         self.carried.mixture = mixture;
-        self.carried.drawn = Some(branches.thinking.drawn);
+        self.end(step, &branches.thinking);
         let snr = self.sampler.rl.schedule.snr.is_some();
         let metrics = branches.metrics(step + 1, &all, &mixed, snr);
         Ok(RlReport { metrics, rewards })
@@ -318,6 +326,7 @@ impl Stage for RlStage<'_> {
             drawn: self.before.drawn,
             ledger: self.before.ledger.clone(),
             mixture: self.before.mixture,
+            known: self.carried.known.clone(),
             arrived: arrived.to_vec(),
             ahead,
         })

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use data::{Rollout, ScoredRollout, Seed};
+use data::{Rollout, ScoredRollout, Seed, StopReason};
 use engine::baseline::is_equal;
 use engine::batch::penalised;
-use engine::selection::Shuffled;
+use engine::selection::{Diversity, Draw, Known, Outcome, Prompts, Selection};
 use rewards::{RewardError, ScoringError};
 use rollout::{RolloutError, SampleProgress, Task};
 
@@ -25,15 +25,18 @@ pub(crate) struct StepSampler<'a> {
     pub(crate) generation: &'a Generation<'a>,
     pub(crate) rl: &'a RlRecipe,
     pub(crate) tasks: &'a [Task],
-    pub(crate) selection: &'a Shuffled,
+    pub(crate) selection: &'a dyn Selection,
+    /// Of the prompts.
+    pub(crate) selection_seed: Seed,
+    /// Of the tokens.
     pub(crate) seed: Seed,
     /// Once this is requested, sampling ends early; none where a step has to be finished.
     pub(crate) stop: Option<&'a Stop>,
 }
 
 impl StepSampler<'_> {
-    /// The rollouts of a step, the first being 0. `drawn` is how many prompts were drawn before, `have` what an earlier attempt
-    /// left. `watch` hears how far it is.
+    /// The rollouts of a step, the first being 0. `known` is what the selection may know of prompts, `drawn` how many were drawn
+    /// before, `have` what an earlier attempt left. `watch` hears how far it is.
     ///
     /// # Errors
     /// If sampling or judging fails, or is asked to end; what has arrived until then is in the error.
@@ -41,7 +44,7 @@ impl StepSampler<'_> {
         &self,
         weights: Weights<'_>,
         step: u64,
-        drawn: u64,
+        (known, drawn): (&Known, u64),
         have: &[Rollout],
         watch: &mut dyn FnMut(&str),
     ) -> Result<StepRollouts, Unfinished> {
@@ -49,6 +52,7 @@ impl StepSampler<'_> {
             sampler: *self,
             weights,
             step,
+            known,
             have,
             arrived: Vec::new(),
             chosen: Vec::new(),
@@ -67,6 +71,7 @@ struct StepAttempt<'a> {
     sampler: StepSampler<'a>,
     weights: Weights<'a>,
     step: u64,
+    known: &'a Known,
     /// Rollouts that an earlier attempt left.
     have: &'a [Rollout],
     /// Rollouts of this attempt.
@@ -79,15 +84,18 @@ struct StepAttempt<'a> {
 impl StepAttempt<'_> {
     /// Rounds of sampling and scoring until the step has its groups, or has had as many rounds as it may.
     fn sample_groups(&mut self, watch: &mut dyn FnMut(&str)) -> Result<(), Unfinished> {
-        let StepSampler { generation, rl, selection, seed, stop, .. } = self.sampler;
+        let StepSampler { generation, rl, selection, selection_seed, seed, stop, .. } = self.sampler;
+        // a branch without a trace draws what the other one draws
+        let id = |place: usize| generation.plan.tasks[place].prompt.id.as_str();
+        let prompts = Prompts { count: self.sampler.tasks.len(), id: &id };
         let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
         let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
         let step = self.step;
         let mut occurrences = BTreeMap::new();
         while self.rollouts.rounds < most && self.rollouts.scored.len() < wanted * group_size {
             let missing = wanted - self.rollouts.scored.len() / group_size;
-            let draws = selection.draw(self.rollouts.drawn, missing);
-            self.rollouts.drawn += missing as u64;
+            let draw = Draw { seed: selection_seed, step, round: self.rollouts.rounds, count: missing };
+            let draws = selection.draw(prompts, self.known, &mut self.rollouts.drawn, draw);
             let mut tasks: Vec<Task> = draws.iter().map(|index| self.sampler.tasks[*index].clone()).collect();
             // a prompt that the step has drawn before, in this round or in another, is a group of its own
             rollout::count_occurrences(&mut tasks, &mut occurrences);
@@ -115,7 +123,8 @@ impl StepAttempt<'_> {
             let scored = generation.score(found.rollouts, stop).map_err(|error| self.unscored(error))?;
             self.rollouts.seconds_score += begun.elapsed().as_secs_f64();
             self.rollouts.rounds += 1;
-            for (task, group) in tasks.iter().zip(scored.chunks(group_size)) {
+            for ((task, place), group) in tasks.iter().zip(draws).zip(scored.chunks(group_size)) {
+                self.rollouts.outcomes.push(outcome(id(place), group, selection.diversity()));
                 if rl.dynamic_sampling.is_some() && is_alike(group) {
                     self.rollouts.dropped += 1;
                 } else {
@@ -189,6 +198,19 @@ impl StepAttempt<'_> {
             stopped: error.error == RewardError::Stopped,
             error: Box::new(error.error),
         }
+    }
+}
+
+/// What a prompt's group came to.
+fn outcome(prompt: &str, group: &[ScoredRollout], diversity: Option<Diversity>) -> Outcome {
+    let tokens: Vec<&[u32]> = group.iter().map(|scored| scored.rollout.tokens.as_slice()).collect();
+    Outcome {
+        prompt: prompt.to_owned(),
+        rewards: group.iter().filter_map(|scored| scored.score.reward).collect(),
+        truncated: group.iter().filter(|scored| scored.rollout.stop == StopReason::Length).count() as u64,
+        tokens: tokens.iter().map(|tokens| tokens.len() as u64).sum(),
+        rollouts: group.len() as u64,
+        diversity: diversity.map(|measure| measure.of(&tokens)),
     }
 }
 

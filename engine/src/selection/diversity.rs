@@ -78,11 +78,10 @@ fn bleu(completions: &[&[u32]], counted: &[[BTreeMap<&[u32], usize>; 3]], place:
     let others = || (0..completions.len()).filter(|other| *other != place);
     let length = completions[place].len();
     let mut logarithms = 0.0;
-    for n in 0..3 {
-        let own = &counted[place][n];
-        let most =
-            |gram: &&[u32]| others().map(|other| counted[other][n].get(gram).copied().unwrap_or(0)).max();
-        let matched: usize = own.iter().map(|(gram, count)| (*count).min(most(gram).unwrap_or(0))).sum();
+    for (n, own) in counted[place].iter().enumerate() {
+        let of_other = |other: usize, gram: &&[u32]| counted[other][n].get(gram).copied().unwrap_or(0);
+        let most = |gram: &&[u32]| others().map(|other| of_other(other, gram)).max().unwrap_or(0);
+        let matched: usize = own.iter().map(|(gram, count)| (*count).min(most(gram))).sum();
         if matched == 0 && n == 0 {
             return 0.0;
         }

@@ -11,7 +11,7 @@ use crate::model::{Flat, Layout};
 use crate::{EngineError, Result, Tensors};
 
 /// A number for every weight in each of some slots, and the count of updates. Before the first update it may hold what was
-/// restored, which takes its place in [`Self::settle`].
+/// restored, until the parameters that it is of are known.
 pub struct State {
     names: &'static [&'static str],
     slots: Vec<Flat>,

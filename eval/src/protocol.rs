@@ -159,11 +159,21 @@ impl Protocol {
         sorted(&serde_json::to_value(same).unwrap_or_default())
     }
 
-    /// Where the two say different things: "sampling.max_tokens: 512 and 1024".
+    /// Where the two say different things: "sampling.max_tokens: 512 and 1024". What one of them does not know of its numerics
+    /// is no difference: see [`Self::numerics_are_unknown`].
     pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (mut one, mut two) = (self.decisive(), other.decisive());
+        if self.numerics_are_unknown(other) {
+            [&mut one, &mut two].map(|protocol| without("numerics", protocol));
+        }
         let mut found = Vec::new();
-        differences("", &self.decisive(), &other.decisive(), &mut found);
+        differences("", &one, &two, &mut found);
         found
+    }
+
+    /// True if exactly one of the two says what it was computed in: a server does not tell.
+    pub fn numerics_are_unknown(&self, other: &Self) -> bool {
+        self.numerics.is_some() != other.numerics.is_some()
     }
 }
 
@@ -275,6 +285,17 @@ mod tests {
         ];
         let different: std::collections::BTreeSet<&String> = hashes.iter().collect();
         assert_eq!(different.len(), hashes.len(), "{hashes:?}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_its_numerics_may_be_compared() {
+        let (base, mut served) = (protocol(), protocol());
+        served.numerics = None;
+        assert!(base.numerics_are_unknown(&served) && served.numerics_are_unknown(&base));
+        assert!(base.differences(&served).is_empty() && base.hash() != served.hash());
+        served.sampling.max_tokens += 1;
+        assert_eq!(base.differences(&served).len(), 1);
+        assert!(!base.numerics_are_unknown(&base));
     }
 
     #[test]

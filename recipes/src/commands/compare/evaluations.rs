@@ -65,6 +65,9 @@ pub(super) fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
             for difference in &comparison.differences {
                 notes.push(format!("{}: not measured in the same way: {difference}", about()));
             }
+            if first.protocol.numerics_are_unknown(&other.protocol) {
+                notes.push(format!("{}: a server does not tell whether it computes in f32 or bf16", about()));
+            }
             if first.seed != other.seed && first.protocol.sampling.temperature > 0.0 {
                 notes.push(format!(
                     "{}: drawn with seeds {} and {}, so they did not meet the same luck",

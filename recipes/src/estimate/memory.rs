@@ -99,14 +99,19 @@ fn gradients(plan: &Plan) -> usize {
     sft.max(rl).max(preference)
 }
 
+/// Tokens of a group that may wait for its weights.
+pub(super) fn fitting_tokens(plan: &Plan, rl: &RlRecipe) -> usize {
+    let room = rl.ledger.room_bytes(plan.config.parameter_count());
+    room / Policy::row_bytes_per_token_of(&plan.config, plan.choice.compute).max(1)
+}
+
 /// Gradients that stand in for a group which is too large to wait for its weights: a sum of its rollouts by low and one by
 /// high reward, where its baseline is the same for all of them.
 fn two_sums(plan: &Plan, rl: &RlRecipe) -> usize {
     if !rl.baseline.build().is_constant() || !rl.trainer().weighs_in_one_backward() {
         return 0;
     }
-    let fits = rl.ledger.room_bytes(plan.config.parameter_count())
-        / Policy::row_bytes_per_token_of(&plan.config, plan.choice.compute).max(1);
+    let fits = fitting_tokens(plan, rl);
     let longest = plan.longest_prompt() + rl.sampling.max_tokens;
     if longest <= fits && rl.group_size.get() * longest > fits { 2 } else { 0 }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::Device;
+use engine::baseline::Weights;
 use engine::gradient::{self, Sequence};
 use engine::kernels::awake;
 use engine::model::{Compute, Policy};
@@ -15,14 +16,15 @@ use engine::optimizer::Optimizer;
 use rollout::backend::BackendConfig;
 
 use super::Lengths;
+use super::memory::fitting_tokens;
 use crate::plan::Plan;
-use crate::recipe::PairsRecipe;
+use crate::recipe::{PairsRecipe, RlRecipe};
 use crate::timing::{arbitrary_weights, decode};
 
 /// Parameters that a slice has about.
 const SLICE: usize = 12_000_000;
-/// Seconds that one of the measurements takes about.
-const SECONDS: f64 = 0.25;
+/// Seconds that one pass takes at most, about.
+const LONGEST: f64 = 1.0;
 
 /// Seconds, part by part.
 #[derive(Debug, Clone, Default)]
@@ -165,8 +167,8 @@ fn passes(plan: &Plan, policy: &mut Policy) -> Result<(f64, f64, f64)> {
     };
     let schedule = engine::schedule::Schedule { learning_rate: 1e-6, ..Default::default() };
     let mut optimizer = Optimizer::new(&Default::default(), &schedule, 1000);
-    let (mut tokens, mut attempts, mut update) = (row.min(64), 0, f64::INFINITY);
-    let train = loop {
+    let mut update = f64::INFINITY;
+    let mut train = |tokens: usize| -> Result<f64> {
         let rows = batch(tokens);
         let count = rows.iter().map(|row| row.len() - 1).sum::<usize>();
         let sequences: Vec<Sequence<'_>> =
@@ -179,14 +181,13 @@ fn passes(plan: &Plan, policy: &mut Policy) -> Result<(f64, f64, f64)> {
         let begun = Instant::now();
         optimizer.update(policy, result.grads, 1.0)?;
         update = update.min(begun.elapsed().as_secs_f64());
-        // the first pass fetches pages, so that it is slower than those to come
-        if (seconds > SECONDS / 2.0 || tokens >= most) && attempts > 0 {
-            break seconds / count as f64;
-        }
-        let wanted = tokens as f64 * SECONDS / seconds.max(1e-4);
-        tokens = (wanted as usize).clamp(tokens, 16 * tokens).min(most);
-        attempts += 1;
+        Ok(seconds / count as f64)
     };
+    // few tokens tell how long a whole micro-batch takes, whose tokens are cheaper; it is taken whole unless that is too long
+    let guess = train(row.min(64))?;
+    let tokens = ((LONGEST / guess) as usize).clamp(row.min(64), most);
+    // the first pass of a size fetches pages, so that it is slower than those to come
+    let train = train(tokens)?.min(train(tokens)?);
     let rows = batch(tokens);
     let sequences: Vec<Sequence<'_>> =
         rows.iter().map(|row| Sequence { prompt: &row[..1], completion: &row[1..] }).collect();
@@ -203,6 +204,20 @@ fn micro_batch(plan: &Plan) -> usize {
     let preference = recipe.preference.as_ref().map(|p| p.micro_batch_tokens.get());
     let rl = recipe.rl.as_ref().map(|rl| rl.micro_batch_tokens.get());
     rl.or(sft).or(preference).unwrap_or(2048)
+}
+
+/// What measuring the gradients of rollouts adds to their training, as a share of it, for groups of so many tokens. Those that are
+/// too large to wait for their weights are measured in a pass of their own, unless two sums do.
+fn weighing(plan: &Plan, rl: &RlRecipe, tokens: f64) -> f64 {
+    let needs = rl.baseline.build().needs().weights;
+    match (rl.trainer().weighs_in_one_backward(), needs) {
+        (true, _) => {
+            let fits = fitting_tokens(plan, rl) as f64;
+            if tokens > fits && !rl.baseline.build().is_constant() { 0.9 } else { 0.1 }
+        }
+        (false, Weights::Full | Weights::FullAdam) => 0.9,
+        _ => 0.0,
+    }
 }
 
 /// Seconds of a run at this speed, with completions of these lengths.
@@ -244,8 +259,9 @@ pub(crate) fn time(plan: &Plan, speed: &Speed, lengths: impl Fn(usize) -> Length
             parts.push(("sampling", branches * (sampled + greedy)));
         }
         let tokens = branches * (prompts * group) as f64 * (prompt + completions.mean);
-        let passes = f64::from(u8::from(!config.is_on_policy() || config.loss.kl.is_some()))
-            + f64::from(u8::from(config.loss.kl.is_some()));
+        let (kl, needs) = (config.loss.kl.is_some(), rl.baseline.build().needs());
+        let seen = needs.weights.needs_pass() || needs.token_norms || !config.is_on_policy() || kl;
+        let passes = f64::from(u8::from(seen)) + f64::from(u8::from(kl));
         if passes > 0.0 {
             parts.push(("log-probs", passes * tokens * speed.forward));
         }
@@ -253,7 +269,8 @@ pub(crate) fn time(plan: &Plan, speed: &Speed, lengths: impl Fn(usize) -> Length
             0 => 0.0,
             every => 0.5 / every as f64,
         };
-        parts.push(("training", (rl.epochs.get() as f64 + measured) * tokens * speed.train));
+        let weighing = weighing(plan, rl, group as f64 * (prompt + completions.mean));
+        parts.push(("training", (rl.epochs.get() as f64 + measured + weighing) * tokens * speed.train));
         parts.push(("updates", (rl.epochs.get() * rl.mini_batches.get()) as f64 * speed.update));
         time.stages.push(StageTime { name: "rl", steps: rl.steps.get(), parts });
     }

@@ -202,14 +202,14 @@ fn a_device_or_a_way_to_compute_that_is_not_there_is_refused() {
         assert!(error.contains("--features cuda"), "{error}");
         let sample = ["sample", "tiny", "--prompt", "1+1=", "--device", "cuda:1"];
         assert!(fail(folder.path(), &sample, 2).contains("`cuda:1` cannot be used: this build has no CUDA"));
-        let plan = succeed(folder.path(), &["check", "tiny", "--json"]);
+        let plan = succeed(folder.path(), &["check", "tiny", "--no-time", "--json"]);
         assert!(plan.contains("on the CPU: this build has no CUDA"), "{plan}");
     }
     let sample = ["sample", "tiny", "--prompt", "1+1=", "--device", "gpu"];
     assert!(fail(folder.path(), &sample, 2).contains("device `gpu` is not known; wanted"));
     let error = with("policy.compute=\"fp8\"");
     assert!(error.contains("fp8") && error.contains("bf16"), "{error}");
-    let plan = succeed(folder.path(), &["check", "tiny"]);
+    let plan = succeed(folder.path(), &["check", "tiny", "--no-time"]);
     assert!(plan.contains("compute   f32 by "), "{plan}");
 }
 
@@ -217,7 +217,7 @@ fn a_device_or_a_way_to_compute_that_is_not_there_is_refused() {
 fn kernels_are_forced_by_the_environment() {
     let folder = tempfile::tempdir().expect("folder");
     let check = |path: &str, more: &[&str]| {
-        let arguments = [&["check", "tiny"], more].concat();
+        let arguments = [&["check", "tiny", "--no-time"], more].concat();
         evenkeel(folder.path()).env("EVENKEEL_KERNELS", path).args(arguments).output().expect("it starts")
     };
     let found = check("portable", &[]);
@@ -280,19 +280,19 @@ fn files_of_other_libraries_are_read_as_they_are_and_rewards_find_all_columns() 
     // verl's rows, in JSON with a byte order mark: the answer is found within an object
     let verl = "\u{feff}{\"data_source\": \"x\", \"prompt\": \"1+1=\", \"reward_model\": {\"ground_truth\": [\"2\", \"two\"]}}\n";
     std::fs::write(place.join("data.jsonl"), verl).expect("written");
-    let plan = succeed(place, &["check", "recipe.toml"]);
+    let plan = succeed(place, &["check", "recipe.toml", "--no-time"]);
     assert!(
         plan.contains(
             "data      layout verl: the question is `prompt`; the answer is `reward_model.ground_truth`"
         ),
         "{plan}"
     );
-    let json: Value =
-        serde_json::from_str(&succeed(place, &["check", "recipe.toml", "--json"])).expect("JSON");
+    let json: Value = serde_json::from_str(&succeed(place, &["check", "recipe.toml", "--no-time", "--json"]))
+        .expect("JSON");
     assert!(json["data"].as_str().expect("text").starts_with("layout verl: "), "{json}");
     // as a conversation it goes through the chat template
     let turn = r#"[{"role": "user", "content": "1+1="}]"#;
     std::fs::write(place.join("data.jsonl"), verl.replace("\"1+1=\"", turn)).expect("written");
-    let plan = succeed(place, &["check", "recipe.toml"]);
+    let plan = succeed(place, &["check", "recipe.toml", "--no-time"]);
     assert!(plan.contains("the question is `prompt`, a conversation; "), "{plan}");
 }

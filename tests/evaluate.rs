@@ -214,6 +214,8 @@ fn two_models_are_compared_on_the_same_questions_and_a_model_with_itself_shows_n
         "--set",
         "rl.steps=40",
         "--set",
+        "rl.prompts_per_step=16",
+        "--set",
         "eval.every=40",
         "--set",
         "eval.prompts=60",
@@ -256,7 +258,14 @@ fn runs_are_compared_at_equal_budgets_and_runs_of_one_recipe_together() {
     let folder = tempfile::tempdir().expect("folder");
     let train = |out: &str, sets: &[&str]| {
         let mut call = vec!["train", "tiny", "--out", out];
-        for set in ["rl.steps=12", "eval.every=4", "eval.prompts=100", "save.every=12"].iter().chain(sets) {
+        let small = [
+            "rl.prompts_per_step=12",
+            "rl.group_size=4",
+            "eval.prompts=100",
+            "eval.every=4",
+            "save.every=12",
+        ];
+        for set in ["rl.steps=12"].iter().chain(&small).chain(sets) {
             call.extend(["--set", set]);
         }
         succeed(folder.path(), &call);

@@ -83,11 +83,11 @@ fn a_learning_rate_of_ten_is_named_before_and_by_check() {
     assert!(found[0].0 == 0 && found[0].1.starts_with("rl.schedule.learning_rate is 10: "), "{found:?}");
     assert!(said.contains(&format!("warning: {}", found[0].1)), "{said}");
     assert!(found.len() > 1, "and what it comes to: {found:?}");
-    let shown = succeed(folder.path(), &["check", "tiny", "--set", rate]);
+    let shown = succeed(folder.path(), &["check", "tiny", "--no-time", "--set", rate]);
     assert!(shown.contains(&found[0].1), "{shown}");
-    let plan = succeed(folder.path(), &["check", "tiny", "--json", "--set", rate]);
+    let plan = succeed(folder.path(), &["check", "tiny", "--no-time", "--json", "--set", rate]);
     assert!(plan.contains("\"warnings\"") && plan.contains("learning_rate is 10"), "{plan}");
-    let shown = succeed(folder.path(), &["check", "tiny"]);
+    let shown = succeed(folder.path(), &["check", "tiny", "--no-time"]);
     assert!(!shown.contains("warning   "), "{shown}");
 }
 
@@ -102,7 +102,7 @@ fn prompts_that_are_all_alike_and_references_that_nobody_can_read_are_named_by_c
             "[policy]\ncheckpoint = \"tiny\"\n[data.jsonl]\npath = \"rows.jsonl\"\n[prompt]\ntemplate = \"{template}\"\n[rewards.math]\n[rl]\nsteps = 1\nprompts_per_step = 4\ngroup_size = 4\ntruncated = \"keep\"\n[rl.sampling]\nmax_tokens = 4\n"
         );
         std::fs::write(folder.path().join("r.toml"), text).expect("written");
-        succeed(folder.path(), &["check", "r.toml"])
+        succeed(folder.path(), &["check", "r.toml", "--no-time"])
     };
     let shown = recipe("1+1=");
     assert!(shown.contains("warning   all 20 prompts are the same to the policy"), "{shown}");

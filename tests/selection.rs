@@ -92,7 +92,7 @@ fn prompts_whose_rewards_differ_are_drawn_more() {
     std::fs::write(folder.path().join("recipe.toml"), recipe).expect("written");
     for (out, selection) in [
         ("uniform", "uniform"),
-        ("variance", "{variance={mixture=1.0,beta=0.0,refresh=1}}"),
+        ("variance", "{variance={mixture=1.0,beta=0.0,refresh=1,score=\"plug_in\"}}"),
         ("target", "{target={forgetting=1.0}}"),
         ("skip", "{skip={easy=0.0,hard=0.0,rate=0.2}}"),
     ] {

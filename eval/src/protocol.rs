@@ -164,7 +164,9 @@ impl Protocol {
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (mut one, mut two) = (self.decisive(), other.decisive());
         if self.numerics_are_unknown(other) {
-            [&mut one, &mut two].map(|protocol| without("numerics", protocol));
+            for protocol in [&mut one, &mut two] {
+                without("numerics", protocol);
+            }
         }
         let mut found = Vec::new();
         differences("", &one, &two, &mut found);

@@ -29,7 +29,7 @@ pub struct LedgerConfig {
     /// Share of the past that running means keep from update to update.
     pub decay: f64,
     /// Steps between two measurements of how well each cheap weight ranks rollouts, against their exact gradient norms; 0
-    /// for none. Such a step costs about half as much again.
+    /// for none. Such a step costs about as much again.
     pub correlations: usize,
 }
 

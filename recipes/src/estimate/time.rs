@@ -267,7 +267,7 @@ pub(crate) fn time(plan: &Plan, speed: &Speed, lengths: impl Fn(usize) -> Length
         }
         let measured = match rl.ledger.correlations {
             0 => 0.0,
-            every => 0.5 / every as f64,
+            every => 0.9 / every as f64,
         };
         let weighing = weighing(plan, rl, group as f64 * (prompt + completions.mean));
         parts.push(("training", (rl.epochs.get() as f64 + measured + weighing) * tokens * speed.train));

@@ -101,7 +101,7 @@ impl Optimizer {
             each_with(weights.numbers_mut(), grads.numbers(), |weight, change| *weight += change);
             return;
         };
-        let Some(state) = self.chain.state(ScaleByAdam::NAME) else { return };
+        let state = self.chain.state(ScaleByAdam::NAME).expect("AdamW's chain scales by Adam");
         let max_norm = adamw.max_grad_norm;
         let step = AdamStep {
             scale: if max_norm > 0.0 { ClipByGlobalNorm { max_norm }.factor(grad_norm) } else { 1.0 },

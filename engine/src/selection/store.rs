@@ -76,11 +76,6 @@ impl PromptRecord {
         let (a, b) = self.posterior();
         a * b / ((a + b) * (a + b + 1.0))
     }
-
-    /// Mean of all rewards, if any was known.
-    pub fn mean(&self) -> Option<f64> {
-        (self.known > 0).then(|| self.sum / self.known as f64)
-    }
 }
 
 /// Records by prompt id.
@@ -92,21 +87,6 @@ impl PromptStats {
     /// What is known of a prompt, if it was visited.
     pub fn get(&self, prompt: &str) -> Option<&PromptRecord> {
         self.0.get(prompt)
-    }
-
-    /// All records, by id.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &PromptRecord)> {
-        self.0.iter().map(|(id, record)| (id.as_str(), record))
-    }
-
-    /// Prompts that were visited.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether none was.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Takes in a visit; the posterior keeps `forgetting` of its counts.
@@ -179,7 +159,7 @@ mod tests {
         assert_eq!((record.visits, record.rollouts, record.known, record.sum), (5, 40, 40, 16.0));
         assert_eq!((record.last_step, record.tokens, record.truncated), (6, 500, 5));
         assert_eq!((record.unanimous, record.unanimous_success), (3, false));
-        assert_eq!((record.mean(), record.last), (Some(0.4), Some((8, 0.0, 0.0))));
+        assert_eq!(record.last, Some((8, 0.0, 0.0)));
         stats.observe(7, &eight(4), 1.0);
         let record = stats.get("p").expect("visited");
         assert_eq!((record.unanimous, record.last), (0, Some((8, 0.5, 0.25))));

@@ -1,5 +1,6 @@
 //! The program from outside: the real binary on the embedded tiny model.
 
+mod allocation;
 mod check;
 mod cli;
 mod conformance;

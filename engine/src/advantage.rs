@@ -5,7 +5,7 @@
 use crate::baseline::{
     Baseline, BaselineConfig, Group, RowWeights, Scale, Weights, advantages, is_equal, rescale,
 };
-use crate::batch::{BaselineStats, Batch};
+use crate::batch::{BaselineStats, Batch, GroupNorms};
 use crate::ledger::Ledger;
 use crate::stats::correlation;
 
@@ -147,6 +147,7 @@ pub(crate) struct Running {
     rewards: Vec<f64>,
     weights: Vec<f64>,
     prior_updates: Vec<(String, f32)>,
+    norms: Vec<(String, GroupNorms)>,
 }
 
 impl Running {
@@ -166,6 +167,9 @@ impl Running {
         if kind == Weights::Uniform || seen.rewards.len() < 2 || is_equal(&seen.rewards) {
             return;
         }
+        if kind.is_exact() {
+            self.norms.push((prompt.to_owned(), GroupNorms::of(&seen.rewards, &seen.weights)));
+        }
         let n = seen.rewards.len() as f64;
         let mean_advantage = advantages.iter().map(|a| f64::from(*a)).sum::<f64>() / n;
         self.gaps.push(-mean_advantage); // mean reward − mean advantage is the mean baseline
@@ -180,6 +184,7 @@ impl Running {
     /// Into the batch's statistics.
     pub(crate) fn into(self, stats: &mut BaselineStats) {
         stats.prior_updates.extend(self.prior_updates);
+        stats.norms.extend(self.norms);
         if !self.gaps.is_empty() {
             stats.gap = Some(self.gaps.iter().sum::<f64>() / self.gaps.len() as f64);
             stats.reward_weight_correlation = correlation(&self.rewards, &self.weights);

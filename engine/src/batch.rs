@@ -125,6 +125,8 @@ pub struct RowGroup {
     pub rows: Range<usize>,
     /// Reward of the prompt's greedy rollout, if one was sampled.
     pub greedy: Option<f32>,
+    /// What it counts for beside the other groups: 1, or the factor of a prompt that was not drawn as often as others.
+    pub weight: f64,
 }
 
 /// When the advantages of a batch are known.
@@ -167,8 +169,44 @@ pub struct BaselineStats {
     pub reward_weight_correlation: Option<f64>,
     /// What is to be remembered of each prompt, where the baseline asks for it.
     pub prior_updates: Vec<(String, f32)>,
+    /// Gradient norms of each prompt's rollouts, where they were measured exactly.
+    pub norms: Vec<(String, GroupNorms)>,
     /// Spearman's correlation of `length`, `logit` and `lm_head` weights with exact squared gradient norms.
     pub rank_correlations: Vec<(&'static str, f64)>,
+}
+
+/// Squared gradient norms of a group's rollouts, of right and wrong ones apart. A reward between 0 and 1 is partly both.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct GroupNorms {
+    /// Σ r ‖∇ ln π‖² and Σ r, rewards held to 0 to 1.
+    pub right: (f64, f64),
+    /// Σ (1 − r) ‖∇ ln π‖² and Σ (1 − r).
+    pub wrong: (f64, f64),
+}
+
+impl GroupNorms {
+    /// Of rollouts with these rewards and squared norms.
+    pub fn of(rewards: &[f32], squared: &[f64]) -> Self {
+        let mut norms = Self::default();
+        for (reward, squared) in rewards.iter().zip(squared) {
+            let right = f64::from(reward.clamp(0.0, 1.0));
+            norms.right = (norms.right.0 + right * squared, norms.right.1 + right);
+            norms.wrong = (norms.wrong.0 + (1.0 - right) * squared, norms.wrong.1 + (1.0 - right));
+        }
+        norms
+    }
+
+    /// With a share of these, and all of those of a later group.
+    pub fn and(self, share: f64, later: Self) -> Self {
+        let both = |a: (f64, f64), b: (f64, f64)| (share * a.0 + b.0, share * a.1 + b.1);
+        Self { right: both(self.right, later.right), wrong: both(self.wrong, later.wrong) }
+    }
+
+    /// Mean squared norms of right rollouts and of wrong ones, of those that were seen.
+    pub fn means(&self) -> (Option<f64>, Option<f64>) {
+        let mean = |(sum, count): (f64, f64)| (count > 1e-9).then(|| sum / count);
+        (mean(self.right), mean(self.wrong))
+    }
 }
 
 impl Batch {
@@ -206,6 +244,7 @@ impl Batch {
                 greedy: greedy.get(&prompt).copied(),
                 prompt,
                 rows: first..batch.rows.len(),
+                weight: 1.0,
             });
         }
         batch.count();
@@ -220,7 +259,12 @@ impl Batch {
         let mut first = 0;
         let groups = group_sizes.iter().enumerate().map(|(number, size)| {
             first += size;
-            RowGroup { prompt: format!("group {number}"), rows: first - size..first, greedy: None }
+            RowGroup {
+                prompt: format!("group {number}"),
+                rows: first - size..first,
+                greedy: None,
+                weight: 1.0,
+            }
         });
         let mut batch = Self { groups: groups.collect(), rows, ..Self::default() };
         assert_eq!(first, batch.rows.len(), "group sizes add up to the rows");
@@ -248,6 +292,17 @@ impl Batch {
         let parts = parts.min(count).max(1);
         let at = |part: usize| groups.start + part * count / parts;
         (0..parts).map(|part| at(part)..at(part + 1)).collect()
+    }
+
+    /// What every row of some groups counts for, 1 on average: groups count alike, whatever their sizes, but for their weights.
+    pub(crate) fn shares(&self, groups: &Range<usize>) -> Vec<f64> {
+        let groups = &self.groups[groups.clone()];
+        let mean = groups.iter().map(|group| group.rows.len()).sum::<usize>() as f64 / groups.len() as f64;
+        let share = |group: &RowGroup| {
+            let size = group.rows.len();
+            std::iter::repeat_n(group.weight * mean / size as f64, size)
+        };
+        groups.iter().flat_map(share).collect()
     }
 
     /// The rows of some groups.

@@ -5,6 +5,7 @@
 //! [`transform`] turns gradients into a change of the weights. [`model`] imports nothing else from this crate.
 
 mod advantage;
+pub mod allocation;
 pub mod baseline;
 pub mod batch;
 mod error;

@@ -168,7 +168,7 @@ fn every_scale_is_blind_to_a_factor_of_rewards_or_is_linear_in_it() {
 /// The gradient of a loss on the fixture, with so many tokens a pass.
 fn loss(f: &Fixture, config: &LossConfig, micro_batch: usize) -> gradient::Gradients {
     let batch = f.completions();
-    let weights = config.aggregate.weights(&batch.lengths());
+    let weights = config.aggregate.weights(&batch.lengths(), &vec![1.0; batch.lengths().len()]);
     let ones: Vec<Vec<f32>> = batch.lengths().iter().map(|length| vec![1.0; *length]).collect();
     gradient::gradients(&f.policy, &batch.sequences(), micro_batch, 1.0, &|padded| {
         Ok(config.loss(&Tokens {

@@ -128,6 +128,7 @@ fn config(objective: Grpo) -> TrainerConfig {
     TrainerConfig {
         baseline: BaselineConfig::GroupMean,
         scale: Scale::Group,
+        down_sample: None,
         truncated: Truncated::Keep,
         loss: LossConfig { objective: ObjectiveConfig::Grpo(objective), ..LossConfig::default() },
         optimizer: OptimizerConfig::Adamw(AdamW { weight_decay: 0.1, ..AdamW::default() }),
@@ -299,7 +300,7 @@ fn on_policy_the_ratio_is_one_and_its_gradient_is_kept() {
         let config = TrainerConfig { optimizer: OptimizerConfig::Adamw(adam), ..config(Grpo::default()) };
         let found = stepped(config.clone(), &f.policy, &rows(&batch, &ADVANTAGES));
 
-        let weights = config.loss.aggregate.weights(&batch.lengths());
+        let weights = config.loss.aggregate.weights(&batch.lengths(), &vec![1.0; batch.lengths().len()]);
         let old = gradient::log_probs(&f.policy, &batch.sequences(), 1 << 20, 1.0, false)
             .expect("log-probs")
             .log_probs;

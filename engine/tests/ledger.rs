@@ -123,6 +123,7 @@ fn config(baseline: BaselineConfig) -> TrainerConfig {
     TrainerConfig {
         baseline,
         scale: Scale::None,
+        down_sample: None,
         truncated: Truncated::Keep,
         loss: LossConfig {
             objective: ObjectiveConfig::Reinforce(Reinforce::default()),

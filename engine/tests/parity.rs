@@ -379,7 +379,7 @@ fn loss(run: &Value) -> LossConfig {
 fn run(f: &Fixture, batch: &Completions, run: &Value, micro_batch_tokens: usize) -> Gradients {
     let config = loss(run);
     let advantages = f.column(run["advantages"].as_str().expect("a name"));
-    let weights = config.aggregate.weights(&batch.lengths());
+    let weights = config.aggregate.weights(&batch.lengths(), &vec![1.0; batch.lengths().len()]);
     let old = (run["old_logps"] == "grpo.old_logps").then_some(&batch.old);
     let ones: Vec<Vec<f32>> = batch.lengths().iter().map(|length| vec![1.0; *length]).collect();
     let temperature = run["temperature"].as_f64().unwrap_or(1.0);

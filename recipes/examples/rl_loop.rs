@@ -74,6 +74,7 @@ pub(crate) fn train(
     let config = TrainerConfig {
         baseline: BaselineConfig::default(),
         scale: Scale::default(),
+        down_sample: None,
         truncated: Truncated::Keep,
         loss: LossConfig::default(),
         optimizer: OptimizerConfig::default(),

@@ -9,7 +9,7 @@ use data::{PolicyVersion, Rollout, ScoredRollout, StepSeed};
 use engine::model::Policy;
 use rewards::ScoringError;
 use rollout::backend::{Backend, Job};
-use rollout::{RolloutError, SampleProgress, Sampled, Sampling, Task};
+use rollout::{GroupSizes, RolloutError, SampleProgress, Sampled, Sampling, Task};
 
 use crate::interrupt::Stop;
 use crate::plan::Plan;
@@ -41,7 +41,7 @@ pub(crate) struct SampleRequest<'a> {
     pub(crate) sampling: &'a Sampling,
     pub(crate) tasks: &'a [Task],
     /// Rollouts of each task.
-    pub(crate) group_size: usize,
+    pub(crate) sizes: GroupSizes<'a>,
     pub(crate) seed: StepSeed,
     /// Rollouts that are there already and are not drawn again.
     pub(crate) have: &'a [Rollout],
@@ -82,7 +82,7 @@ impl<'a> Generation<'a> {
         request: &SampleRequest<'_>,
         progress: &mut dyn FnMut(SampleProgress<'_>),
     ) -> Result<Sampled, RolloutError> {
-        let SampleRequest { weights, sampling, tasks, group_size, seed, have, stop } = *request;
+        let SampleRequest { weights, sampling, tasks, sizes, seed, have, stop } = *request;
         let job = Job {
             policy: weights.policy,
             version: PolicyVersion(weights.version),
@@ -91,7 +91,7 @@ impl<'a> Generation<'a> {
             sampling,
             stop_tokens: &self.plan.stop_tokens,
             tasks,
-            group_size,
+            sizes,
             seed,
             have,
         };

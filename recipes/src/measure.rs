@@ -104,8 +104,15 @@ impl Speaker for AskedPolicy<'_> {
     ) -> Result<Sampled, RolloutError> {
         let tasks: Vec<Task> = questions.iter().map(|question| self.tasks[*question].clone()).collect();
         let stop = Some(&self.generation.plan.stop);
-        let request =
-            SampleRequest { weights: self.weights, sampling, tasks: &tasks, group_size, seed, have, stop };
+        let request = SampleRequest {
+            weights: self.weights,
+            sampling,
+            tasks: &tasks,
+            sizes: group_size.into(),
+            seed,
+            have,
+            stop,
+        };
         self.generation.sample(&request, progress)
     }
 

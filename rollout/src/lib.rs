@@ -26,4 +26,4 @@ pub use sampling::Sampling;
 pub use speculate::Speculate;
 pub use stats::SampleStats;
 pub use stream::TextStream;
-pub use task::{Task, count_occurrences};
+pub use task::{GroupSizes, Task, count_occurrences};

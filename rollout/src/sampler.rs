@@ -12,7 +12,7 @@ use crate::sampled::{SampleProgress, Sampled};
 use crate::sampling::Sampling;
 use crate::scheduler::Scheduler;
 use crate::speculate::Speculate;
-use crate::task::Task;
+use crate::task::{GroupSizes, Task};
 
 /// The rows and the memory that sampling may use at a time. They decide how fast it is and what memory it takes, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,29 +51,29 @@ pub struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
-    /// `group_size` rollouts of each prompt, prompt by prompt.
+    /// So many rollouts of each prompt, prompt by prompt.
     ///
     /// # Errors
     /// If a prompt is empty or too long for the model, the settings name tokens that the policy does not have, the
     /// policy's logits are not finite, or `progress` asked to stop.
-    pub fn sample(
+    pub fn sample<'s>(
         &self,
         tasks: &[Task],
-        group_size: usize,
+        sizes: impl Into<GroupSizes<'s>>,
         seed: StepSeed,
         progress: &mut dyn FnMut(SampleProgress<'_>),
     ) -> Result<Sampled, RolloutError> {
-        self.sample_missing(tasks, group_size, seed, &[], progress)
+        self.sample_missing(tasks, sizes, seed, &[], progress)
     }
 
     /// The same, where some of them are there already: those are taken as they are.
     ///
     /// # Errors
     /// As [`Self::sample`].
-    pub fn sample_missing(
+    pub fn sample_missing<'s>(
         &self,
         tasks: &[Task],
-        group_size: usize,
+        sizes: impl Into<GroupSizes<'s>>,
         seed: StepSeed,
         have: &[Rollout],
         progress: &mut dyn FnMut(SampleProgress<'_>),
@@ -85,7 +85,7 @@ impl Sampler<'_> {
         for task in tasks {
             self.budget(task)?;
         }
-        let result = Scheduler::new(self, tasks, group_size, seed, have)?.run(progress);
+        let result = Scheduler::new(self, tasks, sizes.into(), seed, have)?.run(progress);
         // after a failure too: what broken weights left there must not meet the next rows
         self.policy.forget_rows();
         result

@@ -35,18 +35,57 @@ pub fn count_occurrences(tasks: &mut [Task], drawn: &mut BTreeMap<String, usize>
     }
 }
 
+/// The number of rollouts of each task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupSizes<'a> {
+    /// The same of each.
+    Same(usize),
+    /// One number a task.
+    Each(&'a [usize]),
+}
+
+impl From<usize> for GroupSizes<'_> {
+    fn from(size: usize) -> Self {
+        Self::Same(size)
+    }
+}
+
+impl GroupSizes<'_> {
+    /// Of one task.
+    pub fn of(&self, task: usize) -> usize {
+        match self {
+            Self::Same(size) => *size,
+            Self::Each(sizes) => sizes[task],
+        }
+    }
+
+    /// Task and place of every rollout of so many tasks, task by task.
+    pub(crate) fn places(&self, tasks: usize) -> Vec<(usize, usize)> {
+        (0..tasks).flat_map(|task| (0..self.of(task)).map(move |place| (task, place))).collect()
+    }
+
+    /// For every task the number of rollouts of those before it.
+    pub(crate) fn firsts(&self, tasks: usize) -> Vec<usize> {
+        let first = |next: &mut usize, task| Some(std::mem::replace(next, *next + self.of(task)));
+        (0..tasks).scan(0, first).collect()
+    }
+}
+
 /// A place for every rollout of some prompts, each with its occurrence, filled with those that are there already.
 pub(crate) fn in_place(
     prompts: &[(&str, usize)],
-    group_size: usize,
+    sizes: GroupSizes<'_>,
     have: &[Rollout],
 ) -> Vec<Option<Rollout>> {
-    let places: BTreeMap<(&str, usize), usize> =
+    let groups: BTreeMap<(&str, usize), usize> =
         prompts.iter().enumerate().map(|(group, key)| (*key, group)).collect();
-    let mut done = vec![None; prompts.len() * group_size];
-    for rollout in have.iter().filter(|rollout| rollout.place < group_size) {
-        if let Some(group) = places.get(&(rollout.prompt.id.as_str(), rollout.occurrence)) {
-            done[group * group_size + rollout.place] = Some(rollout.clone());
+    let firsts = sizes.firsts(prompts.len());
+    let mut done = vec![None; sizes.places(prompts.len()).len()];
+    for rollout in have {
+        if let Some(group) = groups.get(&(rollout.prompt.id.as_str(), rollout.occurrence))
+            && rollout.place < sizes.of(*group)
+        {
+            done[firsts[*group] + rollout.place] = Some(rollout.clone());
         }
     }
     done

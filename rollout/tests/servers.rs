@@ -95,7 +95,7 @@ fn ask_until(
         sampling: &asking.sampling,
         stop_tokens: &STOPS,
         tasks: &tasks,
-        group_size: 4,
+        sizes: 4.into(),
         seed: Seed(5).at(2),
         have: asking.have,
     };

@@ -28,6 +28,11 @@ impl Weights {
     pub const ALL: [Self; 6] =
         [Self::Uniform, Self::Length, Self::Logit, Self::LmHead, Self::Full, Self::FullAdam];
 
+    /// Whether rollouts are weighed by exact norms, over all parameters.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::Full | Self::FullAdam)
+    }
+
     /// As recipes spell it.
     pub fn name(self) -> &'static str {
         match self {

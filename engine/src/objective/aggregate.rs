@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What the mean runs over. Every choice is a weight per row, found from the whole mini-batch's counts, so that
-/// micro-batches change nothing.
+/// micro-batches change nothing. Where groups differ in size, each counts as much as one of the mean size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -23,14 +23,23 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
-    /// Weight of a token of each row, from the number of trained tokens of every row of the mini-batch. `(rows,)`.
-    pub fn weights(&self, lengths: &[usize]) -> Vec<f32> {
-        let inverse = |n: usize| if n == 0 { 0.0 } else { (1.0 / n as f64) as f32 };
-        let rows = lengths.iter().filter(|n| **n > 0).count();
+    /// Weight of a token of each row, from the number of trained tokens of every row of the mini-batch and from how much each
+    /// row counts, which is 1 on average. `(rows,)`.
+    pub fn weights(&self, lengths: &[usize], shares: &[f64]) -> Vec<f32> {
+        let part = |share: f64, whole: f64| if whole == 0.0 { 0.0 } else { (share / whole) as f32 };
+        let rows = || lengths.iter().zip(shares);
         match self {
-            Self::TokenMean => vec![inverse(lengths.iter().sum()); lengths.len()],
-            Self::SequenceMean => lengths.iter().map(|n| inverse(rows * n)).collect(),
-            Self::Constant { tokens } => vec![inverse(lengths.len() * tokens); lengths.len()],
+            Self::TokenMean => {
+                let tokens: f64 = rows().map(|(n, share)| *n as f64 * share).sum();
+                shares.iter().map(|share| part(*share, tokens)).collect()
+            }
+            Self::SequenceMean => {
+                let trained: f64 = rows().filter(|(n, _)| **n > 0).map(|(_, share)| share).sum();
+                rows().map(|(n, share)| part(*share, trained * *n as f64)).collect()
+            }
+            Self::Constant { tokens } => {
+                shares.iter().map(|share| part(*share, (lengths.len() * tokens) as f64)).collect()
+            }
         }
     }
 }
@@ -52,7 +61,7 @@ mod tests {
             (Aggregate::SequenceMean, 2.0),
             (Aggregate::Constant { tokens: 8 }, 0.625),
         ] {
-            let weights = aggregate.weights(&[4, 2]);
+            let weights = aggregate.weights(&[4, 2], &[1.0; 2]);
             let found = 4.0 * weights[0] + 6.0 * weights[1];
             assert!((found - wanted).abs() < 1e-6, "{aggregate:?}: {found}");
         }
@@ -60,7 +69,21 @@ mod tests {
 
     #[test]
     fn rows_without_tokens_count_for_nothing() {
-        assert_eq!(Aggregate::SequenceMean.weights(&[2, 0]), [0.5, 0.0]);
-        assert_eq!(Aggregate::TokenMean.weights(&[0, 0]), [0.0, 0.0]);
+        assert_eq!(Aggregate::SequenceMean.weights(&[2, 0], &[1.0; 2]), [0.5, 0.0]);
+        assert_eq!(Aggregate::TokenMean.weights(&[0, 0], &[1.0; 2]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn groups_of_any_size_count_alike() {
+        // a group of one and a group of three, 4 tokens a row: each group's tokens weigh one half together
+        let shares = [2.0, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0];
+        for aggregate in [Aggregate::TokenMean, Aggregate::SequenceMean, Aggregate::Constant { tokens: 4 }] {
+            let weights = aggregate.weights(&[4; 4], &shares);
+            assert!((weights[0] * 4.0 - 0.5).abs() < 1e-6, "{aggregate:?}: {weights:?}");
+            assert!(
+                (weights[1..].iter().sum::<f32>() * 4.0 - 0.5).abs() < 1e-6,
+                "{aggregate:?}: {weights:?}"
+            );
+        }
     }
 }

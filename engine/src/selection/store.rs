@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::allocation::Forecast;
+use crate::batch::GroupNorms;
+
 /// The rollouts of a prompt's group in a step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
@@ -63,7 +66,13 @@ pub struct PromptRecord {
     /// Diversity of the last visit's rollouts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diversity: Option<f32>,
+    /// Gradient norms of right and wrong rollouts, where they are measured; later visits count more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norms: Option<GroupNorms>,
 }
+
+/// Share of earlier norms that the next visit keeps.
+const NORMS_DECAY: f64 = 0.7;
 
 impl PromptRecord {
     /// Parameters (a, b) of the Beta posterior of the chance of success, whose prior is uniform.
@@ -87,6 +96,33 @@ impl PromptStats {
     /// What is known of a prompt, if it was visited.
     pub fn get(&self, prompt: &str) -> Option<&PromptRecord> {
         self.0.get(prompt)
+    }
+
+    /// Takes in gradient norms of a prompt's rollouts at its last visit.
+    pub fn observe_norms(&mut self, prompt: &str, norms: GroupNorms) {
+        let record = self.0.entry(prompt.to_owned()).or_default();
+        record.norms = Some(record.norms.unwrap_or_default().and(NORMS_DECAY, norms));
+    }
+
+    /// What is expected of the next rollouts of some prompts. Norms that a prompt lacks are means over prompts that have them.
+    pub fn forecasts<'a>(&self, prompts: impl Iterator<Item = &'a str>) -> Vec<Forecast> {
+        let none = GroupNorms::default();
+        let all = self.0.values().filter_map(|record| record.norms).fold(none, |all, one| {
+            let (right, wrong) = one.means();
+            let mean = |mean: Option<f64>| mean.map_or((0.0, 0.0), |mean| (mean, 1.0));
+            all.and(1.0, GroupNorms { right: mean(right), wrong: mean(wrong) })
+        });
+        let (right, wrong) = all.means();
+        let usual = (right.or(wrong).unwrap_or(1.0), wrong.or(right).unwrap_or(1.0));
+        let of = |prompt: &str| {
+            let record = self.get(prompt);
+            let (right, wrong) = record.and_then(|record| record.norms).unwrap_or_default().means();
+            Forecast {
+                posterior: record.map_or((1.0, 1.0), PromptRecord::posterior),
+                norms: (right.unwrap_or(usual.0), wrong.unwrap_or(usual.1)),
+            }
+        };
+        prompts.map(of).collect()
     }
 
     /// Takes in a visit; the posterior keeps `forgetting` of its counts.
@@ -180,8 +216,26 @@ mod tests {
     }
 
     #[test]
+    fn forecasts_have_a_prompts_own_norms_or_those_of_the_others() {
+        let mut stats = PromptStats::default();
+        let norms = |right: f64, wrong: f64| GroupNorms { right: (right, 1.0), wrong: (wrong * 3.0, 3.0) };
+        assert_eq!(stats.forecasts(["p"].into_iter()), [Forecast::default()]);
+        stats.observe(0, &eight(2), 1.0);
+        stats.observe_norms("p", norms(4.0, 2.0));
+        stats.observe_norms("q", norms(8.0, 6.0));
+        let found = stats.forecasts(["p", "new"].into_iter());
+        assert_eq!(found[0], Forecast { posterior: (3.0, 7.0), norms: (4.0, 2.0) });
+        assert_eq!(found[1], Forecast { posterior: (1.0, 1.0), norms: (6.0, 4.0) });
+        // 0.7 of the visit before, and all of this one
+        stats.observe_norms("p", norms(7.0, 2.0));
+        let (right, wrong) = stats.forecasts(["p"].into_iter())[0].norms;
+        assert!((right - (0.7 * 4.0 + 7.0) / 1.7).abs() < 1e-12 && (wrong - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
     fn it_reads_back_what_it_wrote() {
         let mut stats = PromptStats::default();
+        stats.observe_norms("p", GroupNorms { right: (0.1, 1.0 / 3.0), wrong: (0.7, 0.2) });
         stats.observe(2, &Outcome { diversity: Some(0.3), ..outcome(&[0.1, 0.7, -3.0]) }, 0.5);
         let text = serde_json::to_string(&stats).expect("JSON");
         assert_eq!(serde_json::from_str::<PromptStats>(&text).expect("statistics"), stats);

@@ -78,7 +78,8 @@ impl<'a> Accumulator<'a> {
         let length = |row: &Row| if row.trains { row.drawn() } else { 0 };
         let lengths: Vec<usize> = batch.rows[range.clone()].iter().map(length).collect();
         let mut weights = vec![0f32; batch.rows.len()];
-        weights[range].copy_from_slice(&trainer.config.loss.aggregate.weights(&lengths));
+        let shares = batch.shares(groups);
+        weights[range].copy_from_slice(&trainer.config.loss.aggregate.weights(&lengths, &shares));
         Self { trainer, policy, batch, weights, prior, fresh }
     }
 

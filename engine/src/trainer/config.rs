@@ -1,5 +1,6 @@
 //! The settings of the trainer, and which of them do not fit each other.
 
+use crate::allocation::DownSample;
 use crate::baseline::{BaselineConfig, Scale, Weights};
 use crate::batch::Truncated;
 use crate::ledger::LedgerConfig;
@@ -16,6 +17,8 @@ pub struct TrainerConfig {
     pub scale: Scale,
     /// What becomes of truncated rollouts.
     pub truncated: Truncated,
+    /// Rollouts of a group that are trained on, if not all.
+    pub down_sample: Option<DownSample>,
     /// The loss.
     pub loss: LossConfig,
     /// The optimizer.

@@ -121,6 +121,7 @@ impl Trainer {
         update.baseline = batches.first().map_or_else(BaselineStats::default, |batch| batch.baseline.clone());
         for batch in batches.iter().skip(1) {
             update.baseline.prior_updates.extend_from_slice(&batch.baseline.prior_updates);
+            update.baseline.norms.extend_from_slice(&batch.baseline.norms);
         }
         running.into(&mut update.baseline);
         for (prompt, prior_update) in &update.baseline.prior_updates {

@@ -26,7 +26,8 @@ impl Trainer {
         scored: &[ScoredRollout],
         greedy: &BTreeMap<String, f32>,
     ) -> Result<Batch> {
-        let mut batch = Batch::new(scored, greedy, self.config.truncated)?;
+        let kept = self.config.down_sample.map(|down_sample| down_sample.of(scored));
+        let mut batch = Batch::new(kept.as_deref().unwrap_or(scored), greedy, self.config.truncated)?;
         let needs = self.config.baseline.build().needs();
         let correlate = self.correlates();
         let rows: Vec<usize> =

@@ -1,5 +1,6 @@
 //! Keys of a recipe that do not fit each other, which the types cannot say.
 
+use engine::allocation::AllocationConfig;
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::Alpha;
 use engine::schedule::Schedule;
@@ -123,6 +124,20 @@ fn rl(rl: &RlRecipe) -> Result<(), String> {
     }
     if rl.group_size.get() == 1 && rl.dynamic_sampling.is_some() {
         return Err("[rl] dynamic_sampling waits for groups whose rewards differ, and group_size is 1: there are none".into());
+    }
+    let (allocation, size) = (rl.allocation.build(), rl.group_size.get());
+    if let Some(problem) = allocation.problem(size).or(rl.down_sample.and_then(|keep| keep.problem(size))) {
+        return Err(format!("[rl] {problem}"));
+    }
+    if rl.allocation != AllocationConfig::Uniform && rl.mixture.is_some() {
+        return Err("[rl] allocation and mixture do not go together: both branches have the same rollouts of each prompt".into());
+    }
+    if allocation.needs_norms() && !baseline.needs().weights.is_exact() {
+        return Err(format!(
+            "[rl] allocation = \"{}\" needs gradient norms of rollouts, and baseline = \"{}\" measures none; wanted baseline.optimal with weights = \"full\"",
+            rl.allocation.name(),
+            rl.baseline.name()
+        ));
     }
     if rl.sampling.thinking_budget.is_some() && baseline.needs().measures_completions() {
         return Err("[rl.sampling] thinking_budget puts tokens into completions that the policy did not draw, and a weighted baseline measures gradients of whole completions".into());

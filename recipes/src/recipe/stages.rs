@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use engine::allocation::{AllocationConfig, DownSample};
 use engine::baseline::{BaselineConfig, Scale};
 use engine::batch::Truncated;
 use engine::ledger::LedgerConfig;
@@ -155,6 +156,12 @@ pub struct RlRecipe {
     /// Which prompts a step draws: `"uniform"`, or more of those that are worth learning from.
     #[serde(default)]
     pub selection: SelectionConfig,
+    /// How many rollouts each prompt gets, `group_size` on average: `"uniform"`, or more where they teach more.
+    #[serde(default)]
+    pub allocation: AllocationConfig,
+    /// Of every group only so many rollouts are trained on, those whose rewards vary most: `{ keep = 4 }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_sample: Option<DownSample>,
     /// What is subtracted from rewards.
     #[serde(default)]
     pub baseline: BaselineConfig,
@@ -206,6 +213,7 @@ impl RlRecipe {
             baseline: self.baseline.clone(),
             scale: self.scale,
             truncated: self.truncated,
+            down_sample: self.down_sample,
             loss: LossConfig {
                 objective: self.objective.clone(),
                 aggregate: self.aggregate,

@@ -146,7 +146,7 @@ fn sampled(
             weights,
             sampling: &preference.sampling,
             tasks: &tasks,
-            group_size,
+            sizes: group_size.into(),
             seed: seed.at(0),
             have: &have,
             stop,

@@ -156,6 +156,9 @@ impl RlStage<'_> {
             metrics.staleness = Some(staleness(step, &sampled.scored));
         }
         self.end(step, &sampled);
+        for (prompt, norms) in &update.baseline.norms {
+            self.carried.known.stats.observe_norms(prompt, *norms);
+        }
         Ok(RlReport { metrics, rewards })
     }
 

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use data::{Rollout, ScoredRollout, Seed, StopReason};
+use engine::allocation::Budget;
 use engine::baseline::is_equal;
 use engine::batch::penalised;
 use engine::selection::{Diversity, Draw, Known, Outcome, Prompts, Selection};
 use rewards::{RewardError, ScoringError};
-use rollout::{RolloutError, SampleProgress, Task};
+use rollout::{GroupSizes, RolloutError, SampleProgress, Task};
 
 use crate::generate::{Generation, SampleRequest, Weights, sampled_so_far};
 use crate::interrupt::Stop;
@@ -84,56 +85,105 @@ struct StepAttempt<'a> {
 impl StepAttempt<'_> {
     /// Rounds of sampling and scoring until the step has its groups, or has had as many rounds as it may.
     fn sample_groups(&mut self, watch: &mut dyn FnMut(&str)) -> Result<(), Unfinished> {
-        let StepSampler { generation, rl, selection, selection_seed, seed, stop, .. } = self.sampler;
+        let StepSampler { generation, rl, selection, selection_seed, .. } = self.sampler;
         // a branch without a trace draws what the other one draws
         let id = |place: usize| generation.plan.tasks[place].prompt.id.as_str();
         let prompts = Prompts { count: self.sampler.tasks.len(), id: &id };
-        let (wanted, group_size) = (rl.prompts_per_step.get(), rl.group_size.get());
+        let wanted = rl.prompts_per_step.get();
         let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
         let step = self.step;
         let mut occurrences = BTreeMap::new();
-        while self.rollouts.rounds < most && self.rollouts.scored.len() < wanted * group_size {
-            let missing = wanted - self.rollouts.scored.len() / group_size;
-            let draw = Draw { seed: selection_seed, step, round: self.rollouts.rounds, count: missing };
+        while self.rollouts.rounds < most && self.chosen.len() < wanted {
+            let count = wanted - self.chosen.len();
+            let draw = Draw { seed: selection_seed, step, round: self.rollouts.rounds, count };
             let draws = selection.draw(prompts, self.known, &mut self.rollouts.drawn, draw);
             let mut tasks: Vec<Task> = draws.iter().map(|index| self.sampler.tasks[*index].clone()).collect();
             // a prompt that the step has drawn before, in this round or in another, is a group of its own
             rollout::count_occurrences(&mut tasks, &mut occurrences);
-            let begun = Instant::now();
-            let all = tasks.len() * group_size;
-            let request = SampleRequest {
-                weights: self.weights,
-                sampling: &rl.sampling,
-                tasks: &tasks,
-                group_size,
-                seed: seed.at(step),
-                have: self.have,
-                stop,
-            };
-            let result = generation.sample(&request, &mut |progress: SampleProgress<'_>| {
-                watch(&format!("step {}: {}", step + 1, sampled_so_far(&progress, all)));
-            });
-            let found = result.map_err(|error| self.unfinished(error))?;
-            self.rollouts.stats = self.rollouts.stats.and(found.stats);
-            self.rollouts.seconds_sample += begun.elapsed().as_secs_f64();
-            let begun = Instant::now();
-            // a later round may fail, and what a server gave is not to be had again
-            self.arrived.extend_from_slice(&found.rollouts);
-            watch(&format!("step {}: judging {} rollouts", step + 1, found.rollouts.len()));
-            let scored = generation.score(found.rollouts, stop).map_err(|error| self.unscored(error))?;
-            self.rollouts.seconds_score += begun.elapsed().as_secs_f64();
+            let groups = self.allocate(&tasks, watch)?;
             self.rollouts.rounds += 1;
-            for ((task, place), group) in tasks.iter().zip(draws).zip(scored.chunks(group_size)) {
-                self.rollouts.outcomes.push(outcome(id(place), group, selection.diversity()));
-                if rl.dynamic_sampling.is_some() && is_alike(group) {
+            for ((task, place), group) in tasks.into_iter().zip(draws).zip(groups) {
+                self.rollouts.outcomes.push(outcome(id(place), &group, selection.diversity()));
+                if rl.dynamic_sampling.is_some() && is_alike(&group) {
                     self.rollouts.dropped += 1;
                 } else {
-                    self.rollouts.scored.extend_from_slice(group);
-                    self.chosen.push(task.clone());
+                    self.rollouts.scored.extend(group);
+                    self.chosen.push(task);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A group of each task, of the sizes that the recipe's allocation gives.
+    fn allocate(
+        &mut self,
+        tasks: &[Task],
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Vec<ScoredRollout>>, Unfinished> {
+        let rl = self.sampler.rl;
+        let allocation = rl.allocation.build();
+        let budget = Budget { prompts: tasks.len(), group_size: rl.group_size.get() };
+        let prompts = tasks.iter().map(|task| task.prompt.id.as_str());
+        let mut sizes = allocation.sizes(&self.known.stats.forecasts(prompts), budget);
+        let mut groups: Vec<Vec<ScoredRollout>> = vec![Vec::new(); tasks.len()];
+        loop {
+            let new = self.sample_round(tasks, &sizes, &groups, watch)?;
+            for (group, new) in groups.iter_mut().zip(new) {
+                group.extend(new);
+            }
+            let rewards = |group: &Vec<ScoredRollout>| group.iter().filter_map(|s| s.score.reward).collect();
+            let rewards: Vec<Vec<f32>> = groups.iter().map(rewards).collect();
+            let more = allocation.more(&sizes, &rewards, budget);
+            if more == sizes {
+                return Ok(groups);
+            }
+            sizes = more;
+        }
+    }
+
+    /// The rollouts that groups lack of these sizes.
+    fn sample_round(
+        &mut self,
+        tasks: &[Task],
+        sizes: &[usize],
+        groups: &[Vec<ScoredRollout>],
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Vec<ScoredRollout>>, Unfinished> {
+        let StepSampler { generation, rl, seed, stop, .. } = self.sampler;
+        let (step, begun) = (self.step, Instant::now());
+        let all: usize = sizes.iter().sum();
+        let earlier = if self.arrived.is_empty() { self.have.to_vec() } else { self.kept(&[]) };
+        let request = SampleRequest {
+            weights: self.weights,
+            sampling: &rl.sampling,
+            tasks,
+            sizes: GroupSizes::Each(sizes),
+            seed: seed.at(step),
+            have: &earlier,
+            stop,
+        };
+        let result = generation.sample(&request, &mut |progress: SampleProgress<'_>| {
+            watch(&format!("step {}: {}", step + 1, sampled_so_far(&progress, all)));
+        });
+        let found = result.map_err(|error| self.unfinished(error))?;
+        self.rollouts.stats = self.rollouts.stats.and(found.stats);
+        self.rollouts.seconds_sample += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let mut rollouts = found.rollouts.into_iter();
+        let missing = |(size, group): (&usize, &Vec<ScoredRollout>)| {
+            let group_of = rollouts.by_ref().take(*size);
+            group_of.skip(group.len()).collect::<Vec<Rollout>>()
+        };
+        let new: Vec<Vec<Rollout>> = sizes.iter().zip(groups).map(missing).collect();
+        let counts: Vec<usize> = new.iter().map(Vec::len).collect();
+        let new: Vec<Rollout> = new.into_iter().flatten().collect();
+        // a later round may fail, and what a server gave is not to be had again
+        self.arrived.extend_from_slice(&new);
+        watch(&format!("step {}: judging {} rollouts", step + 1, new.len()));
+        let mut scored = generation.score(new, stop).map_err(|error| self.unscored(error))?.into_iter();
+        self.rollouts.seconds_score += begun.elapsed().as_secs_f64();
+        Ok(counts.into_iter().map(|count| scored.by_ref().take(count).collect()).collect())
     }
 
     /// A greedy rollout of each chosen prompt, for a baseline of its reward.
@@ -149,7 +199,7 @@ impl StepAttempt<'_> {
             weights: self.weights,
             sampling: &rl.sampling.greedy(),
             tasks: &self.chosen,
-            group_size: 1,
+            sizes: 1.into(),
             seed: seed.named("greedy").at(step),
             have: &[],
             stop,

@@ -6,7 +6,7 @@ use engine::model::{Policy, Tokenizer};
 use crate::error::RolloutError;
 use crate::sampled::{SampleProgress, Sampled};
 use crate::sampling::Sampling;
-use crate::task::Task;
+use crate::task::{GroupSizes, Task};
 
 /// Rollouts to be sampled.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Job<'a> {
     /// The prompts.
     pub tasks: &'a [Task],
     /// Rollouts of each.
-    pub group_size: usize,
+    pub sizes: GroupSizes<'a>,
     /// The seed of the draws.
     pub seed: StepSeed,
     /// Rollouts of this very job that are there already, from an attempt that failed.

@@ -52,7 +52,7 @@ impl Backend for Local {
             stop_tokens: job.stop_tokens,
             slots: self.slots,
         };
-        sampler.sample_missing(job.tasks, job.group_size, job.seed, job.have, progress)
+        sampler.sample_missing(job.tasks, job.sizes, job.seed, job.have, progress)
     }
 }
 

@@ -70,12 +70,12 @@ impl OpenAi {
         let client = self.client.halted_by(&halt);
         let model = while_watched(&halt, have, progress, || served(&client, &self.config))?.model;
         let ids: Vec<(&str, usize)> = prompts.iter().map(|prompt| (prompt.id.as_str(), 0)).collect();
-        let ask = |index: usize| {
-            let (prompt, place) = (&prompts[index / group_size], index % group_size);
+        let ask = |(prompt, place): (usize, usize)| {
+            let prompt = &prompts[prompt];
             let seed = request_seed(seed.prompt(&prompt.id).place(place));
             self.one((&client, &model), prompt, place, sampling, seed)
         };
-        ask_all(&ids, group_size, have, self.config.concurrency, &halt, &ask, progress)
+        ask_all(&ids, group_size.into(), have, self.config.concurrency, &halt, &ask, progress)
     }
 
     fn one(

@@ -24,7 +24,7 @@ use crate::sampled::{SampleProgress, Sampled};
 use crate::sampling::Sampling;
 use crate::stats::SampleStats;
 use crate::stop::Stops;
-use crate::task::{Task, in_place};
+use crate::task::{GroupSizes, Task, in_place};
 
 /// Time between two reports to whoever waits for a server.
 const BEAT: Duration = Duration::from_millis(100);
@@ -154,9 +154,9 @@ impl WeightServer {
         &self,
         job: &Job<'_>,
         (client, model, limit): (&Client, &str, usize),
-        index: usize,
+        (task, place): (usize, usize),
     ) -> Result<Rollout, ServerError> {
-        let (task, place) = (&job.tasks[index / job.group_size], index % job.group_size);
+        let task = &job.tasks[task];
         let most = task.max_tokens.unwrap_or(usize::MAX).max(1);
         let budget = job.sampling.max_tokens.min(limit - task.tokens.len()).min(most);
         let seed = request_seed(job.seed.prompt(&task.prompt.id).occurrence(task.occurrence).place(place));
@@ -256,8 +256,8 @@ impl Backend for WeightServer {
             }
         }
         let prompts: Vec<(&str, usize)> = job.tasks.iter().map(Task::key).collect();
-        let ask = |index| self.one(job, (&client, &model, limit), index);
-        ask_all(&prompts, job.group_size, job.have, self.config.concurrency, &halt, &ask, progress)
+        let ask = |place| self.one(job, (&client, &model, limit), place);
+        ask_all(&prompts, job.sizes, job.have, self.config.concurrency, &halt, &ask, progress)
     }
 }
 
@@ -323,18 +323,19 @@ pub(super) fn while_watched<T: Send>(
     }
 }
 
-/// Asks for all rollouts of some prompts that are not there yet, some at a time, and puts them in order.
+/// Asks for all rollouts of some prompts that are not there yet, each by its prompt and place, some at a time, and puts them in order.
 pub(super) fn ask_all(
     prompts: &[(&str, usize)],
-    group_size: usize,
+    sizes: GroupSizes<'_>,
     have: &[Rollout],
     concurrency: usize,
     halt: &AtomicBool,
-    ask: &(dyn Fn(usize) -> Result<Rollout, ServerError> + Sync),
+    ask: &(dyn Fn((usize, usize)) -> Result<Rollout, ServerError> + Sync),
     progress: &mut dyn FnMut(SampleProgress<'_>),
 ) -> Result<Sampled, RolloutError> {
-    let wanted = prompts.len() * group_size;
-    let mut done = in_place(prompts, group_size, have);
+    let places = sizes.places(prompts.len());
+    let wanted = places.len();
+    let mut done = in_place(prompts, sizes, have);
     let missing: Vec<usize> = (0..wanted).filter(|index| done[*index].is_none()).collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (send, receive) = mpsc::channel();
@@ -343,14 +344,14 @@ pub(super) fn ask_all(
     std::thread::scope(|scope| {
         for _ in 0..concurrency.clamp(1, missing.len().max(1)) {
             let send = send.clone();
-            let (next, failed, missing) = (&next, &failed, &missing);
+            let (next, failed, missing, places) = (&next, &failed, &missing, &places);
             scope.spawn(move || {
                 while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // after a failure nothing new is begun; what is under way may still arrive
                     if failed.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
                         break;
                     }
-                    let result = ask(*index);
+                    let result = ask(places[*index]);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     if send.send((*index, result)).is_err() {
                         break;

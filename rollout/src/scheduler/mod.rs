@@ -20,7 +20,7 @@ use crate::sampled::{SampleProgress, Sampled};
 use crate::sampler::Sampler;
 use crate::stats::SampleStats;
 use crate::stop::Stops;
-use crate::task::{Task, in_place};
+use crate::task::{GroupSizes, Task, in_place};
 use crate::thinking::ThinkingBudget;
 
 /// Models smaller than this split the rows among the threads; larger ones share each product instead, so that the
@@ -70,7 +70,8 @@ impl Slot {
 pub(crate) struct Scheduler<'a, 's> {
     sampler: &'a Sampler<'s>,
     tasks: &'a [Task],
-    group_size: usize,
+    /// The place in `done` of each task's first rollout.
+    firsts: Vec<usize>,
     seed: StepSeed,
     drawing: Drawing<'a>,
     /// The beginning of all prompts.
@@ -94,7 +95,7 @@ impl<'a, 's> Scheduler<'a, 's> {
     pub(crate) fn new(
         sampler: &'a Sampler<'s>,
         tasks: &'a [Task],
-        group_size: usize,
+        sizes: GroupSizes<'_>,
         seed: StepSeed,
         have: &[Rollout],
     ) -> Result<Self, RolloutError> {
@@ -107,10 +108,10 @@ impl<'a, 's> Scheduler<'a, 's> {
             least: sampler.sampling.min_tokens,
         };
         let prompts: Vec<(&str, usize)> = tasks.iter().map(Task::key).collect();
-        let done = in_place(&prompts, group_size, have);
-        let all = (0..tasks.len()).flat_map(|group| (0..group_size).map(move |place| (group, place)));
+        let done = in_place(&prompts, sizes, have);
+        let all = sizes.places(tasks.len()).into_iter().zip(&done);
         let queue: VecDeque<(usize, usize)> =
-            all.filter(|(group, place)| done[group * group_size + place].is_none()).collect();
+            all.filter(|(_, done)| done.is_none()).map(|(place, _)| place).collect();
         let mut left = vec![0; tasks.len()];
         queue.iter().for_each(|(group, _)| left[*group] += 1);
         let slots = sampler.slots.rows.clamp(1, queue.len().max(1));
@@ -118,7 +119,7 @@ impl<'a, 's> Scheduler<'a, 's> {
         Ok(Self {
             sampler,
             tasks,
-            group_size,
+            firsts: sizes.firsts(tasks.len()),
             seed,
             drawing: Drawing {
                 sampling: sampler.sampling,
@@ -331,7 +332,7 @@ impl<'a, 's> Scheduler<'a, 's> {
             if self.left[row.group] == 0 {
                 self.groups[row.group] = GroupState::Done;
             }
-            let place = row.group * self.group_size + row.place;
+            let place = self.firsts[row.group] + row.place;
             let (task, version) = (&self.tasks[row.group], self.sampler.version);
             self.done[place] = Some(row.rollout(task, version, &self.drawing)?);
             new.push(place);

@@ -52,6 +52,7 @@ pub(super) fn measure(policy: &mut Policy, args: &BenchArgs) -> Result<Vec<Updat
         let config = TrainerConfig {
             baseline: baseline.clone(),
             scale: Scale::None,
+            down_sample: None,
             truncated: Truncated::Keep,
             loss: LossConfig { aggregate: Aggregate::TokenMean, ..LossConfig::default() },
             optimizer: OptimizerConfig::default(),

@@ -3,7 +3,7 @@
 //! Before: [`Batch`] has rewards in groups. After: every row that trains has an advantage for each of its tokens.
 
 use crate::baseline::{
-    Baseline, BaselineConfig, Group, RowWeights, Scale, Weights, advantages, is_equal, rescale,
+    Baseline, BaselineConfig, Group, Others, RowWeights, Scale, Weights, advantages, is_equal, rescale,
 };
 use crate::batch::{BaselineStats, Batch, GroupNorms};
 use crate::ledger::Ledger;
@@ -29,6 +29,7 @@ pub(crate) struct GroupInputs {
     prior: Option<f32>,
     greedy: Option<f32>,
     token_norms: Vec<Vec<f32>>,
+    others: Option<Others>,
 }
 
 impl GroupInputs {
@@ -57,6 +58,7 @@ impl GroupInputs {
             weights: rows.iter().map(|row| weight(*row)).collect(),
             prior,
             greedy: needs.greedy.then(|| group.greedy.or_else(|| others(batch, number))).flatten(),
+            others: needs.others.then(|| spread(batch, number, ledger, needs.prior)).flatten(),
             token_norms: if needs.token_norms { rows.iter().map(norms).collect() } else { Vec::new() },
             rewards,
             rows,
@@ -71,6 +73,7 @@ impl GroupInputs {
             prior: self.prior,
             greedy: self.greedy,
             token_norms: &self.token_norms,
+            others: self.others,
         }
     }
 }
@@ -80,6 +83,36 @@ fn others(batch: &Batch, number: usize) -> Option<f32> {
     let groups = batch.groups.iter().enumerate().filter(|(other, _)| *other != number);
     let rewards: Vec<f32> = groups.flat_map(|(_, group)| batch.known(group).map(|(_, r)| r)).collect();
     (!rewards.is_empty()).then(|| rewards.iter().sum::<f32>() / rewards.len() as f32)
+}
+
+/// How rewards of the other groups vary, around what was known of their prompts if `past` asks for it.
+fn spread(batch: &Batch, number: usize, ledger: &Ledger, past: bool) -> Option<Others> {
+    let groups = batch.groups.iter().enumerate().filter(|(other, _)| *other != number);
+    let (mut means, mut within, mut chance) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, group) in groups {
+        let rewards: Vec<f64> = batch.known(group).map(|(_, reward)| f64::from(reward)).collect();
+        if rewards.is_empty() {
+            continue;
+        }
+        let n = rewards.len() as f64;
+        let mean = rewards.iter().sum::<f64>() / n;
+        means.push((mean, ledger.prior(&group.prompt).filter(|_| past).map(f64::from)));
+        if rewards.len() > 1 {
+            let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            within.push(variance);
+            chance.push(variance / n);
+        }
+    }
+    if means.len() < 2 || within.is_empty() {
+        return None;
+    }
+    let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let mean = average(&means.iter().map(|(mean, _)| *mean).collect::<Vec<f64>>());
+    // a mean over some groups' pasts and one over the others' grand mean are of two different things
+    let known = past && means.iter().all(|(_, prior)| prior.is_some());
+    let square = |(own, prior): &(f64, Option<f64>)| (own - prior.filter(|_| known).unwrap_or(mean)).powi(2);
+    let between = average(&means.iter().map(square).collect::<Vec<f64>>());
+    Some(Others { mean, within: average(&within), between, chance: average(&chance) })
 }
 
 /// Gives every row that trains its advantages.

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Fixture, near, near_number, near_tensor};
 use engine::baseline::{
-    BaselineConfig, Group, History, Mode, Optimal, Scale, Tail, Token, Weights, advantages, rescale,
+    BaselineConfig, Estimate, Group, History, Mode, Optimal, Others, Scale, Shrink, Tail, Token, Weights,
+    advantages, rescale,
 };
 use engine::gradient;
 use engine::objective::{
@@ -27,7 +28,12 @@ fn baselines() -> Vec<BaselineConfig> {
     ];
     for weights in Weights::ALL {
         for mode in [Mode::Own, Mode::LeaveOneOut] {
-            for shrink in [0.0, 2.0] {
+            for shrink in [
+                Shrink::Rollouts(0.0),
+                Shrink::Rollouts(2.0),
+                Shrink::Estimated(Estimate::JamesStein),
+                Shrink::Estimated(Estimate::EmpiricalBayes),
+            ] {
                 all.push(BaselineConfig::Optimal(Optimal { weights, mode, shrink, ..Optimal::default() }));
             }
         }
@@ -51,7 +57,16 @@ fn objectives() -> Vec<ObjectiveConfig> {
 /// Advantages with everything that a baseline may ask for; a token each where it has one a token.
 fn of(baseline: &BaselineConfig, rewards: &[f32], weights: &[f64], outside: f32) -> Vec<f32> {
     let norms: Vec<Vec<f32>> = weights.iter().map(|w| vec![*w as f32 / 4.0; 3]).collect();
-    let group = Group { rewards, weights, prior: Some(outside), greedy: Some(outside), token_norms: &norms };
+    let others = Others { mean: outside.into(), within: 0.2, between: 0.1, chance: 0.05 };
+    let outside = Some(outside);
+    let group = Group {
+        rewards,
+        weights,
+        prior: outside,
+        greedy: outside,
+        token_norms: &norms,
+        others: Some(others),
+    };
     let built = baseline.build();
     match built.token_baselines(&group) {
         Some(tokens) => {

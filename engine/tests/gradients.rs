@@ -175,7 +175,10 @@ fn rows_without_advantage_contribute_exactly_nothing() {
         let completions = f.completions();
         let batch = rows(&completions, &ADVANTAGES);
         let kept = batch.rows.iter().filter(|row| row.advantages[0] != 0.0).cloned().collect();
-        let without = Batch::from_rows(kept, &[3, 2]);
+        let mut without = Batch::from_rows(kept, &[3, 2]);
+        // groups count alike; here rows shall
+        without.groups[0].weight = 1.2;
+        without.groups[1].weight = 0.8;
         assert_eq!(without.rows.len(), 5);
         // 8 rows of 10 tokens and 5 of 16 have the same divisor
         let constant = |tokens| {

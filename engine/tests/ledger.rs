@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Completions, Fixture, MODELS, bits, flat, near_number, near_tensor};
 use data::{Body, PolicyVersion, Prompt, Rollout, Score, ScoredRollout, StopReason};
-use engine::baseline::{BaselineConfig, Group, Mode, Optimal, Scale, Weights, advantages};
+use engine::baseline::{BaselineConfig, Group, Mode, Optimal, Scale, Shrink, Weights, advantages};
 use engine::batch::{Advantages, Batch, Truncated};
 use engine::gradient::{self, DeferredRows};
 use engine::kernels::{Kernel, Path};
@@ -409,7 +409,7 @@ fn equal_rewards_beside_a_baseline_from_outside_do_not_swamp_the_step() {
     let f = Fixture::load("qwen3-tiny-untied");
     let mut rewards = [1.0f32; 8];
     rewards[4..].copy_from_slice(&[0.0, 1.0, 0.0, 0.0]);
-    let open = Optimal { shrink: 2.0, ..Optimal::default() };
+    let open = Optimal { shrink: Shrink::Rollouts(2.0), ..Optimal::default() };
     let cheap = Optimal { weights: Weights::Length, ..open.clone() };
     for baseline in [
         BaselineConfig::History(Default::default()),

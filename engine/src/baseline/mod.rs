@@ -11,7 +11,7 @@ mod token;
 mod weights;
 
 pub use history::History;
-pub use optimal::{Mode, Optimal};
+pub use optimal::{Estimate, Mode, Optimal, Shrink};
 pub use scale::{Scale, rescale};
 pub(crate) use scale::{divisor, largest};
 pub use token::{Tail, Token};
@@ -32,6 +32,21 @@ pub struct Group<'a> {
     pub greedy: Option<f32>,
     /// ‖onehot(token) − π‖² of every token of each rollout, see [`Needs::token_norms`].
     pub token_norms: &'a [Vec<f32>],
+    /// What the other groups of the batch say, see [`Needs::others`].
+    pub others: Option<Others>,
+}
+
+/// Rewards of a batch's other groups. Without two of them there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Others {
+    /// Mean over groups of their mean reward.
+    pub mean: f64,
+    /// Variance of a rollout's reward within its group, unbiased, mean over groups of at least 2.
+    pub within: f64,
+    /// Mean square of what group means differ from their mean by, or from what was known of them where every group's past is known.
+    pub between: f64,
+    /// What `within` adds to that by chance: mean over groups of within / size.
+    pub chance: f64,
 }
 
 /// What a baseline asks for beside rewards.
@@ -46,6 +61,8 @@ pub struct Needs {
     pub greedy: bool,
     /// Norms of single tokens, from the log-prob pass.
     pub token_norms: bool,
+    /// How rewards of the batch's other groups vary within groups and between them.
+    pub others: bool,
 }
 
 impl Needs {
@@ -90,7 +107,7 @@ pub trait Baseline: Send + Sync {
     /// Whether they are compared with each other and with nothing else: where they are all equal, advantages are 0.
     fn is_within_group(&self) -> bool {
         let needs = self.needs();
-        self.compares() && !needs.prior && !needs.greedy
+        self.compares() && !needs.prior && !needs.greedy && !needs.others
     }
 
     /// The first setting that makes no sense, as an error message.

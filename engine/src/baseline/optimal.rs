@@ -27,14 +27,78 @@ pub struct Optimal {
     pub cap: f32,
     /// τ: weights are w^τ; 1 is optimal, 0 the mean.
     pub temper: f32,
-    /// κ: how many rollouts count for the running mean of the prompt's past baselines; 0 uses none. In small groups the
-    /// optimum cannot be told well, and what it gains is lost again without such a prior.
-    pub shrink: f32,
+    /// κ: how many rollouts a prior counts for, the running mean of the prompt's past baselines; 0 uses none. In small groups
+    /// the optimum cannot be told well, and what it gains is lost again without such a prior. Or how κ is estimated:
+    /// `"james_stein"`, `"empirical_bayes"`.
+    pub shrink: Shrink,
+}
+
+/// How much a baseline is drawn to a prior.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Shrink {
+    /// The running mean of the prompt's past counts for so many rollouts.
+    Rollouts(f32),
+    /// As the rewards of the other groups of the batch say.
+    Estimated(Estimate),
+}
+
+/// κ = variance of a rollout's reward within a prompt / variance of prompts around the prior, both from the *other* groups of the
+/// batch, so that the baseline knows nothing of its own rollout and stays unbiased. In groups of 2 to 4 that lowers the noise;
+/// from 8 on there is little left to gain. Unanimous groups have advantages too.
+///
+/// # Source
+/// JSPO, arXiv:2511.03710. The correction of the variance between prompts and the prompt's own past as prior are derived here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Estimate {
+    /// As released: towards the mean of the other groups, whose variance is taken as it is seen.
+    JamesStein,
+    /// Towards the prompt's own past, or the mean of the other groups where there is none; what chance adds to the variance
+    /// between prompts is taken off.
+    EmpiricalBayes,
+}
+
+impl Default for Shrink {
+    fn default() -> Self {
+        Self::Rollouts(0.0)
+    }
+}
+
+impl Shrink {
+    /// κ in rollouts, and the prior.
+    fn prior(self, group: &Group<'_>) -> Option<(f64, f64)> {
+        // beyond it rewards of the group count for nothing
+        const MOST: f64 = 1e9;
+        let ratio = |a: f64, b: f64| if a <= 0.0 { 0.0 } else { (a / b.max(0.0)).min(MOST) };
+        match self {
+            Self::Rollouts(0.0) => None,
+            Self::Rollouts(count) => Some((f64::from(count), f64::from(group.prior?))),
+            Self::Estimated(Estimate::JamesStein) => {
+                let others = group.others?;
+                // λ = chance/(chance + between) whatever the weight of the others in the group
+                Some(((group.rewards.len() as f64 - 1.0) * ratio(others.chance, others.between), others.mean))
+            }
+            Self::Estimated(Estimate::EmpiricalBayes) => {
+                let others = group.others?;
+                let kappa = ratio(others.within, others.between - others.chance);
+                Some((kappa, group.prior.map_or(others.mean, f64::from)))
+            }
+        }
+    }
 }
 
 impl Default for Optimal {
     fn default() -> Self {
-        Self { weights: Weights::Full, mode: Mode::LeaveOneOut, cap: 4.0, temper: 1.0, shrink: 0.0 }
+        Self {
+            weights: Weights::Full,
+            mode: Mode::LeaveOneOut,
+            cap: 4.0,
+            temper: 1.0,
+            shrink: Shrink::default(),
+        }
     }
 }
 
@@ -70,10 +134,9 @@ impl Baseline for Optimal {
         let count = weights.len();
         let total: f64 = weights.iter().sum();
         let weighted: f64 = weights.iter().zip(group.rewards).map(|(w, r)| w * f64::from(*r)).sum();
-        let prior = group.prior.filter(|_| self.shrink > 0.0).map(f64::from);
-        let pseudo = prior.map_or(0.0, |_| f64::from(self.shrink) * total / count as f64);
-        let shrunk =
-            |weighted: f64, total: f64| (weighted + pseudo * prior.unwrap_or(0.0)) / (total + pseudo);
+        let (kappa, prior) = self.shrink.prior(group).unwrap_or((0.0, 0.0));
+        let pseudo = kappa * total / count as f64;
+        let shrunk = |weighted: f64, total: f64| (weighted + pseudo * prior) / (total + pseudo);
         let own = shrunk(weighted, total);
         if self.mode == Mode::Own {
             return vec![own as f32; count];
@@ -104,7 +167,12 @@ impl Baseline for Optimal {
     }
 
     fn needs(&self) -> Needs {
-        Needs { weights: self.weights, prior: self.shrink > 0.0, ..Needs::default() }
+        let (prior, others) = match self.shrink {
+            Shrink::Rollouts(count) => (count > 0.0, false),
+            Shrink::Estimated(Estimate::JamesStein) => (false, true),
+            Shrink::Estimated(Estimate::EmpiricalBayes) => (true, true),
+        };
+        Needs { weights: self.weights, prior, others, ..Needs::default() }
     }
 
     fn is_constant(&self) -> bool {
@@ -117,8 +185,10 @@ impl Baseline for Optimal {
             Some(format!("baseline.optimal.cap is {cap}; wanted at least 1"))
         } else if !(0.0..=1.0).contains(temper) {
             Some(format!("baseline.optimal.temper is {temper}; wanted 0 to 1"))
-        } else if !(shrink.is_finite() && *shrink >= 0.0) {
-            Some(format!("baseline.optimal.shrink is {shrink}; wanted at least 0"))
+        } else if let Shrink::Rollouts(count) = shrink
+            && !(count.is_finite() && *count >= 0.0)
+        {
+            Some(format!("baseline.optimal.shrink is {count}; wanted at least 0"))
         } else {
             None
         }
@@ -127,7 +197,7 @@ impl Baseline for Optimal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{advantages, tests::close};
+    use super::super::{Others, advantages, tests::close};
     use super::*;
 
     const REWARDS: [f32; 4] = [1.0, 0.0, 1.0, 0.0];
@@ -169,8 +239,10 @@ mod tests {
 
     #[test]
     fn advantages_do_not_depend_on_an_offset_of_rewards_nor_on_a_factor_of_weights() {
-        for baseline in [own(), Optimal::default(), Optimal { shrink: 2.0, ..Optimal::default() }] {
-            let prior = Some(0.25).filter(|_| baseline.shrink > 0.0);
+        for baseline in
+            [own(), Optimal::default(), Optimal { shrink: Shrink::Rollouts(2.0), ..Optimal::default() }]
+        {
+            let prior = Some(0.25).filter(|_| baseline.needs().prior);
             let plain = advantages(&baseline, &Group { prior, ..group(&WEIGHTS) });
             let rewards = REWARDS.map(|r| r + 8.0);
             let shifted = Group { rewards: &rewards, prior: prior.map(|p| p + 8.0), ..group(&WEIGHTS) };
@@ -198,7 +270,11 @@ mod tests {
         let one = Group { rewards: &[0.7], weights: &[3.0], ..Group::default() };
         close(&Optimal::default().baselines(&one), &[0.0]);
         let known = Group { prior: Some(0.4), ..one };
-        close(&Optimal { shrink: 2.0, cap: f32::INFINITY, ..Optimal::default() }.baselines(&known), &[0.4]);
+        close(
+            &Optimal { shrink: Shrink::Rollouts(2.0), cap: f32::INFINITY, ..Optimal::default() }
+                .baselines(&known),
+            &[0.4],
+        );
     }
 
     #[test]
@@ -217,9 +293,61 @@ mod tests {
         }
     }
 
+    /// Baselines of each of some groups, whose rollouts weigh alike, from what the others say.
+    fn shrunk(shrink: Estimate, groups: &[&[f32]]) -> Vec<Vec<f32>> {
+        let optimal = Optimal { shrink: Shrink::Estimated(shrink), ..Optimal::default() };
+        let of = |number: usize| {
+            let mean = |group: &[f32]| group.iter().map(|r| f64::from(*r)).sum::<f64>() / group.len() as f64;
+            let variance = |group: &[f32]| {
+                let mean = mean(group);
+                let squares = group.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum::<f64>();
+                squares / (group.len() as f64 - 1.0)
+            };
+            let others =
+                groups.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, group)| *group);
+            let count = groups.len() as f64 - 1.0;
+            let middle = others.clone().map(mean).sum::<f64>() / count;
+            let others = Others {
+                mean: middle,
+                within: others.clone().map(variance).sum::<f64>() / count,
+                between: others.clone().map(|group| (mean(group) - middle).powi(2)).sum::<f64>() / count,
+                chance: others.map(|group| variance(group) / group.len() as f64).sum::<f64>() / count,
+            };
+            let weights = vec![1.0; groups[number].len()];
+            let group = Group {
+                rewards: groups[number],
+                weights: &weights,
+                others: Some(others),
+                ..Group::default()
+            };
+            advantages(&optimal, &group)
+        };
+        (0..groups.len()).map(of).collect()
+    }
+
+    #[test]
+    fn james_stein_matches_the_worked_numbers() {
+        let groups: [&[f32]; 4] = [&[1.0, 0.0, 1.0, 1.0], &[0.0, 0.0, 1.0, 0.0], &[1.0; 4], &[0.0; 4]];
+        let found = shrunk(Estimate::JamesStein, &groups);
+        close(&found[0], &[0.359_195, -0.939_655, 0.359_195, 0.359_195]);
+        close(&found[2], &[0.2; 4]);
+        close(&found[3], &[-0.2; 4]);
+        // without what chance adds, the others differ less and count more
+        let debiased = shrunk(Estimate::EmpiricalBayes, &groups);
+        close(&debiased[2], &[1.0 / 3.0; 4]);
+    }
+
+    #[test]
+    fn groups_that_differ_by_chance_alone_share_their_mean() {
+        let groups: [&[f32]; 4] = [&[1.0, 0.0], &[0.0, 1.0], &[1.0, 0.0], &[0.0, 1.0]];
+        close(&shrunk(Estimate::EmpiricalBayes, &groups)[1], &[-0.5, 0.5]);
+        let equal: [&[f32]; 3] = [&[1.0; 2], &[0.0; 2], &[1.0; 2]];
+        assert_eq!(shrunk(Estimate::EmpiricalBayes, &equal)[0], [0.0; 2], "no rollout of a prompt differs");
+    }
+
     #[test]
     fn a_prior_counts_as_so_many_rollouts() {
-        let shrunk = Optimal { shrink: 4.0, ..own() };
+        let shrunk = Optimal { shrink: Shrink::Rollouts(4.0), ..own() };
         // (6 + 4 · 2.5 · 0.2) / (10 + 10)
         close(&shrunk.baselines(&Group { prior: Some(0.2), ..group(&WEIGHTS) }), &[0.4; 4]);
         close(&shrunk.baselines(&group(&WEIGHTS)), &[0.6; 4]);

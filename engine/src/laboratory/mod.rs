@@ -18,7 +18,7 @@ use serde::Serialize;
 pub use self::figure::Figure;
 use self::figure::{Sums, figure, figure_with};
 pub use self::mixture::{MixedError, MixtureFindings, mixture};
-use crate::baseline::{BaselineConfig, Group, Mode, Optimal, RowWeights, Weights, advantages};
+use crate::baseline::{BaselineConfig, Group, Mode, Optimal, RowWeights, Shrink, Weights, advantages};
 use crate::stats::correlation;
 
 /// Independent groups of rollouts of one prompt.
@@ -124,7 +124,7 @@ fn rules() -> Vec<(String, Rule)> {
         }
     }
     for (pseudo, own) in [(2.0, true), (8.0, true), (2.0, false)] {
-        let optimal = Optimal { shrink: pseudo, cap: f32::INFINITY, ..Optimal::default() };
+        let optimal = Optimal { shrink: Shrink::Rollouts(pseudo), cap: f32::INFINITY, ..Optimal::default() };
         let rule: Rule = Box::new(move |pool, group| {
             let range = pool.range(group);
             let weights: Vec<f64> = range.clone().map(|row| pool.norm(row)).collect();

@@ -39,6 +39,7 @@ pub(super) fn sizes(
     value: impl Fn(&Forecast, usize) -> f64,
 ) -> Vec<usize> {
     let most = bounds.most(budget);
+    let forecasts: Vec<Forecast> = forecasts.iter().map(|forecast| bounds.forecast(forecast)).collect();
     let mut sizes = vec![bounds.least.min(budget.group_size); forecasts.len()];
     let candidate = |prompt: usize, size: usize| {
         let gain = value(&forecasts[prompt], size + 1) - value(&forecasts[prompt], size);

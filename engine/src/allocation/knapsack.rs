@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn sizes_match_the_worked_numbers() {
         assert!((value(8, 0.05) - 0.015_188).abs() < 1e-6 && (value(8, 1.0 / 3.0) - 0.142_345).abs() < 1e-6);
-        let knapsack = Knapsack(Bounds { least: 2, most: 3.0 });
+        let knapsack = Knapsack(Bounds { most: 3.0, ..Bounds::default() });
         let sizes = knapsack.sizes(&[0.02, 0.1, 0.5, 0.9].map(sure), Budget { prompts: 4, group_size: 8 });
         assert_eq!(sizes, [2, 21, 7, 2]);
     }
@@ -51,7 +51,7 @@ mod tests {
     fn no_other_sizes_are_worth_more() {
         let p = [0.05, 0.3, 0.7];
         let budget = Budget { prompts: 3, group_size: 5 };
-        let found = Knapsack(Bounds { least: 2, most: 2.0 }).sizes(&p.map(sure), budget);
+        let found = Knapsack(Bounds { most: 2.0, ..Bounds::default() }).sizes(&p.map(sure), budget);
         let worth = |sizes: &[usize]| sizes.iter().zip(p).map(|(n, p)| value(*n, p)).sum::<f64>();
         for a in 2..=10 {
             for b in 2..=10 {

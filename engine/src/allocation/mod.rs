@@ -73,7 +73,7 @@ impl Budget {
     }
 }
 
-/// Least and most rollouts of a prompt.
+/// Least and most rollouts of a prompt, and how much is believed of one that few were seen of.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -82,11 +82,14 @@ pub struct Bounds {
     pub least: usize,
     /// Most rollouts of a prompt, as a multiple of `group_size`; at least 1.
     pub most: f64,
+    /// Successes and failures that a prompt has in advance, each above 0: with 1 eight failures leave it a third of the variance
+    /// of an even one, with 0.1 a twentieth. It has `least` rollouts even so, and one success among them brings it back.
+    pub prior: f64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { least: 2, most: 4.0 }
+        Self { least: 2, most: 4.0, prior: 1.0 }
     }
 }
 
@@ -96,13 +99,21 @@ impl Bounds {
         (self.most * budget.group_size as f64) as usize
     }
 
+    /// What is expected of a prompt with this prior in place of 1 and 1.
+    fn forecast(&self, forecast: &Forecast) -> Forecast {
+        let (a, b) = forecast.posterior;
+        Forecast { posterior: (a - 1.0 + self.prior, b - 1.0 + self.prior), ..*forecast }
+    }
+
     /// What makes no sense of them, with groups of this size on average.
     fn problem(&self, name: &str, group_size: usize) -> Option<String> {
-        let Self { least, most } = self;
+        let Self { least, most, prior } = self;
         if *least < 2 || *least > group_size {
             Some(format!("allocation.{name}.least is {least}; wanted 2 to group_size, which is {group_size}"))
         } else if !(*most >= 1.0 && most.is_finite()) {
             Some(format!("allocation.{name}.most is {most}; wanted at least 1"))
+        } else if !(*prior > 0.0 && prior.is_finite()) {
+            Some(format!("allocation.{name}.prior is {prior}; wanted more than 0"))
         } else {
             None
         }
@@ -294,7 +305,8 @@ mod tests {
 
     #[test]
     fn settings_that_make_no_sense_are_named() {
-        let neyman = |least, most| Neyman(Bounds { least, most }).problem(8).expect("refused");
+        let neyman =
+            |least, most| Neyman(Bounds { least, most, ..Bounds::default() }).problem(8).expect("refused");
         assert_eq!(neyman(1, 4.0), "allocation.std.least is 1; wanted 2 to group_size, which is 8");
         assert_eq!(neyman(9, 4.0), "allocation.std.least is 9; wanted 2 to group_size, which is 8");
         assert_eq!(neyman(2, f64::NAN), "allocation.std.most is NaN; wanted at least 1");

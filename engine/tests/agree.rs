@@ -2,7 +2,7 @@
 
 mod common;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use common::{Fixture, MODELS, flat, near, near_tensor};
 use engine::Tensors;
 use engine::gradient::{self, Gradients};
@@ -168,5 +168,74 @@ fn what_belongs_to_another_policy_is_refused() {
         let mut row = KvRow::new(other, 8).expect("row");
         assert!(other.extend(&mut [(&mut row, &[1, 2])]).is_ok());
         assert!(matches!(policy.extend(&mut [(&mut row, &[3])]), Err(ModelError::Foreign)));
+    }
+}
+
+/// Inputs of the last layer's MLP for whole rows.
+fn mlp_input(policy: &Policy, rows: &[&[u32]]) -> Vec<f32> {
+    let mut caches: Vec<KvRow> = rows.iter().map(|row| KvRow::new(policy, row.len()).expect("row")).collect();
+    let mut pairs: Vec<(&mut KvRow, &[u32])> = caches.iter_mut().zip(rows.iter().copied()).collect();
+    policy.mlp_input(&mut pairs).expect("inputs").to_vec()
+}
+
+#[test]
+fn the_input_of_the_last_mlp_is_what_the_residual_stream_says() {
+    let rows: [&[u32]; 2] = [&[5, 9, 2, 7, 11, 3], &[8, 1, 4]];
+    for f in Fixture::both_ways() {
+        // without the output of its MLP the last layer leaves the stream as it is after attention
+        let layer = f.policy.config().num_hidden_layers - 1;
+        let down = format!("model.layers.{layer}.mlp.down_proj.weight");
+        let mut tensors = f.policy.tensors().expect("weights");
+        let input = mlp_input(&f.policy, &rows);
+        tensors.insert(down.clone(), tensors[&down].zeros_like().expect("zeros"));
+        let policy =
+            Policy::with_compute(f.policy.config().clone(), tensors, &Device::Cpu, f.policy.compute());
+        let policy = policy.expect("policy");
+        assert!(mlp_input(&policy, &rows) == input, "{}: the MLP's own output plays no part", f.name);
+        let mut caches: Vec<KvRow> =
+            rows.iter().map(|r| KvRow::new(&policy, r.len()).expect("row")).collect();
+        let mut pairs: Vec<(&mut KvRow, &[u32])> = caches.iter_mut().zip(rows).collect();
+        let hidden = policy.extend(&mut pairs).expect("hidden").numbers().expect("numbers");
+        let last = policy.weight("model.norm.weight").expect("norm");
+        let post = format!("model.layers.{layer}.post_attention_layernorm.weight");
+        let post = policy.weight(&post).expect("norm");
+        let width = policy.config().hidden_size;
+        assert_eq!(input.len(), 9 * width);
+        for (place, (input, hidden)) in input.iter().zip(hidden.iter()).enumerate() {
+            let (norm, post) = (last[place % width], post[place % width]);
+            assert!((input * norm - hidden * post).abs() < 1e-4, "{}: {input} of {place}", f.name);
+        }
+    }
+}
+
+#[test]
+fn the_input_of_the_last_mlp_is_the_same_behind_a_shared_beginning() {
+    let whole: [&[u32]; 2] = [&[5, 9, 2, 7, 11, 3], &[5, 9, 2, 4]];
+    for f in Fixture::both_ways() {
+        let mut begin = KvRow::to_share(&f.policy, 3).expect("row");
+        let first = f.policy.mlp_input(&mut [(&mut begin, &whole[0][..3])]).expect("inputs").to_vec();
+        let begin = begin.share();
+        let mut rows: Vec<KvRow> =
+            whole.iter().map(|row| KvRow::behind(&begin, row.len()).expect("row")).collect();
+        let mut pairs: Vec<(&mut KvRow, &[u32])> =
+            rows.iter_mut().zip(whole).map(|(row, tokens)| (row, &tokens[3..])).collect();
+        let rest = f.policy.mlp_input(&mut pairs).expect("inputs").to_vec();
+        let width = f.policy.config().hidden_size;
+        let (one, two) = (mlp_input(&f.policy, &whole[..1]), mlp_input(&f.policy, &whole[1..]));
+        let wanted: Vec<f32> = [&one[..], &two[3 * width..]].concat();
+        let found: Vec<f32> = [first, rest].concat();
+        if matches!(f.policy.compute(), Compute::Fused(_)) {
+            assert!(found == wanted, "{}", f.name);
+        }
+        let off = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(found.len() == wanted.len() && off < 1e-5, "{}: {off}", f.name);
+    }
+    let both = |name| {
+        Fixture::both_ways().filter(|f| f.name == name).map(|f| mlp_input(&f.policy, &whole)).collect()
+    };
+    for name in MODELS {
+        let both: Vec<Vec<f32>> = both(name);
+        let off = both[0].iter().zip(&both[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-4, "{name}: own kernels and candle differ by {off}");
     }
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::cache::TensorRow;
 use super::layers::{self, Grid, Layer, Rope, Sizes};
-use super::policy::{EMBEDDING, HEAD, NORM};
+use super::policy::{EMBEDDING, HEAD, NORM, PassEnd};
 use super::{ModelConfig, ModelError, Sequences, head};
 
 /// What a forward pass keeps for its backward: each layer's input.
@@ -48,7 +48,7 @@ impl Composed {
         &self.weights
     }
 
-    /// Final hidden states of new tokens, `(new tokens of all rows, hidden)`, row by row. Keys and values are added
+    /// What a pass over new tokens ends with, `(new tokens of all rows, hidden)`, row by row. Keys and values are added
     /// to the rows. A row's result depends on that row alone, to the bit.
     ///
     /// # Errors
@@ -56,6 +56,7 @@ impl Composed {
     pub(super) fn extend(
         &self,
         rows: &mut [(&mut TensorRow, &[u32])],
+        end: PassEnd,
     ) -> std::result::Result<Tensor, ModelError> {
         let (mut tokens, mut positions, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for (row, new) in rows.iter() {
@@ -79,12 +80,21 @@ impl Composed {
                     layers::cached_attention(&part(&q)?, &keys, &values, &sizes)
                 })
                 .collect::<Result<Vec<_>>>()?;
-            x = layer.finish(&x, &Tensor::cat(&attended, 0)?, &sizes)?;
+            let attended = Tensor::cat(&attended, 0)?;
+            x = match end {
+                PassEnd::MlpInput if index + 1 == self.config.num_hidden_layers => {
+                    layer.mlp_input(&x, &attended, &sizes)?
+                }
+                _ => layer.finish(&x, &attended, &sizes)?,
+            };
         }
         for (row, new) in rows.iter_mut() {
             row.length += new.len();
         }
-        Ok(layers::rms_norm(&x, self.weights[NORM].as_tensor(), sizes.eps)?.detach())
+        Ok(match end {
+            PassEnd::Hidden => layers::rms_norm(&x, self.weights[NORM].as_tensor(), sizes.eps)?.detach(),
+            PassEnd::MlpInput => x.detach(),
+        })
     }
 
     /// Logits of the next token, f32. Shapes `(rows, hidden)` → `(rows, vocab)`.

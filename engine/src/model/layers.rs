@@ -157,9 +157,19 @@ impl Layer {
         Ok((rotate(&query, &rope.query)?, rotate(&key, &rope.key)?, value))
     }
 
+    /// The residual stream after attention, `(tokens, hidden)`.
+    fn add_attended(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
+        x + linear(attended, &self.output, self.output_bias.as_ref())?
+    }
+
+    /// The normalised input of the gated MLP, `(tokens, hidden)`.
+    pub(super) fn mlp_input(&self, x: &Tensor, attended: &Tensor, s: &Sizes) -> Result<Tensor> {
+        rms_norm(&self.add_attended(x, attended)?, &self.post_norm, s.eps)
+    }
+
     /// Everything after attention: output projection, gated MLP and both residuals. `(tokens, hidden)`.
     pub(super) fn finish(&self, x: &Tensor, attended: &Tensor, s: &Sizes) -> Result<Tensor> {
-        let x = (x + linear(attended, &self.output, self.output_bias.as_ref())?)?;
+        let x = self.add_attended(x, attended)?;
         let y = rms_norm(&x, &self.post_norm, s.eps)?;
         let gated = (linear(&y, &self.gate, None)?.silu()? * linear(&y, &self.up, None)?)?;
         x + linear(&gated, &self.down, None)?

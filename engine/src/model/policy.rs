@@ -53,6 +53,15 @@ enum HiddenBody {
     Tensor(Tensor),
 }
 
+/// What a pass over new tokens ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PassEnd {
+    /// Hidden states after the last norm.
+    Hidden,
+    /// The normalised input of the last layer's MLP.
+    MlpInput,
+}
+
 /// What a forward pass keeps for its backward.
 pub struct Trace(TraceBody);
 
@@ -212,6 +221,22 @@ impl Policy {
         }
     }
 
+    /// A weight's numbers, in row-major order, by its name in the checkpoint.
+    ///
+    /// # Errors
+    /// If there is no weight of that name.
+    pub fn weight(&self, name: &str) -> Result<Cow<'_, [f32]>> {
+        let unknown = || ModelError::UnknownTensor { name: name.to_owned() };
+        match &self.body {
+            Body::Fused(fused) if fused.weights().has(name) => Ok(Cow::Borrowed(fused.weights().get(name))),
+            Body::Fused(_) => Err(unknown()),
+            Body::Composed(composed) => {
+                let var = composed.weights().get(name).ok_or_else(unknown)?;
+                Ok(Cow::Owned(var.as_detached_tensor().flatten_all()?.to_vec1()?))
+            }
+        }
+    }
+
     /// Gives some weights new values, of the same shapes.
     ///
     /// # Errors
@@ -314,6 +339,22 @@ impl Policy {
     /// If a row has no room for its tokens or is another policy's, a token is outside the vocabulary, or a layer gives
     /// numbers that are not finite (names the first).
     pub fn extend(&self, rows: &mut [(&mut KvRow, &[u32])]) -> Result<Hidden> {
+        self.pass(rows, PassEnd::Hidden).map(Hidden)
+    }
+
+    /// The normalised input of the last layer's MLP at new tokens, f32, `(new tokens of all rows, hidden)`, row by row. Keys and
+    /// values are added to the rows; no logits are computed.
+    ///
+    /// # Errors
+    /// As [`Self::extend`].
+    pub fn mlp_input(&self, rows: &mut [(&mut KvRow, &[u32])]) -> Result<Buffer> {
+        Ok(match self.pass(rows, PassEnd::MlpInput)? {
+            HiddenBody::Rows(rows) => rows,
+            HiddenBody::Tensor(tensor) => Buffer::from_slice(&tensor.flatten_all()?.to_vec1::<f32>()?),
+        })
+    }
+
+    fn pass(&self, rows: &mut [(&mut KvRow, &[u32])], end: PassEnd) -> Result<HiddenBody> {
         for (row, new) in rows.iter() {
             let wanted = row.len() + new.len();
             if wanted > row.capacity() {
@@ -334,7 +375,7 @@ impl Policy {
                         _ => return Err(ModelError::Foreign),
                     }
                 }
-                Ok(Hidden(HiddenBody::Rows(fused.extend(&mut slabs)?)))
+                Ok(HiddenBody::Rows(fused.extend(&mut slabs, end)?))
             }
             Body::Composed(composed) => {
                 let mut tensors = Vec::with_capacity(rows.len());
@@ -344,7 +385,7 @@ impl Policy {
                         RowBody::Slab(_) => return Err(ModelError::Foreign),
                     }
                 }
-                Ok(Hidden(HiddenBody::Tensor(composed.extend(&mut tensors)?)))
+                Ok(HiddenBody::Tensor(composed.extend(&mut tensors, end)?))
             }
         }
     }

@@ -6,6 +6,7 @@
 //! products; gradients are added straight into a line of the same layout.
 
 mod backward;
+mod extend;
 mod head;
 mod rows;
 
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use super::cache::{SlabRow, Spare};
 use super::error::{ModelError, Result};
@@ -334,12 +334,18 @@ impl Fused {
         product(self.kernel, size, left, &self.panels[layer].output, x, s.hidden, Start::Add);
     }
 
+    /// The input of a layer's gated unit, from the residual stream after attention.
+    fn post_norm(&self, layer: usize, x: &[f32]) -> Buffer {
+        let mut normed = Buffer::new(x.len());
+        rms_norm(x, self.weights.get(&self.names[layer].post_norm), self.sizes.eps, &mut normed);
+        normed
+    }
+
     /// Gates and ups of the residual stream after attention.
     fn gate_up(&self, layer: usize, x: &[f32]) -> Buffer {
         let s = &self.sizes;
         let tokens = x.len() / s.hidden;
-        let mut normed = Buffer::new(x.len());
-        rms_norm(x, self.weights.get(&self.names[layer].post_norm), s.eps, &mut normed);
+        let normed = self.post_norm(layer, x);
         let mut gate_up = Buffer::new(tokens * 2 * s.intermediate);
         let size = (tokens, 2 * s.intermediate, s.hidden);
         let left = View::rows(&normed, s.hidden);
@@ -387,51 +393,6 @@ impl Fused {
         let mut attended = Buffer::new(first * s.query);
         attend(self.kernel, s.shape, rotated, wide, &segments, &mut attended, s.query);
         attended
-    }
-
-    /// Rows have room for their new tokens.
-    pub(super) fn extend(&self, rows: &mut [(&mut SlabRow, &[u32])]) -> Result<Buffer> {
-        let s = &self.sizes;
-        let (mut tokens, mut positions, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, new) in rows.iter() {
-            firsts.push(tokens.len());
-            positions.extend(row.length as u32..(row.length + new.len()) as u32);
-            tokens.extend_from_slice(new);
-        }
-        let rope = self.rope(&positions);
-        let mut x = self.embed(&tokens);
-        let mut attended = Buffer::new(tokens.len() * s.query);
-        for layer in 0..self.names.len() {
-            let (projected, rotated) = self.project(layer, &x, &rope);
-            rows.par_iter_mut().with_min_len(8).zip(&firsts).for_each(|((row, new), first)| {
-                let k = &rotated[first * s.rotated() + s.query..];
-                let v = &projected[first * s.all() + s.rotated()..];
-                row.write(layer, new.len(), (k, s.rotated()), (v, s.all()));
-            });
-            let (mut chunks, mut ends) = (Vec::new(), Vec::new());
-            for (row, _) in rows.iter() {
-                chunks.extend(row.chunks(layer));
-                ends.push(chunks.len());
-            }
-            let mut segments = Vec::with_capacity(rows.len());
-            let mut begin = 0;
-            for (((row, new), first), end) in rows.iter().zip(&firsts).zip(ends) {
-                if !new.is_empty() {
-                    let keys = Keys::Chunks(&chunks[begin..end]);
-                    segments.push(Segment { first: *first, count: new.len(), base: row.length, keys });
-                }
-                begin = end;
-            }
-            attend(self.kernel, s.shape, &rotated, s.rotated(), &segments, &mut attended, s.query);
-            self.add_attended(layer, &attended, &mut x);
-            let gate_up = self.gate_up(layer, &x);
-            self.add_gated(layer, &gate_up, &mut x);
-            guard(layer, &x)?;
-        }
-        for (row, new) in rows.iter_mut() {
-            row.advance(new.len());
-        }
-        Ok(self.final_norm(&x))
     }
 
     fn final_norm(&self, x: &[f32]) -> Buffer {

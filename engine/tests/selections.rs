@@ -9,6 +9,11 @@ fn ids() -> Vec<String> {
     (0..COUNT).map(|place| format!("prompt {place}")).collect()
 }
 
+/// An order of the prompts that is not that of the dataset.
+fn order() -> Vec<u32> {
+    (0..COUNT as u32).map(|place| 7 * place % COUNT as u32).collect()
+}
+
 /// What a group of a prompt comes to: a third of the prompts always solved, a third never, a third by luck.
 fn outcome(ids: &[String], place: usize, step: u64) -> Outcome {
     let right = [8, (3 * place + step as usize) % 9, 0][place % 3];
@@ -19,6 +24,7 @@ fn outcome(ids: &[String], place: usize, step: u64) -> Outcome {
         tokens: 80,
         truncated: 0,
         diversity: Some(0.1 * (place % 7) as f32),
+        concentration: Some(0.05 * (place % 5) as f32),
     }
 }
 
@@ -26,7 +32,8 @@ fn outcome(ids: &[String], place: usize, step: u64) -> Outcome {
 fn steps(selection: &dyn Selection, count: u64, at: impl Fn(u64, Known) -> Known) -> Vec<Vec<usize>> {
     let ids = ids();
     let id = |place: usize| ids[place].as_str();
-    let prompts = Prompts { count: COUNT, id: &id };
+    let order = order();
+    let prompts = Prompts { count: COUNT, id: &id, order: &order };
     let (mut known, mut drawn) = (Known::default(), 0);
     (0..count)
         .map(|step| {
@@ -71,7 +78,8 @@ fn draws_are_the_same_each_time_and_go_on_from_what_was_saved() {
 fn rounds_of_a_step_and_steps_draw_anew() {
     let ids = ids();
     let id = |place: usize| ids[place].as_str();
-    let prompts = Prompts { count: COUNT, id: &id };
+    let order = order();
+    let prompts = Prompts { count: COUNT, id: &id, order: &order };
     for config in SelectionConfig::all() {
         let selection = config.build();
         let mut known = Known::default();
@@ -79,7 +87,7 @@ fn rounds_of_a_step_and_steps_draw_anew() {
         known.observe(selection, prompts, 0, &all);
         let mut drawn = 0;
         let mut of = |step, round| {
-            selection.draw(prompts, &known, &mut drawn, Draw { seed: Seed(7), step, round, count: 12 })
+            selection.draw(prompts, &known, &mut drawn, Draw { seed: Seed(7), step, round, count: 5 })
         };
         let (first, second, later) = (of(1, 0), of(1, 1), of(2, 0));
         assert!(first != second && second != later && first != later, "{}", selection.name());

@@ -6,19 +6,27 @@
 //! what an uninterrupted one would. Where steps are sampled ahead, all draws of a step see what was known when its weights were
 //! copied.
 
+mod angle;
+mod concentration;
 mod diversity;
+mod importance;
 mod skip;
 mod store;
 mod target;
 mod uniform;
 mod variance;
+mod walk;
 
+pub use angle::{Angle, AngleMetric, Length};
+pub use concentration::{Concentration, Directions, Released, descending};
 pub use diversity::{Diversity, distinct, edit_distance, self_bleu};
+pub use importance::Importance;
 pub use skip::Skip;
 pub use store::{Outcome, PromptRecord, PromptStats};
 pub use target::Target;
 pub use uniform::{Shuffled, Uniform};
-pub use variance::{Score, Variance, WeightScale};
+pub use variance::{Score, Stale, Variance, WeightScale};
+pub use walk::{End, Walk};
 
 use data::Seed;
 use serde::{Deserialize, Serialize};
@@ -30,6 +38,22 @@ pub struct Prompts<'a> {
     pub count: usize,
     /// The id of each.
     pub id: &'a (dyn Fn(usize) -> &'a str + Sync),
+    /// Their places in the order that the selection wants, [`Selection::order`]; empty if it wants none.
+    pub order: &'a [u32],
+}
+
+/// An order of the prompts of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order {
+    /// From few tokens to many.
+    Length,
+    /// From concentrated to dispersed directions of the tokens, as the policy has them that training begins with.
+    Angle {
+        /// The measure.
+        metric: AngleMetric,
+        /// κ of its sum.
+        kappa: f64,
+    },
 }
 
 /// One call for prompts.
@@ -67,6 +91,9 @@ pub struct Known {
     /// Probabilities of drawing a prompt again that was solved always, and one that was never solved, for a selection that skips.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<[f64; 2]>,
+    /// The mean of a selection whose window walks along an order, as a position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walk: Option<f64>,
 }
 
 impl Known {
@@ -96,6 +123,16 @@ pub trait Selection: Send + Sync {
         None
     }
 
+    /// The order of the prompts that it draws by, if any.
+    fn order(&self) -> Option<Order> {
+        None
+    }
+
+    /// How it measures the concentration of a step's rollouts, if it looks at that.
+    fn online(&self) -> Option<AngleMetric> {
+        None
+    }
+
     /// Share of a prompt's counts that the next visit keeps in its posterior.
     fn forgetting(&self) -> f64 {
         1.0
@@ -103,6 +140,13 @@ pub trait Selection: Send + Sync {
 
     /// Places of the prompts in the dataset. `drawn` is how far the walk through the dataset has come, and is moved on.
     fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize>;
+
+    /// What the gradients of these prompts, drawn in one round, have to be multiplied with, so that the step's is that of all
+    /// prompts alike; empty if it is not meant to be, or they all count alike.
+    fn factors(&self, prompts: Prompts<'_>, known: &Known, places: &[usize]) -> Vec<f64> {
+        let _ = (prompts, known, places);
+        Vec::new()
+    }
 
     /// Changes what it has made of the statistics, which hold the outcomes already.
     fn learn(&self, known: &mut Known, prompts: Prompts<'_>, step: u64, outcomes: &[Outcome]) {
@@ -113,6 +157,26 @@ pub trait Selection: Send + Sync {
     fn problem(&self) -> Option<String> {
         None
     }
+}
+
+/// So many places, drawn with replacement in proportion to weights that are at least 0 and not all 0.
+fn weighted(weights: &[f64], count: usize, mut uniform: impl FnMut() -> f64) -> Vec<usize> {
+    let mut total = 0.0;
+    let sums: Vec<f64> = weights
+        .iter()
+        .map(|weight| {
+            total += weight;
+            total
+        })
+        .collect();
+    // rounding may leave a target behind the last sum; a place of weight 0 is never taken
+    let last = weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
+    (0..count)
+        .map(|_| {
+            let target = uniform() * total;
+            sums.partition_point(|sum| *sum <= target).min(last)
+        })
+        .collect()
 }
 
 /// How a recipe chooses prompts.
@@ -129,6 +193,13 @@ pub enum SelectionConfig {
     Target(Target),
     /// Fewer of the prompts whose rollouts were all right or all wrong (GRESO).
     Skip(Skip),
+    /// More of the prompts whose gradients are large, each counting less by as much (PA&DA): the same gradient with less noise.
+    Importance(Importance),
+    /// A window that walks from prompts whose tokens point one way to those whose tokens do not (GAIN-RL). To be compared with
+    /// `length`.
+    Angle(Angle),
+    /// The same from short prompts to long ones: the control of `angle`.
+    Length(Length),
 }
 
 impl SelectionConfig {
@@ -139,6 +210,9 @@ impl SelectionConfig {
             Self::Variance(Variance::default()),
             Self::Target(Target::default()),
             Self::Skip(Skip::default()),
+            Self::Importance(Importance::default()),
+            Self::Angle(Angle::default()),
+            Self::Length(Length::default()),
         ]
     }
 
@@ -149,6 +223,9 @@ impl SelectionConfig {
             Self::Variance(variance) => variance,
             Self::Target(target) => target,
             Self::Skip(skip) => skip,
+            Self::Importance(importance) => importance,
+            Self::Angle(angle) => angle,
+            Self::Length(length) => length,
         }
     }
 }

@@ -100,7 +100,7 @@ mod tests {
         ["a", "b", "c", "d"][place]
     }
 
-    const PROMPTS: Prompts<'static> = Prompts { count: 4, id: &id };
+    const PROMPTS: Prompts<'static> = Prompts { count: 4, id: &id, order: &[] };
 
     fn outcome(place: usize, right: usize) -> Outcome {
         let rewards = (0..4).map(|i| if i < right { 1.0 } else { 0.0 }).collect();
@@ -117,14 +117,23 @@ mod tests {
         }
         known.observe(&selection, PROMPTS, 3, &[outcome(1, 0), outcome(2, 2)]);
         known.again = Some([0.5, 0.25]);
-        let (mut counts, mut drawn) = ([0f64; 4], 0);
+        // eight more that were never seen, so that no walk around the dataset passes all over
+        let id = |place: usize| ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"][place];
+        let prompts = Prompts { count: 12, id: &id, order: &[] };
+        let (mut counts, mut drawn) = ([0f64; 12], 0);
         for step in 0..20_000 {
             let draw = Draw { seed: Seed(9), step, round: 0, count: 1 };
-            counts[selection.draw(PROMPTS, &known, &mut drawn, draw)[0]] += 1.0;
+            counts[selection.draw(prompts, &known, &mut drawn, draw)[0]] += 1.0;
         }
-        let rate = |place: usize| counts[place] / counts[2];
-        assert!((rate(3) - 1.0).abs() < 0.06, "{counts:?}");
-        assert!((rate(0) - 0.125).abs() < 0.03 && (rate(1) - 0.25).abs() < 0.04, "{counts:?}");
+        // on a walk in random order each is taken by its own chance
+        let chance = |place: usize| [0.125, 0.25].get(place).copied().unwrap_or(1.0);
+        let term = |(place, count): (usize, &f64)| {
+            let wanted = 20_000.0 * chance(place) / 10.375;
+            (count - wanted).powi(2) / wanted
+        };
+        let chi: f64 = counts.iter().enumerate().map(term).sum();
+        // the 99.9 % point of χ² with 11 degrees of freedom; a walk is more even than independent draws
+        assert!(chi < 31.26, "{chi}: {counts:?}");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Outcome {
     /// How the rollouts differ, where the selection asks for it: 0 for all alike.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub diversity: Option<f32>,
+    /// Mean concentration of the rollouts' directions, where the selection asks for it and the group is trained on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub concentration: Option<f32>,
 }
 
 impl Outcome {

@@ -80,7 +80,7 @@ mod tests {
         IDS[place]
     }
 
-    const PROMPTS: Prompts<'static> = Prompts { count: 30, id: &id };
+    const PROMPTS: Prompts<'static> = Prompts { count: 30, id: &id, order: &[] };
 
     /// A third of the prompts is solved always, a third half of the time, a third never, each visited so often.
     fn known(selection: &Target, visits: u64) -> Known {
@@ -115,6 +115,26 @@ mod tests {
         // of prompts that nobody knows each is as likely
         let unknown = share(&half, &Known::default(), 1);
         assert!((unknown - 1.0 / 3.0).abs() < 0.1, "{unknown}");
+    }
+
+    #[test]
+    fn of_two_prompts_each_is_taken_with_the_chance_that_its_posterior_is_nearer() {
+        // towards 1 the larger draw wins: of Beta(3, 1) against Beta(1, 1) with chance E[p] = 3/4
+        let selection = Target { pass_rate: 1.0, pool: 2, forgetting: 1.0 };
+        let mut known = Known::default();
+        let both =
+            |rewards: &[f32]| Outcome { prompt: id(0).into(), rewards: rewards.into(), ..Outcome::default() };
+        let prompts = Prompts { count: 2, id: &id, order: &[] };
+        known.observe(&selection, prompts, 0, &[both(&[1.0, 1.0])]);
+        let (draws, mut first) = (20_000u64, 0f64);
+        for step in 0..draws {
+            let draw = Draw { seed: Seed(4), step, round: 0, count: 1 };
+            first += f64::from(u8::from(selection.draw(prompts, &known, &mut 0, draw)[0] == 0));
+        }
+        let wanted = 0.75 * draws as f64;
+        let chi = (first - wanted).powi(2) / wanted + (first - wanted).powi(2) / (draws as f64 - wanted);
+        // the 99.9 % point of χ² with 1 degree of freedom
+        assert!(chi < 10.83, "{first} of {draws}: {chi}");
     }
 
     #[test]

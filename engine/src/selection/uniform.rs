@@ -62,6 +62,15 @@ mod tests {
             sorted.sort_unstable();
             assert_eq!(sorted, (0..10).collect::<Vec<_>>());
         }
+        // every prompt is as often at each place of an order
+        let mut counts = [[0f64; 5]; 5];
+        for epoch in 0..5000 {
+            let order = Shuffled { prompts: 5, seed: Seed(8) }.draw(5 * epoch, 5);
+            order.into_iter().enumerate().for_each(|(place, prompt)| counts[place][prompt] += 1.0);
+        }
+        let chi: f64 = counts.iter().flatten().map(|n| (n - 1000.0).powi(2) / 1000.0).sum();
+        // rows and columns of the table are of equal sums, so this is 5/4 of a χ² with 16 degrees of freedom: its 99.9 % point
+        assert!(chi < 1.25 * 39.25, "{chi}: {counts:?}");
         assert_ne!(drawn[..10], drawn[10..20]);
         assert_eq!(selection.draw(28, 4), drawn[28..32]);
     }

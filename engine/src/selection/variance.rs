@@ -1,6 +1,7 @@
 //! Variance-aware sampling: more of the prompts whose rollouts differ in what they earn.
 
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::{Diversity, Draw, Known, Outcome, PromptRecord, Prompts, Selection, Uniform};
@@ -34,6 +35,22 @@ pub struct Variance {
     pub momentum: f64,
     /// Share of a prompt's counts that its next visit keeps in the posterior, in 0 to 1.
     pub forgetting: f64,
+    /// What becomes of prompts that were not drawn for long, whose scores are of a policy of then: `{ revisit = 56 }` or
+    /// `{ decay = 56 }`. By default their scores stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
+}
+
+/// What becomes of prompts that were not drawn for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// Those that were not drawn for so many steps are sampled and trained on again, in random order, before the walk through the
+    /// dataset goes on: the paper's refresh, for those who need it and without rollouts that train nothing.
+    Revisit(u64),
+    /// Their scores go towards that of a prompt nobody knows, half of the way in so many steps.
+    Decay(u64),
 }
 
 impl Default for Variance {
@@ -48,6 +65,7 @@ impl Default for Variance {
             refresh: 28,
             momentum: 0.0,
             forgetting: 0.5,
+            stale: None,
         }
     }
 }
@@ -77,16 +95,40 @@ pub enum WeightScale {
 }
 
 impl Variance {
+    /// The score of a prompt at a step.
+    fn score_at(&self, record: Option<&PromptRecord>, step: u64) -> f64 {
+        let unknown = || self.score_of(&PromptRecord::default());
+        match (record, self.stale) {
+            (None, _) => unknown(),
+            (Some(record), Some(Stale::Decay(half))) => {
+                let kept = 0.5f64.powf(step.saturating_sub(record.last_step) as f64 / half as f64);
+                kept * self.score_of(record) + (1.0 - kept) * unknown()
+            }
+            (Some(record), _) => self.score_of(record),
+        }
+    }
+
     /// The score of a prompt, α · variance + β · diversity.
-    fn score_of(&self, record: Option<&PromptRecord>) -> f64 {
-        let unknown = PromptRecord::default();
-        let record = record.unwrap_or(&unknown);
+    fn score_of(&self, record: &PromptRecord) -> f64 {
         let variance = match (self.score, record.last) {
             (Score::PlugIn, Some((n, _, variance))) if n > 1 => variance * n as f64 / (n - 1) as f64,
             (Score::PlugIn, Some(_)) => 0.0,
             _ => record.expected_variance(),
         };
         self.alpha * variance + self.beta * f64::from(record.diversity.unwrap_or(0.0))
+    }
+
+    /// Some of the prompts that were not drawn for long, at most so many.
+    fn revisited(&self, prompts: Prompts<'_>, known: &Known, draw: Draw) -> Vec<usize> {
+        let Some(Stale::Revisit(after)) = self.stale else { return Vec::new() };
+        let is_stale = |place: &usize| {
+            let record = known.stats.get((prompts.id)(*place));
+            record.is_some_and(|record| draw.step.saturating_sub(record.last_step) >= after)
+        };
+        let mut stale: Vec<usize> = (0..prompts.count).filter(is_stale).collect();
+        let seed = draw.seed.named(&format!("stale {}", draw.round)).at(draw.step);
+        let (some, _) = stale.partial_shuffle(&mut seed.rng(), draw.count);
+        some.to_vec()
     }
 
     /// Weights from scores; all 0 where nothing tells prompts apart.
@@ -120,26 +162,15 @@ impl Selection for Variance {
         let total: f64 = known.weights.iter().map(|weight| f64::from(*weight)).sum();
         let fits = known.weights.len() == prompts.count && total > 0.0;
         let weighted = if fits { (self.mixture * draw.count as f64).floor() as usize } else { 0 };
-        let mut places = Uniform.draw(prompts, known, drawn, Draw { count: draw.count - weighted, ..draw });
+        let mut places = self.revisited(prompts, known, Draw { count: draw.count - weighted, ..draw });
+        let walked = draw.count - weighted - places.len();
+        places.extend(Uniform.draw(prompts, known, drawn, Draw { count: walked, ..draw }));
         if weighted == 0 {
             return places;
         }
-        let sums: Vec<f64> = known
-            .weights
-            .iter()
-            .scan(0.0, |sum, weight| {
-                *sum += f64::from(*weight);
-                Some(*sum)
-            })
-            .collect();
+        let weights: Vec<f64> = known.weights.iter().map(|weight| f64::from(*weight)).collect();
         let mut rng = draw.rng();
-        for _ in 0..weighted {
-            let target = rng.random::<f64>() * total;
-            let place = sums.partition_point(|sum| *sum <= target);
-            // rounding may leave the target behind the last sum; a prompt of weight 0 is never taken
-            let last = known.weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
-            places.push(place.min(last));
-        }
+        places.extend(super::weighted(&weights, weighted, || rng.random()));
         places
     }
 
@@ -147,8 +178,9 @@ impl Selection for Variance {
         if known.refreshed.is_some_and(|last| step + 1 < last + self.refresh.max(1)) {
             return;
         }
-        let scores: Vec<f64> =
-            (0..prompts.count).map(|place| self.score_of(known.stats.get((prompts.id)(place)))).collect();
+        let scores: Vec<f64> = (0..prompts.count)
+            .map(|place| self.score_at(known.stats.get((prompts.id)(place)), step))
+            .collect();
         let new = self.weights_of(&scores);
         let old = std::mem::take(&mut known.weights);
         let kept = if old.len() == new.len() { self.momentum } else { 0.0 };
@@ -175,6 +207,11 @@ impl Selection for Variance {
             .or((self.alpha + self.beta == 0.0).then(|| {
                 "selection.variance has alpha = 0 and beta = 0, which tells no prompts apart; wanted one above 0".into()
             }))
+            .or(match self.stale {
+                Some(Stale::Revisit(0)) => Some("selection.variance.stale.revisit is 0; wanted at least 1".into()),
+                Some(Stale::Decay(0)) => Some("selection.variance.stale.decay is 0; wanted at least 1".into()),
+                _ => None,
+            })
             .or((self.refresh == 0).then(|| "selection.variance.refresh is 0; wanted at least 1".into()))
     }
 }
@@ -191,7 +228,7 @@ mod tests {
         ["a", "b", "c", "d", "e"][place]
     }
 
-    const PROMPTS: Prompts<'static> = Prompts { count: 5, id: &id };
+    const PROMPTS: Prompts<'static> = Prompts { count: 5, id: &id, order: &[] };
 
     /// What is known after one visit of each prompt with 8 rollouts.
     fn known(selection: &Variance) -> Known {
@@ -259,6 +296,10 @@ mod tests {
             let selection = Variance { mixture, ..plug_in() };
             assert_eq!(selection.draw(PROMPTS, &known, &mut drawn, draw).len(), count);
             assert_eq!(drawn, walked, "{count} prompts with {mixture}");
+            if mixture == 0.0 {
+                let walk = Uniform.draw(PROMPTS, &Known::default(), &mut 0, draw);
+                assert_eq!(selection.draw(PROMPTS, &known, &mut 0, draw), walk, "the shuffle alone");
+            }
         }
     }
 
@@ -274,6 +315,95 @@ mod tests {
             assert_eq!(selection.draw(PROMPTS, &known, &mut a, draw), walked);
             assert_eq!(a, b);
         }
+    }
+
+    #[test]
+    fn scores_are_those_of_the_worked_examples() {
+        // E[P(1 − P)] of n rollouts is (1 − 1/n) p(1 − p), which the factor n/(n − 1) takes back
+        let chance = |n: u32, k: u32, p: f64| {
+            let ways = (0..k).fold(1.0, |ways, i| ways * f64::from(n - i) / f64::from(i + 1));
+            ways * p.powi(k as i32) * (1.0 - p).powi((n - k) as i32)
+        };
+        let score = Variance { score: Score::PlugIn, alpha: 1.0, beta: 0.0, ..Variance::default() };
+        for (n, plain) in [(4, 0.1575), (8, 0.18375), (32, 0.203_437_5)] {
+            let mut expected = 0.0;
+            for k in 0..=n {
+                let rewards = (0..n).map(|i| if i < k { 1.0 } else { 0.0 }).collect();
+                let outcome = Outcome { prompt: "p".into(), rewards, ..Outcome::default() };
+                let mut stats = super::super::PromptStats::default();
+                stats.observe(0, &outcome, 1.0);
+                expected += chance(n, k, 0.3) * score.score_of(stats.get("p").expect("visited"));
+            }
+            let n = f64::from(n);
+            assert!((expected * (n - 1.0) / n - plain).abs() < 1e-9 && (expected - 0.21).abs() < 1e-9);
+        }
+        // a group says nothing with chance pⁿ + (1 − p)ⁿ
+        for (p, of_8, of_16) in [(0.05, 0.6634, 0.4401), (0.2, 0.1678, 0.0281), (0.5, 0.0078, 0.0)] {
+            let equal = |n| chance(n, 0, p) + chance(n, n, p);
+            assert!((equal(8) - of_8).abs() < 1e-4 && (equal(16) - of_16).abs() < 1e-4, "{p}");
+        }
+        // over chains of thought the variance is the mean within a chain and the variance between them
+        let chains = [(0.5, 0.9), (0.3, 0.4), (0.2, 0.1)];
+        let mean = |f: &dyn Fn(f64) -> f64| chains.iter().map(|(weight, p)| weight * f(*p)).sum::<f64>();
+        let p = mean(&|p| p);
+        let (within, between) = (mean(&|p| p * (1.0 - p)), mean(&|q| (q - p).powi(2)));
+        assert!((within - 0.135).abs() < 1e-9 && (between - 0.1069).abs() < 1e-9);
+        assert!((within + between - p * (1.0 - p)).abs() < 1e-9 && (p * (1.0 - p) - 0.2419).abs() < 1e-9);
+        // of a softmax of two actions the gradient's square is 2·Var², so draws by variance are draws by its norm
+        for (p, square) in [(0.05, 0.004_512_5), (0.2, 0.0512), (0.5, 0.125)] {
+            let slope = p * (1.0 - p);
+            assert!((2.0 * f64::powi(slope, 2) - square).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_score_is_the_same_for_as_many_successes_as_failures() {
+        for score in [Score::Posterior, Score::PlugIn] {
+            let selection = Variance { score, beta: 0.0, ..Variance::default() };
+            let known = known(&selection);
+            let of = |place: usize| selection.score_of(known.stats.get(id(place)).expect("visited"));
+            assert!((of(0) - of(4)).abs() < 1e-12 && (of(1) - of(3)).abs() < 1e-12, "{score:?}");
+        }
+    }
+
+    #[test]
+    fn stale_prompts_are_drawn_again_before_the_walk_goes_on() {
+        let selection = Variance { mixture: 0.0, stale: Some(Stale::Revisit(10)), ..plug_in() };
+        let mut known = known(&selection);
+        let of = |known: &Known, step, count| {
+            let mut drawn = 0;
+            let draw = Draw { seed: Seed(5), step, round: 0, count };
+            (selection.draw(PROMPTS, known, &mut drawn, draw), drawn)
+        };
+        assert_eq!(of(&known, 9, 3).1, 3, "none is stale");
+        let (mut all, walked) = of(&known, 10, 5);
+        all.sort_unstable();
+        assert_eq!((all, walked), (vec![0, 1, 2, 3, 4], 0));
+        let seen = |place: usize| Outcome { prompt: id(place).into(), ..Outcome::default() };
+        known.observe(&selection, PROMPTS, 9, &[seen(0), seen(2), seen(3)]);
+        let (places, walked) = of(&known, 10, 4);
+        let mut stale = places[..2].to_vec();
+        stale.sort_unstable();
+        assert_eq!((stale, walked), (vec![1, 4], 2));
+        // of two that are stale each is drawn as often
+        let mut first = 0f64;
+        for seed in 0..2000 {
+            let draw = Draw { seed: Seed(seed), step: 10, round: 0, count: 1 };
+            first += f64::from(u8::from(selection.draw(PROMPTS, &known, &mut 0, draw)[0] == 1));
+        }
+        // the 99.9 % point of χ² with 1 degree of freedom
+        assert!(2.0 * (first - 1000.0).powi(2) / 1000.0 < 10.83, "{first} of 2000");
+    }
+
+    #[test]
+    fn scores_of_prompts_that_were_not_drawn_for_long_go_back_to_that_of_nobody_knows() {
+        let selection = Variance { stale: Some(Stale::Decay(20)), ..Variance::default() };
+        let known = known(&selection);
+        let record = known.stats.get("a").expect("visited");
+        let (own, nobody) = (selection.score_of(record), selection.score_at(None, 0));
+        assert_eq!(selection.score_at(Some(record), 0), own);
+        assert!((selection.score_at(Some(record), 20) - 0.5 * (own + nobody)).abs() < 1e-12);
+        assert!((selection.score_at(Some(record), 2000) - nobody).abs() < 1e-12);
     }
 
     #[test]

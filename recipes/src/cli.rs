@@ -18,6 +18,7 @@ use crate::commands::presets::{self, PresetsArgs};
 use crate::commands::recipes::{self, RecipesArgs};
 use crate::commands::reward::{self, RewardArgs};
 use crate::commands::sample::{self, SampleArgs};
+use crate::commands::scan::{self, ScanArgs};
 use crate::commands::schema;
 use crate::commands::train::{self, TrainArgs};
 use crate::commands::variance::{self, VarianceArgs};
@@ -82,6 +83,11 @@ enum Command {
     /// optimal baseline pays. Nothing is trained. `bandit` and `two-step` in place of a recipe are toy policies that have
     /// formulas.
     Variance(VarianceArgs),
+    /// Scan a recipe's prompts before training: how long each is, and how much the directions of its tokens agree.
+    ///
+    /// Writes a line a prompt and prints quantiles and the rank correlation with length. A scan that is ended goes on when it is
+    /// called again. A run with selection = { angle = {} } makes one itself, or takes it by `evenkeel train --scan`.
+    Scan(ScanArgs),
     /// Measure this machine, and how near training and sampling come to its limits.
     ///
     /// First the peak of multiply-adds and the memory's bandwidth, then matrix products, decoding and training steps at the
@@ -196,7 +202,7 @@ impl Command {
     /// True of a command that keeps something while it runs, to go on with.
     fn keeps(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Eval(_) => true,
+            Self::Train(_) | Self::Eval(_) | Self::Scan(_) => true,
             Self::Sample(args) => args.writes_a_file(),
             _ => false,
         }
@@ -214,6 +220,7 @@ fn execute(cli: &Cli, custom: &CustomRewards, session: &Session, out: &mut dyn W
         Command::Benchmarks(args) => benchmarks::run(args, out),
         Command::Reward(args) => reward::run(args, custom, out),
         Command::Sample(args) => sample::run(args, session, out),
+        Command::Scan(args) => scan::run(args, custom, session, out),
         Command::Variance(args) => variance::run(args, custom, out),
         Command::Bench(args) => bench::run(args, out),
         Command::Presets(args) => presets::run(args, out),

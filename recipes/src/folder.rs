@@ -3,7 +3,8 @@
 //! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/`, where the objective has a
 //! KL term `reference.safetensors`, with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is
 //! anything to say `unjudged.jsonl` (rollouts that a reward could not judge), `warnings.jsonl` (what looks suspicious),
-//! `changes.jsonl` (settings that were changed when the run went on) and `rewards.log` (what reward functions print). Files are
+//! `changes.jsonl` (settings that were changed when the run went on), `scan.jsonl` (the
+//! concentration of every prompt, for an order by angle) and `rewards.log` (what reward functions print). Files are
 //! written aside, flushed to the disk and renamed; one process writes at a time.
 
 use std::collections::BTreeMap;

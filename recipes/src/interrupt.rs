@@ -172,6 +172,13 @@ impl Session {
         Self { stop, words }
     }
 
+    /// From now on whoever reads that the call was ended or failed is told that the same once more goes on.
+    pub(crate) fn again_as_it_is(&self) {
+        let words: Vec<String> =
+            self.words.iter().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
+        self.stop.go_on_by(&words.join(" "));
+    }
+
     /// From now on whoever reads that the call was ended or failed is told that the same with `--resume` goes on.
     pub(crate) fn resumable_as_it_is(&self) {
         let words = self.words.iter().skip(1).map(|word| word.to_string_lossy());

@@ -51,6 +51,7 @@ mod restore;
 mod resume;
 mod run;
 mod save;
+mod scan;
 mod stage;
 mod standstill;
 mod step_rollouts;

@@ -11,6 +11,8 @@ pub struct Outcome {
     pub before: Option<Accuracy>,
     /// The same after it.
     pub after: Option<Accuracy>,
+    /// What the result has to be compared with, as sentences.
+    pub notes: Vec<String>,
     /// The run's folder.
     pub folder: PathBuf,
 }

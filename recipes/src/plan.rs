@@ -3,6 +3,7 @@
 //! Before: [`crate::Recipe`]. After: [`crate::run()`] trains, or `evenkeel check` prints it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -44,6 +45,8 @@ pub struct Plan {
     pub(crate) reading: Option<Reading>,
     /// Bytes that the process has before any weights.
     pub(crate) program: usize,
+    /// A file of `evenkeel scan` for a selection that walks by angle; else the run makes one.
+    pub(crate) scan: Option<PathBuf>,
     /// Asks a run of it to end early.
     pub(crate) stop: Stop,
 }
@@ -113,6 +116,7 @@ impl Plan {
             rewards,
             reading: set.reading().cloned(),
             program: machine::resident(),
+            scan: None,
             stop: Stop::new(),
         })
     }
@@ -121,6 +125,13 @@ impl Plan {
     #[must_use]
     pub fn stop_by(mut self, stop: Stop) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// The same plan, whose run takes this file of `evenkeel scan` for its own.
+    #[must_use]
+    pub fn scanned(mut self, file: Option<PathBuf>) -> Self {
+        self.scan = file;
         self
     }
 

@@ -198,7 +198,8 @@ fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> 
     let log = out.join("rewards.log");
     plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
     let generation = Generation::new(plan, &out);
-    let mut outcome = Outcome { before: first_accuracy(folder)?, after: None, folder: out };
+    let mut outcome =
+        Outcome { before: first_accuracy(folder)?, after: None, notes: Vec::new(), folder: out };
     let mut run = Run { generation: &generation, folder, outcome: &mut outcome };
     let recipe = &plan.recipe;
     if let (Some(sft), StageName::Sft) = (&recipe.sft, at.stage) {

@@ -23,6 +23,9 @@ pub(crate) struct StepRollouts {
     /// What every group came to, those that were dropped among them; absent in checkpoints of before.
     #[serde(default)]
     pub(crate) outcomes: Vec<Outcome>,
+    /// What the gradient of each group that is trained on counts for; empty if all count alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) factors: Vec<f64>,
     pub(crate) stats: SampleStats,
     /// Not kept in a checkpoint, which is the same however long it took.
     #[serde(default, skip_serializing)]
@@ -43,6 +46,7 @@ impl StepRollouts {
             rounds: 0,
             dropped: 0,
             outcomes: Vec::new(),
+            factors: Vec::new(),
             stats: SampleStats::default(),
             seconds_sample: 0.0,
             seconds_score: 0.0,

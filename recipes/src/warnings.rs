@@ -88,6 +88,13 @@ fn of_rl(rl: &RlRecipe, prompts: usize) -> Vec<String> {
             rl.baseline.name()
         ));
     }
+    if rl.dynamic_sampling.is_some() && matches!(rl.selection, SelectionConfig::Importance(_)) {
+        found.push(
+            "dynamic_sampling leaves out groups of equal rewards, so that the weights of selection = \"importance\" do not make the gradient that \
+             of all prompts alike"
+                .into(),
+        );
+    }
     if matches!(rl.objective, ObjectiveConfig::Reinforce(_)) && !config.is_on_policy() {
         found.push(format!(
             "objective = \"reinforce\" has no ratio: of a step's {} updates all but the first are biased; use one update a step, or \
@@ -104,7 +111,10 @@ fn of_rl(rl: &RlRecipe, prompts: usize) -> Vec<String> {
             kl.estimator.name()
         ));
     }
-    if rl.selection != SelectionConfig::Uniform && rl.steps.get() * rl.prompts_per_step.get() <= prompts {
+    if rl.selection != SelectionConfig::Uniform
+        && rl.selection.build().order().is_none()
+        && rl.steps.get() * rl.prompts_per_step.get() <= prompts
+    {
         found.push(format!(
             "selection = \"{}\" chooses by what is known of prompts that were drawn before, and a run that draws each of the {prompts} \
              prompts evenly would draw none twice: until then there is little to choose by",

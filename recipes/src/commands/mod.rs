@@ -14,6 +14,7 @@ pub(crate) mod presets;
 pub(crate) mod recipes;
 pub(crate) mod reward;
 pub(crate) mod sample;
+pub(crate) mod scan;
 pub(crate) mod schema;
 pub(crate) mod train;
 pub(crate) mod variance;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use engine::selection::SelectionConfig;
 
 use super::args::SetArgs;
 use crate::custom::CustomRewards;
@@ -32,6 +33,9 @@ pub(crate) struct TrainArgs {
     /// The run folder to make; by default runs/NAME, or runs/NAME-2 and so on. One that exists is never overwritten.
     #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
     out: Option<PathBuf>,
+    /// A file of `evenkeel scan`, for selection = { angle = {} }; by default the run scans the prompts as it begins.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    scan: Option<PathBuf>,
     /// Go on with a run that was interrupted, from its newest whole checkpoint: the result is the same, bit for bit.
     ///
     /// RUN@12 goes on from the checkpoint of step 12 (or RUN@sft-000012, where several stages have one): what came after it
@@ -56,7 +60,12 @@ pub(crate) fn run(
         (Some(name), None) => (Recipe::load(name, &args.sets.set)?, Place::New(args.out.clone())),
         (None, None) => return Err(Usage::error("name a recipe, or a run by --resume")),
     };
-    let plan = Plan::new(recipe, custom)?.stop_by(session.stop.clone());
+    if args.scan.is_some()
+        && !recipe.rl.as_ref().is_some_and(|rl| matches!(rl.selection, SelectionConfig::Angle(_)))
+    {
+        return Err(Usage::error("--scan has no effect: wanted a recipe with rl.selection = { angle = {} }"));
+    }
+    let plan = Plan::new(recipe, custom)?.stop_by(session.stop.clone()).scanned(args.scan.clone());
     let begun = std::time::Instant::now();
     let outcome = run::train(&plan, &place).inspect_err(|error| {
         if is_usage(error) {
@@ -73,6 +82,9 @@ pub(crate) fn run(
             let verdict = if after.share >= target { "reached" } else { "missed" };
             writeln!(out, "target of {:.0} %: {verdict}", 100.0 * target)?;
         }
+    }
+    for note in &outcome.notes {
+        writeln!(out, "{note}")?;
     }
     writeln!(
         out,

@@ -4,6 +4,7 @@ use engine::allocation::AllocationConfig;
 use engine::batch::{Overlong, Truncated};
 use engine::mixture::Alpha;
 use engine::schedule::Schedule;
+use engine::selection::SelectionConfig;
 use engine::transform::OptimizerConfig;
 
 use super::error::RecipeError;
@@ -103,6 +104,10 @@ fn sft(sft: &SftRecipe) -> Result<(), String> {
 fn rl(rl: &RlRecipe) -> Result<(), String> {
     if let Some(problem) = rl.selection.build().problem() {
         return Err(format!("[rl] {problem}"));
+    }
+    if rl.mixture.is_some() && matches!(rl.selection, SelectionConfig::Importance(_)) {
+        return Err("[rl] selection.importance weighs the gradient of each prompt, and mixture has two gradients a prompt whose weights it finds \
+                    itself; leave one of them out".into());
     }
     if let Some(problem) = rl.sampling.problem() {
         return Err(format!("[rl.sampling] {problem}"));

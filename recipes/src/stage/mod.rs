@@ -6,6 +6,7 @@
 
 mod ahead;
 mod branches;
+mod concentration;
 mod driver;
 mod pair_row;
 mod pairs;

@@ -20,7 +20,7 @@ use super::ahead::{Ahead, AheadStart};
 use super::branches::Branches;
 use super::driver::Driver;
 use super::sampler::StepSampler;
-use super::{Run, Stage, Start, StepContext, reward_metrics};
+use super::{Run, Stage, Start, StepContext, concentration, reward_metrics};
 use crate::arrived::arrived_after;
 use crate::generate::Weights;
 use crate::plan::Plan;
@@ -29,6 +29,7 @@ use crate::progress::fixed;
 use crate::recipe::RlRecipe;
 use crate::restore::{self, Resume};
 use crate::save::{self, StageState};
+use crate::scan;
 use crate::standstill::Facts;
 use crate::step_rollouts::StepRollouts;
 use crate::unfinished::Unfinished;
@@ -46,7 +47,9 @@ pub(crate) fn run(run: &mut Run<'_>, rl: &RlRecipe, policy: &mut Policy, start: 
     let stop = (rl.overlap == 0).then_some(&plan.stop);
     let seed = plan.seed().named("rollout");
     let (selection, selection_seed) = (rl.selection.build(), plan.seed());
-    let sampler = StepSampler { generation, rl, tasks: &plan.tasks, selection, selection_seed, seed, stop };
+    let order = scan::order(run, selection, policy, done)?;
+    let (tasks, order) = (plan.tasks.as_slice(), order.as_slice());
+    let sampler = StepSampler { generation, rl, tasks, selection, order, selection_seed, seed, stop };
     let parts = plan.rewards.parts().map(|(name, part)| (name.to_owned(), *part)).collect();
     let within_groups = rl.baseline.build().is_within_group();
     let facts = Facts { within_groups, ..Facts::of(plan, StageName::Rl, steps) };
@@ -132,20 +135,24 @@ impl BeforeStep {
 
 struct RlReport {
     metrics: Metrics,
-    /// Verdicts of the reward functions, for the line of metrics.
-    rewards: Map<String, Value>,
+    /// Verdicts of the reward functions and what the selection has seen, for the line of metrics.
+    line: Map<String, Value>,
 }
 
 impl RlStage<'_> {
     /// One step: Prompt → Rollout → ScoredRollout → Batch → Update → Metrics.
     fn train(&mut self, policy: &mut Policy, step: u64, context: &mut StepContext<'_>) -> Result<RlReport> {
         let begun = Instant::now();
-        let sampled = self.rollouts(policy, step, context)?;
+        let mut sampled = self.rollouts(policy, step, context)?;
         let waited = begun.elapsed().as_secs_f64();
-        let rewards = self.keep(step, &sampled.scored, context)?;
+        let mut line = self.keep(step, &sampled.scored, context)?;
         let begun = Instant::now();
         context.display.within(&format!("step {}: training", step + 1));
-        let batch = self.trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
+        let concentration = self.concentrate(policy, &mut sampled)?;
+        let mut batch = self.trainer.batch(policy, &sampled.scored, &sampled.greedy)?;
+        for (group, factor) in batch.groups.iter_mut().zip(&sampled.factors) {
+            group.weight = *factor;
+        }
         let update = self.trainer.step(policy, &batch)?;
         let timing = sampled.timing(begun.elapsed().as_secs_f64());
         let snr = self.sampler.rl.schedule.snr.is_some();
@@ -159,13 +166,33 @@ impl RlStage<'_> {
         for (prompt, norms) in &update.baseline.norms {
             self.carried.known.stats.observe_norms(prompt, *norms);
         }
-        Ok(RlReport { metrics, rewards })
+        self.add_walk(&mut line, concentration);
+        add_factors(&mut line, &sampled.factors);
+        Ok(RlReport { metrics, line })
+    }
+
+    /// Measures the concentration of a step's rollouts, if the selection looks at it: into their outcomes, and as a mean.
+    fn concentrate(&self, policy: &Policy, sampled: &mut StepRollouts) -> Result<Option<f64>> {
+        let Some(metric) = self.sampler.selection.online() else { return Ok(None) };
+        let tokens = self.sampler.rl.micro_batch_tokens.get();
+        let found = concentration::of_prompts(policy, &sampled.scored, metric, tokens)?;
+        Ok(concentration::add(&mut sampled.outcomes, &found))
+    }
+
+    /// Adds to a line of metrics where a window stands that walks along the prompts.
+    fn add_walk(&self, line: &mut Map<String, Value>, concentration: Option<f64>) {
+        if let Some(concentration) = concentration {
+            line.insert("concentration".into(), concentration.into());
+        }
+        if let Some(walk) = self.carried.known.walk {
+            line.insert("selection_position".into(), walk.into());
+        }
     }
 
     /// Takes in what a step that is trained came to.
     fn end(&mut self, step: u64, sampled: &StepRollouts) {
         let id = |place: usize| self.plan.tasks[place].prompt.id.as_str();
-        let prompts = Prompts { count: self.plan.tasks.len(), id: &id };
+        let prompts = Prompts { count: self.plan.tasks.len(), id: &id, order: self.sampler.order };
         self.carried.known.observe(self.sampler.selection, prompts, step, &sampled.outcomes);
         self.carried.drawn = Some(sampled.drawn);
         self.carried.ahead.clear();
@@ -229,16 +256,17 @@ impl RlStage<'_> {
         step: u64,
         context: &mut StepContext<'_>,
     ) -> Result<RlReport> {
-        let thinking = self.sample(self.sampler, policy, step, context)?;
+        let mut thinking = self.sample(self.sampler, policy, step, context)?;
         let empty = StepSampler { tasks: &self.plan.empty_tasks, ..self.sampler };
         let empty = self.sample(empty, policy, step, context).map_err(|mut unfinished| {
             let all = thinking.scored.iter().map(|scored| scored.rollout.clone());
             unfinished.arrived.extend(all);
             unfinished
         })?;
+        let concentration = self.concentrate(policy, &mut thinking)?;
         let branches = Branches { thinking, empty };
         let all = branches.scored();
-        let rewards = self.keep(step, &all, context)?;
+        let mut line = self.keep(step, &all, context)?;
         context.display.within(&format!("step {}: training", step + 1));
         let mut mixture = self.carried.mixture;
         let mixed = branches.train(&mut self.trainer, policy, config, &mut mixture)?;
@@ -246,7 +274,8 @@ impl RlStage<'_> {
         self.end(step, &branches.thinking);
         let snr = self.sampler.rl.schedule.snr.is_some();
         let metrics = branches.metrics(step + 1, &all, &mixed, snr);
-        Ok(RlReport { metrics, rewards })
+        self.add_walk(&mut line, concentration);
+        Ok(RlReport { metrics, line })
     }
 }
 
@@ -266,7 +295,7 @@ impl Stage for RlStage<'_> {
     fn metrics(&self, report: &RlReport) -> Result<Value> {
         let mut line = serde_json::to_value(&report.metrics)?;
         if let Some(line) = line.as_object_mut() {
-            line.extend(report.rewards.clone());
+            line.extend(report.line.clone());
         }
         Ok(line)
     }
@@ -333,6 +362,14 @@ impl Stage for RlStage<'_> {
             arrived: arrived.to_vec(),
             ahead,
         })
+    }
+}
+
+/// Adds to a line of metrics how many groups that count alike would say as much as those of the step: (Σw)²/Σw².
+fn add_factors(line: &mut Map<String, Value>, factors: &[f64]) {
+    if !factors.is_empty() {
+        let (sum, squares) = factors.iter().fold((0.0, 0.0), |(sum, squares), f| (sum + f, squares + f * f));
+        line.insert("effective_groups".into(), (sum * sum / squares).into());
     }
 }
 

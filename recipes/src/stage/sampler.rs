@@ -27,6 +27,8 @@ pub(crate) struct StepSampler<'a> {
     pub(crate) rl: &'a RlRecipe,
     pub(crate) tasks: &'a [Task],
     pub(crate) selection: &'a dyn Selection,
+    /// The order of the prompts that it draws by; empty if by none.
+    pub(crate) order: &'a [u32],
     /// Of the prompts.
     pub(crate) selection_seed: Seed,
     /// Of the tokens.
@@ -88,7 +90,7 @@ impl StepAttempt<'_> {
         let StepSampler { generation, rl, selection, selection_seed, .. } = self.sampler;
         // a branch without a trace draws what the other one draws
         let id = |place: usize| generation.plan.tasks[place].prompt.id.as_str();
-        let prompts = Prompts { count: self.sampler.tasks.len(), id: &id };
+        let prompts = Prompts { count: self.sampler.tasks.len(), id: &id, order: self.sampler.order };
         let wanted = rl.prompts_per_step.get();
         let most = rl.dynamic_sampling.map_or(1, |dynamic| dynamic.max_rounds.get());
         let step = self.step;
@@ -97,16 +99,19 @@ impl StepAttempt<'_> {
             let count = wanted - self.chosen.len();
             let draw = Draw { seed: selection_seed, step, round: self.rollouts.rounds, count };
             let draws = selection.draw(prompts, self.known, &mut self.rollouts.drawn, draw);
+            let factors = selection.factors(prompts, self.known, &draws);
             let mut tasks: Vec<Task> = draws.iter().map(|index| self.sampler.tasks[*index].clone()).collect();
             // a prompt that the step has drawn before, in this round or in another, is a group of its own
             rollout::count_occurrences(&mut tasks, &mut occurrences);
             let groups = self.allocate(&tasks, watch)?;
             self.rollouts.rounds += 1;
-            for ((task, place), group) in tasks.into_iter().zip(draws).zip(groups) {
+            for (number, ((task, place), group)) in tasks.into_iter().zip(draws).zip(groups).enumerate() {
                 self.rollouts.outcomes.push(outcome(id(place), &group, selection.diversity()));
                 if rl.dynamic_sampling.is_some() && is_alike(&group) {
                     self.rollouts.dropped += 1;
                 } else {
+                    // one without rollouts is no group of the batch
+                    self.rollouts.factors.extend(factors.get(number).filter(|_| !group.is_empty()));
                     self.rollouts.scored.extend(group);
                     self.chosen.push(task);
                 }
@@ -261,6 +266,8 @@ fn outcome(prompt: &str, group: &[ScoredRollout], diversity: Option<Diversity>) 
         tokens: tokens.iter().map(|tokens| tokens.len() as u64).sum(),
         rollouts: group.len() as u64,
         diversity: diversity.map(|measure| measure.of(&tokens)),
+        // seen as the step trains
+        concentration: None,
     }
 }
 

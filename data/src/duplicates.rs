@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Body, Prompt};
+use crate::{
+    Prompt,
+    overlap::{asked, words},
+};
 
 /// The ids of prompts that ask the same, the one that comes first in front; of three, the first with either of the
 /// others.
@@ -19,7 +22,7 @@ use crate::{Body, Prompt};
 pub fn same_questions(prompts: &[Arc<Prompt>]) -> Vec<(String, String)> {
     let (mut first, mut pairs) = (HashMap::new(), Vec::new());
     for prompt in prompts {
-        match first.entry(words(prompt)) {
+        match first.entry(words(&asked(prompt))) {
             Entry::Vacant(entry) => _ = entry.insert(&prompt.id),
             Entry::Occupied(entry) => pairs.push(((*entry.get()).clone(), prompt.id.clone())),
         }
@@ -27,26 +30,10 @@ pub fn same_questions(prompts: &[Arc<Prompt>]) -> Vec<(String, String)> {
     pairs
 }
 
-/// Letters and digits in lower case, with one blank for whatever is between them.
-fn words(prompt: &Prompt) -> String {
-    let mut words = String::new();
-    let mut add = |text: &str| {
-        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-            words.push(' ');
-            words.extend(word.chars().flat_map(char::to_lowercase));
-        }
-    };
-    match &prompt.body {
-        Body::Text(text) => add(text),
-        Body::Chat(messages) => messages.iter().filter(|m| m.role == "user").for_each(|m| add(&m.content)),
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Message;
+    use crate::{Body, Message};
 
     fn prompt((id, body): (&str, Body)) -> Arc<Prompt> {
         Arc::new(Prompt { id: id.into(), body, answer: None, fields: Default::default() })

@@ -16,6 +16,7 @@ mod guard;
 mod jsonl;
 mod latex;
 mod layout;
+mod overlap;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod printable;
@@ -39,6 +40,7 @@ pub use error::{At, DataError};
 pub use guard::guard;
 pub use latex::misread_latex;
 pub use layout::{Columns, Layout, Reading};
+pub use overlap::{NGrams, Overlap, asked};
 pub use printable::printable;
 pub use prompt::{Body, Message, Prompt};
 pub use rollout::{Alternative, PolicyVersion, Rollout, ScoredRollout, StopReason};

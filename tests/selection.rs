@@ -29,10 +29,10 @@ fn state(run: &Path, step: u64) -> Value {
 }
 
 /// A run that was killed between two checkpoints and went on is one that was not.
-fn resumes_to_the_same(sets: [&str; 2]) {
+fn resumes_to_the_same(sets: &[&str]) {
     let folder = tempfile::tempdir().expect("folder");
-    succeed(folder.path(), &arguments("whole", &sets));
-    succeed(folder.path(), &arguments("cut", &sets));
+    succeed(folder.path(), &arguments("whole", sets));
+    succeed(folder.path(), &arguments("cut", sets));
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
     // as a kill between step 4 and step 6 leaves it
     std::fs::remove_dir_all(cut.join("checkpoints/step-000006")).expect("removed");
@@ -55,16 +55,21 @@ fn a_run_that_selects_prompts_resumes_to_the_same_bit_for_bit() {
         ["rl.selection={variance={refresh=2,stale={revisit=2}}}", "rl.overlap=0"],
         ["rl.selection={importance={}}", "rl.overlap=1"],
     ] {
-        resumes_to_the_same(sets);
+        resumes_to_the_same(&sets);
     }
 }
 
 #[test]
 fn a_run_that_walks_along_an_order_resumes_to_the_same_bit_for_bit() {
     for sets in [
-        ["rl.selection={angle={}}", "rl.overlap=0"],
-        ["rl.selection={angle={metric=\"released\",walk={end=\"wrap\",scale=4}}}", "rl.overlap=2"],
-        ["rl.selection={length={}}", "rl.overlap=1"],
+        &["rl.selection={angle={}}", "rl.overlap=0"][..],
+        // its metric wants tokens that all prompts begin with
+        &[
+            "rl.selection={angle={metric=\"released\",walk={end=\"wrap\",scale=4}}}",
+            "rl.overlap=2",
+            "prompt.template=\"+{question}\"",
+        ],
+        &["rl.selection={length={}}", "rl.overlap=1"],
     ] {
         resumes_to_the_same(sets);
     }
@@ -190,6 +195,11 @@ fn a_scan_goes_on_where_it_was_ended_and_is_used_by_a_run() {
     let mut useless = arguments("z", &[]);
     useless.extend(["--scan", "whole.jsonl"]);
     assert!(fail(folder.path(), &useless, 2).contains("--scan has no effect"));
+    let released = arguments("r", &["rl.selection={angle={metric=\"released\"}}"]);
+    assert!(fail(folder.path(), &released, 2).contains("gives none of the 12 prompts a number"));
+    std::fs::write(folder.path().join("notes.txt"), "something else\n").expect("written");
+    assert!(fail(folder.path(), &["scan", "tiny", "--out", "notes.txt"], 2).contains("`notes.txt`"));
+    assert_eq!(bytes("notes.txt"), b"something else\n");
     let seven = ["scan", "tiny", "--set", "data.arithmetic.count=7", "--out", "whole.jsonl"];
     assert!(fail(folder.path(), &seven, 2).contains("name another file, or remove it"));
     assert!(fail(folder.path(), &["scan", "tiny", "--limit", "0"], 2).contains("wanted at least 1"));

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::files::{json_lines, write_aside};
 use crate::plan::Plan;
+use crate::usage::Usage;
 
 /// The first line of a scan's file: what it is a scan of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,25 +76,30 @@ impl Scan {
     pub(crate) fn read(file: &Path) -> Result<Option<Self>> {
         let lines = json_lines::<Line>(file)?;
         if lines.lines.is_empty() && lines.broken.is_empty() {
-            anyhow::ensure!(
-                !file.exists() || lines.torn.is_some(),
-                "`{}` is empty; wanted a scan",
-                file.display()
-            );
-            return Ok(None);
+            // a header is written whole, so no kill has cut it short
+            let what = lines.torn.is_some().then_some("does not begin with the header of a scan");
+            return match what.or(file.exists().then_some("is empty; wanted a scan")) {
+                Some(what) => Err(Usage::error(format!("`{}` {what}", file.display()))),
+                None => Ok(None),
+            };
         }
         if let Some(number) = lines.broken.first() {
-            anyhow::bail!("`{}` line {number} is not one of a scan", file.display());
+            return Err(Usage::error(format!("`{}` line {number} is not one of a scan", file.display())));
         }
         let mut values = lines.values();
         let Some(Line::Head { scan: head }) = values.next() else {
-            anyhow::bail!("`{}` does not begin with the header of a scan", file.display());
+            return Err(Usage::error(format!(
+                "`{}` does not begin with the header of a scan",
+                file.display()
+            )));
         };
         let mut prompts = Vec::new();
         for line in values {
             match line {
                 Line::Prompt(prompt) => prompts.push(prompt),
-                Line::Head { .. } => anyhow::bail!("`{}` has two headers", file.display()),
+                Line::Head { .. } => {
+                    return Err(Usage::error(format!("`{}` has two headers of a scan", file.display())));
+                }
             }
         }
         Ok(Some(Self { head, prompts }))

@@ -19,6 +19,8 @@ use crate::usage::Usage;
 const TOKENS: usize = 2048;
 /// Prompts of one pass at most.
 const ROWS: usize = 128;
+/// Bytes of keys and values that the prompts of a pass may take, about.
+const KV_BYTES: usize = 1 << 29;
 
 /// A call for a scan.
 pub(crate) struct ScanRequest<'a> {
@@ -112,6 +114,8 @@ fn scan_missing(request: &ScanRequest<'_>, before: &Scan, missing: &[&Task]) -> 
     let mut growing = Growing::new(partial(file), before)?;
     let mut display = Display::new("scan", before.prompts.len() as u64, all as u64);
     let shared = Shared::new(policy, &before.head, &missing[0].tokens)?;
+    // a row has room for 64 tokens at least
+    let most = (KV_BYTES / policy.kv_bytes(64).max(1)).clamp(1, ROWS);
     let (mut found, mut first) = (Vec::with_capacity(missing.len()), 0);
     while first < missing.len() {
         if plan.stop.is_requested() {
@@ -123,7 +127,7 @@ fn scan_missing(request: &ScanRequest<'_>, before: &Scan, missing: &[&Task]) -> 
             )));
         }
         let mut tokens = 0;
-        let batch = missing[first..].iter().take(ROWS).take_while(|task| {
+        let batch = missing[first..].iter().take(most).take_while(|task| {
             tokens += shared.rest(task).len();
             tokens <= TOKENS || tokens == shared.rest(task).len()
         });

@@ -23,6 +23,7 @@ use crate::plan::Plan;
 use crate::progress::line;
 use crate::restore;
 use crate::stage::Run;
+use crate::usage::Usage;
 
 /// The scan of a run, in its folder.
 pub(crate) const SCAN: &str = "scan.jsonl";
@@ -62,14 +63,26 @@ pub(crate) fn order(
     scan.check_prompts(plan).with_context(|| format!("`{}` cannot be used", place.display()))?;
     let sum = Checksum::of(&place).with_context(|| format!("could not read `{}`", place.display()))?;
     run.folder.saves.inputs.insert(SCAN.to_owned(), sum);
+    let scores = scan.scores(metric, kappa);
+    let without = scores.iter().filter(|score| score.is_nan()).count();
+    if without == scores.len() {
+        return Err(Usage::error(format!(
+            "[rl] selection.angle.metric = \"released\" gives none of the {without} prompts a number: it averages over tokens from twice \
+             the {} that all prompts begin with; wanted metric = \"clean\", or longer prompts",
+            scan.head.prefix
+        )));
+    }
     let report = Report::of(&scan, kappa);
     let note = format!(
         "prompts are in the order of their angle concentration; its rank correlation with their length in tokens is {}. {CONTROL}.",
         report.correlation(metric)
     );
+    if without > 0 {
+        line(&format!("{without} of {} prompts have no number and come last, by their ids", scores.len()));
+    }
     line(&note);
     run.outcome.notes.push(note);
-    Ok(descending(&scan.scores(metric, kappa), id))
+    Ok(descending(&scores, id))
 }
 
 /// The scan of a run that goes on. If the file is not as it was, and the stage began with the recipe's checkpoint, it is made again.

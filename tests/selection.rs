@@ -185,6 +185,14 @@ fn a_scan_goes_on_where_it_was_ended_and_is_used_by_a_run() {
     train.extend(["--scan", "changed.jsonl"]);
     succeed(folder.path(), &train);
     assert_eq!(rows(&folder.path().join("run/scan.jsonl"))[0]["intra"], 1000.0);
+    let said = scan(&["--stats", "run"]);
+    assert!(said.contains("pass rate") && said.contains("given length"), "{said}");
+    let none = ["scan", "tiny", "--set", "data.arithmetic.operands=3", "--limit", "3", "--stats", "run"];
+    assert!(fail(folder.path(), &none, 2).contains("has seen none of the scanned prompts"));
+    assert!(
+        fail(folder.path(), &["scan", "tiny", "--stats", "nowhere"], 2)
+            .contains("`nowhere` has no checkpoint")
+    );
     // one of other prompts, none at all, and one that nothing would use
     let other = ["train", "tiny", "--set", angle, "--out", "x", "--scan", "whole.jsonl"];
     let error = fail(folder.path(), &other, 2);

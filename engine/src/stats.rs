@@ -116,9 +116,10 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];
+    let mut first = 0;
     for tied in order.chunk_by(|a, b| values[*a] == values[*b]) {
-        let first = order.iter().position(|place| place == &tied[0]).expect("a part of the order");
         let rank = first as f64 + (tied.len() as f64 - 1.0) / 2.0;
+        first += tied.len();
         tied.iter().for_each(|place| ranks[*place] = rank);
     }
     ranks

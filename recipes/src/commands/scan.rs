@@ -13,7 +13,7 @@ use crate::custom::CustomRewards;
 use crate::interrupt::Session;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
-use crate::scan::{Report, ScanRequest, measure};
+use crate::scan::{Against, Report, ScanRequest, against, measure, stats_of};
 use crate::usage::{Usage, is_usage};
 
 /// `evenkeel scan`
@@ -30,6 +30,10 @@ pub(crate) struct ScanArgs {
     /// Scan only so many prompts, the first of the dataset; a later call goes on with the others.
     #[arg(long, value_name = "PROMPTS", value_parser = count(u32::MAX as u64))]
     limit: Option<usize>,
+    /// Set the scores against what a run of the same prompts has seen: rank correlations with pass rates and, if it measured them,
+    /// gradient norms, plain and given length.
+    #[arg(long, value_name = "RUN")]
+    stats: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -45,6 +49,7 @@ pub(crate) fn run(
     if args.limit == Some(0) {
         return Err(Usage::error("--limit is 0; wanted at least 1"));
     }
+    let stats = args.stats.as_deref().map(stats_of).transpose()?;
     let plan = Plan::new(Recipe::load(&args.recipe, &args.sets.set)?, custom)?.stop_by(session.stop.clone());
     let kappa = match plan.recipe.rl.as_ref().map(|rl| &rl.selection) {
         Some(SelectionConfig::Angle(angle)) => angle.kappa,
@@ -62,12 +67,19 @@ pub(crate) fn run(
         }
     })?;
     let report = Report::of(&scan, kappa);
+    let seen = stats.map(|stats| against(&scan, kappa, &stats)).transpose()?;
     if args.json {
-        let value = json!({ "file": file, "scan": scan.head, "report": report });
+        let value = json!({ "file": file, "scan": scan.head, "report": report, "against": seen });
         writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(());
     }
     report.print(&scan, out)?;
+    if let Some(seen) = seen {
+        writeln!(out, "\n{}", Against::head())?;
+        for row in seen {
+            writeln!(out, "{}", row.line())?;
+        }
+    }
     writeln!(out, "\n{}", file.display())?;
     Ok(())
 }

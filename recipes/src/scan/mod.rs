@@ -4,6 +4,7 @@
 //! prompt, by which [`order`] puts prompts in order for a selection that walks along them. A scan that was stopped has its lines in
 //! `NAME.partial.jsonl` and goes on from there.
 
+mod against;
 mod file;
 mod measure;
 mod report;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use engine::model::Policy;
 use engine::selection::{AngleMetric, Order, Selection, descending};
 
+pub(crate) use self::against::{Against, against, stats_of};
 pub(crate) use self::file::{Scan, ScannedPrompt};
 pub(crate) use self::measure::{ScanRequest, measure};
 pub(crate) use self::report::Report;

@@ -10,6 +10,7 @@ mod evaluate;
 mod fake;
 mod faults;
 mod learns;
+mod metrics_catalogue;
 mod resume;
 mod rewards;
 #[path = "../recipes/examples/rl_loop.rs"]

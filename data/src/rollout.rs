@@ -104,6 +104,11 @@ impl Rollout {
         self.forced.iter().any(|run| run.contains(&token))
     }
 
+    /// Whether another is of the same prompt and the same draw of it.
+    pub fn is_of_the_group_of(&self, other: &Self) -> bool {
+        self.prompt.id == other.prompt.id && self.occurrence == other.occurrence
+    }
+
     /// Whether the budget ran out before the policy ended by itself.
     pub fn truncated(&self) -> bool {
         self.stop == StopReason::Length

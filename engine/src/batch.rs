@@ -175,6 +175,36 @@ pub struct BaselineStats {
     pub rank_correlations: Vec<(&'static str, f64)>,
 }
 
+crate::numbers! {
+    /// What weights and baselines came to.
+    pub struct BaselineMetrics {
+        /// Mean over groups of (baseline − mean reward), of a weighted baseline.
+        baseline_gap: Option<f64> = "reward";
+        /// Correlation within groups between rewards and weights.
+        reward_weight_correlation: Option<f64> = "";
+        /// Rank correlation of lengths with exact squared gradient norms, at the steps that measure it (ledger.correlations).
+        rank_correlation_length: Option<f64> = "";
+        /// The same of the logit proxy.
+        rank_correlation_logit: Option<f64> = "";
+        /// The same of the norms of the output head.
+        rank_correlation_lm_head: Option<f64> = "";
+    }
+}
+
+impl From<&BaselineStats> for BaselineMetrics {
+    fn from(stats: &BaselineStats) -> Self {
+        let ranks = &stats.rank_correlations;
+        let rank = |name: &str| ranks.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        Self {
+            baseline_gap: stats.gap,
+            reward_weight_correlation: stats.reward_weight_correlation,
+            rank_correlation_length: rank("length"),
+            rank_correlation_logit: rank("logit"),
+            rank_correlation_lm_head: rank("lm_head"),
+        }
+    }
+}
+
 /// Squared gradient norms of a group's rollouts, of right and wrong ones apart. A reward between 0 and 1 is partly both.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct GroupNorms {
@@ -221,8 +251,7 @@ impl Batch {
         truncated: Truncated,
     ) -> Result<Self> {
         let mut batch = Self::default();
-        let key = |scored: &ScoredRollout| (scored.rollout.prompt.id.clone(), scored.rollout.occurrence);
-        for group in scored.chunk_by(|a, b| key(a) == key(b)) {
+        for group in scored.chunk_by(|a, b| a.rollout.is_of_the_group_of(&b.rollout)) {
             let prompt = group[0].rollout.prompt.id.clone();
             let first = batch.rows.len();
             for scored in group {

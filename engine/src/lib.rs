@@ -4,6 +4,9 @@
 //! [`baseline`] turns rewards into advantages, an [`objective`] turns log-probs and advantages into a loss, a
 //! [`transform`] turns gradients into a change of the weights. [`model`] imports nothing else from this crate.
 
+// what `numbers!` writes names the crate
+extern crate self as engine;
+
 mod advantage;
 pub mod allocation;
 pub mod baseline;

@@ -75,7 +75,7 @@ impl MixtureConfig {
 }
 
 /// Second moments of the two gradients of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Moments {
     /// ‖E g_t − E g_e‖².
     pub difference: f64,
@@ -85,6 +85,26 @@ pub struct Moments {
     pub empty: f64,
     /// tr Cov of the two.
     pub both: f64,
+}
+
+crate::numbers! {
+    /// Two branches whose gradients are mixed.
+    pub struct MixtureMetrics {
+        /// Mean reward of rollouts that think.
+        reward_mean_thinking: Option<f64> = "reward";
+        /// Mean reward of rollouts whose trace is empty.
+        reward_mean_empty: Option<f64> = "reward";
+        /// The thinking branch's share in the gradient.
+        alpha: Option<f64> = "share";
+        /// tr Var of the thinking branch's gradient.
+        variance_thinking: Option<f64> = "";
+        /// tr Var of the other branch's gradient.
+        variance_empty: Option<f64> = "";
+        /// tr Var of the mixture.
+        variance_mixed: Option<f64> = "";
+        /// Unbiased estimate of the squared distance between the two expected gradients.
+        branch_distance: Option<f64> = "";
+    }
 }
 
 impl Moments {

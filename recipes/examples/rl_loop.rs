@@ -33,7 +33,7 @@ const GROUP_SIZE: usize = 8;
 fn main() -> Result<(), Box<dyn Error>> {
     let steps = std::env::args().nth(1).map_or(Ok(40), |steps| steps.parse())?;
     train(&mut tiny()?, steps, |metrics| {
-        let reward = metrics.reward_mean.unwrap_or(f64::NAN);
+        let reward = metrics.rollouts.reward_mean.unwrap_or(f64::NAN);
         Ok(writeln!(std::io::stdout(), "step {}: reward {reward:.3}", metrics.step)?)
     })
 }

@@ -14,6 +14,7 @@ use crate::commands::check::{self, CheckArgs};
 use crate::commands::compare::{self, CompareArgs};
 use crate::commands::eval::{self, EvalArgs};
 use crate::commands::explain::{self, ExplainArgs};
+use crate::commands::metrics::{self, MetricsArgs};
 use crate::commands::presets::{self, PresetsArgs};
 use crate::commands::recipes::{self, RecipesArgs};
 use crate::commands::reward::{self, RewardArgs};
@@ -93,6 +94,8 @@ enum Command {
     /// First the peak of multiply-adds and the memory's bandwidth, then matrix products, decoding and training steps at the
     /// shapes of real models, with arbitrary weights. Takes some minutes and, at 0.6B, up to 20 GB of memory.
     Bench(BenchArgs),
+    /// List the numbers in the lines of `metrics.jsonl`, with their units, or say what one is.
+    Metrics(MetricsArgs),
     /// List the published methods that a recipe may name by `preset`, or print the settings of one.
     Presets(PresetsArgs),
     /// List the built-in recipes, or print one.
@@ -223,6 +226,7 @@ fn execute(cli: &Cli, custom: &CustomRewards, session: &Session, out: &mut dyn W
         Command::Scan(args) => scan::run(args, custom, session, out),
         Command::Variance(args) => variance::run(args, custom, out),
         Command::Bench(args) => bench::run(args, out),
+        Command::Metrics(args) => metrics::run(args, out),
         Command::Presets(args) => presets::run(args, out),
         Command::Recipes(args) => recipes::run(args, out),
     }

@@ -8,6 +8,8 @@ use engine::selection::Outcome;
 use rollout::SampleStats;
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::RlRecipe;
+
 /// The rollouts of a step, and what it took to get them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StepRollouts {
@@ -60,6 +62,52 @@ impl StepRollouts {
             sampled_tokens: self.stats.tokens,
             score: self.seconds_score,
             update,
+        }
+    }
+}
+
+engine::numbers! {
+    /// How the rollouts of a step were sampled.
+    pub(crate) struct SamplingMetrics {
+        /// Rollouts that were sampled, those of groups that were dropped and those that do not train among them.
+        sampled_rollouts: usize = "count";
+        /// Rounds of dynamic sampling.
+        sampling_rounds: Option<usize> = "count";
+        /// Groups that dynamic sampling left out because their rewards were all equal.
+        dropped_groups: Option<usize> = "count";
+        /// Updates that the policy has seen since it sampled the rollouts, mean over rollouts; absent where they take turns.
+        staleness: Option<f64> = "updates";
+        /// Seconds that training waited for rollouts, where they are sampled ahead.
+        seconds_wait: Option<f64> = "seconds";
+        /// Share of the sampler's slots that were busy while rollouts waited for one; absent if none had to.
+        slot_use: Option<f64> = "share";
+        /// Share of guessed tokens that were right, where tokens are guessed.
+        guesses_accepted: Option<f64> = "share";
+    }
+}
+
+impl SamplingMetrics {
+    /// Of the rollouts of a step.
+    pub(crate) fn of(sampled: &StepRollouts, rl: &RlRecipe) -> Self {
+        let dynamic = rl.dynamic_sampling.is_some();
+        Self {
+            sampled_rollouts: sampled.outcomes.iter().map(|outcome| outcome.rollouts as usize).sum(),
+            sampling_rounds: dynamic.then_some(sampled.rounds),
+            dropped_groups: dynamic.then_some(sampled.dropped),
+            staleness: None,
+            seconds_wait: None,
+            slot_use: sampled.stats.slot_use(),
+            guesses_accepted: sampled.stats.acceptance(),
+        }
+    }
+
+    /// Of two branches; `stats` are those of both.
+    pub(crate) fn and(self, other: Self, stats: SampleStats) -> Self {
+        Self {
+            sampled_rollouts: self.sampled_rollouts + other.sampled_rollouts,
+            slot_use: stats.slot_use(),
+            guesses_accepted: stats.acceptance(),
+            ..self
         }
     }
 }

@@ -44,8 +44,8 @@ impl DownSample {
 
     /// The rollouts that are trained on, group by group.
     pub(crate) fn of(&self, scored: &[ScoredRollout]) -> Vec<ScoredRollout> {
-        let key = |scored: &ScoredRollout| (scored.rollout.prompt.id.clone(), scored.rollout.occurrence);
-        let kept = scored.chunk_by(|a, b| key(a) == key(b)).flat_map(|group| {
+        let groups = scored.chunk_by(|a, b| a.rollout.is_of_the_group_of(&b.rollout));
+        let kept = groups.flat_map(|group| {
             let rewards: Vec<Option<f32>> = group.iter().map(|scored| scored.score.reward).collect();
             self.places(&rewards).into_iter().map(|place| group[place].clone())
         });

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::finite;
 use crate::schedule::Snr;
 use crate::stats::{Ema, Noise, snr_factor};
 
@@ -77,6 +78,35 @@ pub struct StepStats {
     pub noise_scale: f64,
     /// Expected cosine between two groups' gradients, from running means.
     pub group_cosine: f64,
+}
+
+crate::numbers! {
+    /// Signal and noise of gradients.
+    pub struct LedgerMetrics {
+        /// Unbiased estimate of ‖∇J‖² from this step alone; may be negative.
+        gradient_signal: Option<f64> = "";
+        /// Unbiased estimate of the variance of this step's gradient.
+        gradient_noise: Option<f64> = "";
+        /// Signal over noise, from running means.
+        snr: Option<f64> = "";
+        /// Gradient noise scale, from running means: the batch at which signal and noise are equal. Absent where the signal
+        /// drowns.
+        noise_scale: Option<f64> = "prompt groups";
+        /// Expected cosine between the gradients of two groups, from running means.
+        group_cosine: Option<f64> = "";
+    }
+}
+
+impl From<StepStats> for LedgerMetrics {
+    fn from(stats: StepStats) -> Self {
+        Self {
+            gradient_signal: Some(stats.signal),
+            gradient_noise: Some(stats.noise),
+            snr: finite(Some(stats.snr)),
+            noise_scale: finite(Some(stats.noise_scale)),
+            group_cosine: Some(stats.group_cosine),
+        }
+    }
 }
 
 impl Ledger {

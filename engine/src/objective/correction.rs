@@ -81,6 +81,28 @@ pub struct CorrectionStats {
     pub bounded: f64,
 }
 
+crate::numbers! {
+    /// Importance weights for another sampler.
+    pub struct CorrectionMetrics {
+        /// (Σ w)² / (n Σ w²): the share of the tokens that the weighted ones are worth.
+        correction_effective_share: Option<f64> = "share";
+        /// Largest weight before any bound.
+        correction_max: Option<f64> = "";
+        /// Share of tokens whose weight was out of bounds.
+        correction_bounded: Option<f64> = "share";
+    }
+}
+
+impl From<CorrectionStats> for CorrectionMetrics {
+    fn from(stats: CorrectionStats) -> Self {
+        Self {
+            correction_effective_share: stats.effective_share(),
+            correction_max: Some(stats.max),
+            correction_bounded: Some(stats.bounded / stats.count.max(1.0)),
+        }
+    }
+}
+
 impl CorrectionStats {
     /// Takes others in.
     pub fn join(&mut self, other: &Self) {

@@ -19,7 +19,7 @@ mod sapo;
 
 pub use aggregate::Aggregate;
 pub use cispo::Cispo;
-pub use correction::{Correction, CorrectionLevel, CorrectionMode, CorrectionStats};
+pub use correction::{Correction, CorrectionLevel, CorrectionMetrics, CorrectionMode, CorrectionStats};
 pub use gmpo::Gmpo;
 pub use grpo::{ClipRange, Grpo, Level};
 pub use kl::{Kl, KlEstimator, KlPlace, kl_k1, kl_k2, kl_k3};

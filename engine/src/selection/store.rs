@@ -101,6 +101,16 @@ impl PromptStats {
         self.0.get(prompt)
     }
 
+    /// Prompts that were visited.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes in gradient norms of a prompt's rollouts at its last visit.
     pub fn observe_norms(&mut self, prompt: &str, norms: GroupNorms) {
         let record = self.0.entry(prompt.to_owned()).or_default();

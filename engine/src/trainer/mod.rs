@@ -27,7 +27,7 @@ mod weigh;
 
 pub use branches::MixedStats;
 pub use config::TrainerConfig;
-pub use update::Update;
+pub use update::{Update, UpdateMetrics};
 
 use crate::ledger::Ledger;
 use crate::model::Policy;

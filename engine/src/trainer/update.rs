@@ -46,6 +46,51 @@ pub struct Update {
     pub skipped_rows: usize,
 }
 
+crate::numbers! {
+    /// Updates of a step. Means are over trained tokens.
+    pub struct UpdateMetrics {
+        /// Loss, mean over the step's updates.
+        loss: f64 = "";
+        /// Global gradient norm before the clip, mean over the step's updates.
+        grad_norm: f64 = "";
+        /// Learning rate of the last update.
+        learning_rate: f64 = "";
+        /// What the signal-to-noise ratio left of the learning rate, with schedule.snr.
+        snr_factor: Option<f64> = "share";
+        /// Entropy of the policy's next-token distribution; absent where no token was trained on.
+        entropy: Option<f64> = "nats";
+        /// KL estimate, if there is a KL term.
+        kl: Option<f64> = "nats";
+        /// Share of tokens whose gradient a clip bound cut off; absent where no token was trained on.
+        clip_fraction: Option<f64> = "share";
+        /// Largest |ln π of the trainer − ln π of the sampler| over tokens, before the first update; absent where no token was
+        /// compared. Where top-k, top-p, min-p or a penalty reshape what is drawn from, it shows how far that is from what is
+        /// trained.
+        mismatch_max: Option<f64> = "nats";
+        /// Mean k3 estimate of KL(sampler ‖ trainer), before the first update.
+        mismatch_kl: Option<f64> = "nats";
+    }
+}
+
+impl UpdateMetrics {
+    /// Of an update; `snr` says whether the learning rate follows the signal-to-noise ratio.
+    pub fn of(update: &Update, snr: bool) -> Self {
+        let trained = update.trained_tokens > 0;
+        let compared = update.compared_tokens > 0;
+        Self {
+            loss: update.loss,
+            grad_norm: update.grad_norm,
+            learning_rate: update.learning_rate,
+            snr_factor: snr.then_some(update.snr_factor),
+            entropy: trained.then_some(update.entropy),
+            kl: update.kl,
+            clip_fraction: trained.then_some(update.clip_fraction),
+            mismatch_max: compared.then_some(update.mismatch_max),
+            mismatch_kl: compared.then_some(update.mismatch_kl),
+        }
+    }
+}
+
 /// Sums over the updates of a step.
 pub(super) struct Tally {
     pub(super) update: Update,

@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod metrics;
 pub(crate) mod presets;
 pub(crate) mod recipes;
 pub(crate) mod reward;

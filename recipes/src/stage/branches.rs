@@ -12,6 +12,8 @@ use engine::mixture::{Mixture, MixtureConfig};
 use engine::model::Policy;
 use engine::trainer::{MixedStats, Trainer, Update};
 
+use rollout::SampleStats;
+
 use crate::step_rollouts::StepRollouts;
 
 /// The rollouts of a step, branch by branch.
@@ -32,6 +34,11 @@ impl Branches {
     /// The rollouts of both, those with a trace first.
     pub(super) fn scored(&self) -> Vec<ScoredRollout> {
         [self.thinking.scored.as_slice(), self.empty.scored.as_slice()].concat()
+    }
+
+    /// What it took to sample both.
+    pub(super) fn stats(&self) -> SampleStats {
+        self.thinking.stats.and(self.empty.stats)
     }
 
     /// One update on the mixture of their gradients.
@@ -65,20 +72,18 @@ impl Branches {
             update: *seconds,
         };
         let mut metrics = Metrics::new(step, all, &batches[0], update, timing, snr);
-        metrics.groups += batches[1].groups.len();
-        metrics.zero_variance_groups += batches[1].zero_variance_groups;
-        metrics.absent_rewards += batches[1].absent_rewards;
-        let stats = thinking.stats.and(empty.stats);
-        metrics.slot_use = stats.slot_use();
-        metrics.guesses_accepted = stats.acceptance();
-        metrics.reward_mean_thinking = mean_reward(&thinking.scored);
-        metrics.reward_mean_empty = mean_reward(&empty.scored);
-        metrics.alpha = Some(mixed.alpha);
+        metrics.rollouts.groups += batches[1].groups.len();
+        metrics.rollouts.zero_variance_groups += batches[1].zero_variance_groups;
+        metrics.rollouts.absent_rewards += batches[1].absent_rewards;
+        let mixture = &mut metrics.mixture;
+        mixture.reward_mean_thinking = mean_reward(&thinking.scored);
+        mixture.reward_mean_empty = mean_reward(&empty.scored);
+        mixture.alpha = Some(mixed.alpha);
         if let Some(moments) = mixed.moments {
-            metrics.variance_thinking = Some(moments.thinking);
-            metrics.variance_empty = Some(moments.empty);
-            metrics.variance_mixed = Some(moments.variance(mixed.alpha));
-            metrics.branch_distance = Some(moments.difference);
+            mixture.variance_thinking = Some(moments.thinking);
+            mixture.variance_empty = Some(moments.empty);
+            mixture.variance_mixed = Some(moments.variance(mixed.alpha));
+            mixture.branch_distance = Some(moments.difference);
         }
         metrics
     }

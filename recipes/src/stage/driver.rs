@@ -328,10 +328,25 @@ fn with_stage(stage: StageName, metrics: Value) -> Value {
     line
 }
 
+engine::numbers! {
+    /// Held-out questions, at the steps that ask them.
+    pub(crate) struct EvalMetrics {
+        /// Accuracy on held-out questions.
+        eval_accuracy: Option<f64> = "share";
+        /// The same with its 95 % interval (`interval.low`, `interval.high`), `questions`, `right`, `judged`, `absent`,
+        /// `truncation_rate`, `format_rate` and `tokens_mean`.
+        eval: Option<Accuracy> = "";
+    }
+}
+
 /// Adds what was measured to a step's line, at its end.
 fn add_accuracy(line: &mut Value, accuracy: Option<Accuracy>) {
     if let Some(a) = accuracy {
-        line["eval_accuracy"] = json!(a.share);
-        line["eval"] = json!(a);
+        let numbers = EvalMetrics { eval_accuracy: Some(a.share), eval: Some(a) };
+        if let (Some(line), Ok(Value::Object(numbers))) =
+            (line.as_object_mut(), serde_json::to_value(numbers))
+        {
+            line.extend(numbers);
+        }
     }
 }

@@ -7,11 +7,11 @@
 mod ahead;
 mod branches;
 mod concentration;
-mod driver;
+pub(crate) mod driver;
 mod pair_row;
 mod pairs;
 pub(crate) mod preference;
-mod reward_metrics;
+pub(crate) mod reward_metrics;
 pub(crate) mod rl;
 mod sampler;
 pub(crate) mod sft;
@@ -19,7 +19,8 @@ pub(crate) mod sft;
 use anyhow::Result;
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::folder::RunFolder;
 use crate::generate::Generation;
@@ -62,6 +63,15 @@ pub(crate) trait Stage {
     /// # Errors
     /// The number of updates that the step made: the weights are then those of no step, and are not saved.
     fn state_before_failure(&mut self, step: u64, error: &anyhow::Error) -> Result<StageState, u64>;
+}
+
+/// A line of metrics: the step, counted from 1, and its numbers.
+fn line(step: u64, numbers: &impl Serialize) -> Result<Value> {
+    let mut line = json!({ "step": step });
+    if let (Some(line), Value::Object(numbers)) = (line.as_object_mut(), serde_json::to_value(numbers)?) {
+        line.extend(numbers);
+    }
+    Ok(line)
 }
 
 /// The folder and the display that a step may write to.

@@ -6,15 +6,15 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use engine::mixture::{Alpha, Mixture};
+use engine::mixture::{Alpha, Mixture, Moments};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::pairs::{Branch, Pair, PairsConfig, PairsUpdate, step as pairs_step};
 use engine::selection::Shuffled;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::driver::Driver;
-use super::{Run, Stage, Start, StepContext, pairs};
+use super::{Run, Stage, Start, StepContext, line, pairs};
 use crate::position::StageName;
 use crate::progress::fixed;
 use crate::recipe::PreferenceRecipe;
@@ -88,6 +88,34 @@ struct PreferenceReport {
     seconds: f64,
 }
 
+engine::numbers! {
+    /// An update on pairs.
+    pub(crate) struct PreferenceMetrics {
+        /// Loss, of both branches as they are mixed.
+        loss: f64 = "nats";
+        /// Loss of pairs with a trace.
+        loss_thinking: Option<f64> = "nats";
+        /// Loss of pairs whose trace is empty.
+        loss_empty: Option<f64> = "nats";
+        /// Share of pairs whose better completion has the larger margin over the reference.
+        accuracy: f64 = "share";
+        /// Mean of what the better completion's log-ratio to the reference exceeds the worse one's by.
+        margin: f64 = "nats";
+        /// The thinking branch's share in the gradient.
+        alpha: f64 = "share";
+        /// Second moments of the branches' gradients: `difference`, `thinking`, `empty`, `both`.
+        moments: Option<Moments> = "";
+        /// Global gradient norm before the clip.
+        grad_norm: f64 = "";
+        /// Learning rate of the update.
+        learning_rate: f64 = "";
+        /// Spent training.
+        seconds_update: f64 = "seconds";
+        /// Tokens trained per second of training.
+        trained_tokens_per_second: f64 = "tokens/second";
+    }
+}
+
 impl<'a> PreferenceStage<'a> {
     /// The pairs of a branch for a step.
     fn draw(&self, branch: usize, step: u64) -> Vec<&'a Pair> {
@@ -115,20 +143,20 @@ impl Stage for PreferenceStage<'_> {
 
     fn metrics(&self, report: &PreferenceReport) -> Result<Value> {
         let PreferenceReport { step, update, seconds } = report;
-        Ok(json!({
-            "step": step,
-            "loss": update.loss,
-            "loss_thinking": update.loss_thinking,
-            "loss_empty": update.loss_empty,
-            "accuracy": update.accuracy,
-            "margin": update.margin,
-            "alpha": update.alpha,
-            "moments": update.moments,
-            "grad_norm": update.grad_norm,
-            "learning_rate": update.learning_rate,
-            "seconds_update": seconds,
-            "trained_tokens_per_second": update.tokens as f64 / seconds.max(1e-9),
-        }))
+        let numbers = PreferenceMetrics {
+            loss: update.loss,
+            loss_thinking: update.loss_thinking,
+            loss_empty: update.loss_empty,
+            accuracy: update.accuracy,
+            margin: update.margin,
+            alpha: update.alpha,
+            moments: update.moments,
+            grad_norm: update.grad_norm,
+            learning_rate: update.learning_rate,
+            seconds_update: *seconds,
+            trained_tokens_per_second: update.tokens as f64 / seconds.max(1e-9),
+        };
+        line(*step, &numbers)
     }
 
     fn summary(&self, report: &PreferenceReport, accuracy: &str) -> String {

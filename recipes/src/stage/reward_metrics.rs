@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
 use data::{Part, ScoredRollout};
 use engine::model::Tokenizer;
 use rewards::{OnNone, Rewards};
@@ -15,38 +16,70 @@ const EXAMPLES: usize = 4;
 /// Characters of a completion that an example shows: its end, where the answer should be.
 const SHOWN: usize = 600;
 
-/// The number of rollouts, and of those with tokens that the tokenizer does not know, if any (`unknown_token_rollouts`); for each
-/// function `reward_NAME_mean` and `_std` of its values; the number of rollouts it had nothing to say of (`_none`), failed
-/// for (`_failed`) and, for one that looks for answers, found none in (`_no_answer`), if there are any.
-pub(crate) fn metrics(scored: &[ScoredRollout], tokenizer: &Tokenizer) -> Map<String, Value> {
-    let mut line = Map::new();
-    line.insert("rollouts".into(), json!(scored.len()));
-    let Some(first) = scored.first() else { return line };
-    let unknown = with_unknown_tokens(scored, tokenizer);
-    if unknown > 0 {
-        line.insert("unknown_token_rollouts".into(), json!(unknown));
+engine::numbers! {
+    /// Rollouts that were scored.
+    pub(crate) struct ScoredMetrics {
+        /// Rollouts that the step trains on.
+        rollouts: usize = "count";
+        /// Those with tokens that the tokenizer does not know, if any.
+        unknown_token_rollouts: Option<usize> = "count";
     }
+}
+
+engine::numbers! {
+    /// Verdicts of a reward function, each behind `reward_NAME_`.
+    pub(crate) struct PartMetrics {
+        /// Mean of its values, before its weight.
+        mean: Option<f64> = "reward";
+        /// Standard deviation of its values over rollouts.
+        std: Option<f64> = "reward";
+        /// Rollouts that it had nothing to say of, if any.
+        none: Option<usize> = "count";
+        /// Rollouts that it failed for, if any.
+        failed: Option<usize> = "count";
+        /// Rollouts in which it found no answer, of one that looks for answers, if any.
+        no_answer: Option<usize> = "count";
+    }
+}
+
+/// [`ScoredMetrics`], and [`PartMetrics`] of each function.
+///
+/// # Errors
+/// None but those of JSON.
+pub(crate) fn metrics(scored: &[ScoredRollout], tokenizer: &Tokenizer) -> Result<Map<String, Value>> {
+    let unknown = with_unknown_tokens(scored, tokenizer);
+    let of_all = ScoredMetrics { rollouts: scored.len(), unknown_token_rollouts: some(unknown) };
+    let mut line = Map::new();
+    let mut add = |prefix: &str, numbers: Value| {
+        if let Value::Object(numbers) = numbers {
+            line.extend(numbers.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
+        }
+    };
+    add("", serde_json::to_value(of_all)?);
+    let Some(first) = scored.first() else { return Ok(line) };
     for (at, Part { name, .. }) in first.score.parts.iter().enumerate() {
         let verdicts =
             || scored.iter().filter_map(|scored| scored.score.parts.get(at)).map(|part| &part.verdict);
         let values: Vec<f64> = verdicts().filter_map(|verdict| verdict.value).map(f64::from).collect();
+        let mut part = PartMetrics::default();
         if !values.is_empty() {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let variance =
                 values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
-            line.insert(format!("reward_{name}_mean"), json!(mean));
-            line.insert(format!("reward_{name}_std"), json!(variance.sqrt()));
+            (part.mean, part.std) = (Some(mean), Some(variance.sqrt()));
         }
         let failed = verdicts().filter(|verdict| verdict.failure.is_some()).count();
         let none = verdicts().filter(|verdict| verdict.value.is_none() && verdict.failure.is_none()).count();
         let no_answer = verdicts().filter(|verdict| verdict.unanswered).count();
-        for (what, count) in [("none", none), ("failed", failed), ("no_answer", no_answer)] {
-            if count > 0 {
-                line.insert(format!("reward_{name}_{what}"), json!(count));
-            }
-        }
+        (part.none, part.failed, part.no_answer) = (some(none), some(failed), some(no_answer));
+        add(&format!("reward_{name}_"), serde_json::to_value(part)?);
     }
-    line
+    Ok(line)
+}
+
+/// A count of what there should be none of.
+fn some(count: usize) -> Option<usize> {
+    (count > 0).then_some(count)
 }
 
 /// Rollouts with a token that stands for nothing: embeddings often have more rows than the tokenizer has tokens.
@@ -112,7 +145,7 @@ mod tests {
             score: Score::default(),
         };
         let all = [scored(&[1, 2]), scored(&[1, beyond]), scored(&[beyond + 7, beyond]), scored(&[])];
-        assert_eq!(metrics(&all, &tokenizer)["unknown_token_rollouts"], 2);
-        assert!(metrics(&all[..1], &tokenizer).get("unknown_token_rollouts").is_none());
+        assert_eq!(metrics(&all, &tokenizer).unwrap()["unknown_token_rollouts"], 2);
+        assert!(metrics(&all[..1], &tokenizer).unwrap().get("unknown_token_rollouts").is_none());
     }
 }

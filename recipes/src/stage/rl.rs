@@ -12,7 +12,7 @@ use engine::metrics::Metrics;
 use engine::mixture::{Mixture, MixtureConfig};
 use engine::model::Policy;
 use engine::optimizer::Optimizer;
-use engine::selection::Prompts;
+use engine::selection::{Prompts, SelectionMetrics};
 use engine::trainer::Trainer;
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ use super::ahead::{Ahead, AheadStart};
 use super::branches::Branches;
 use super::driver::Driver;
 use super::sampler::StepSampler;
-use super::{Run, Stage, Start, StepContext, concentration, reward_metrics};
+use super::{Run, Stage, Start, StepContext, concentration, line, reward_metrics};
 use crate::arrived::arrived_after;
 use crate::generate::Weights;
 use crate::plan::Plan;
@@ -31,7 +31,7 @@ use crate::restore::{self, Resume};
 use crate::save::{self, StageState};
 use crate::scan;
 use crate::standstill::Facts;
-use crate::step_rollouts::StepRollouts;
+use crate::step_rollouts::{SamplingMetrics, StepRollouts};
 use crate::unfinished::Unfinished;
 
 /// Trains for the steps that are left.
@@ -135,8 +135,10 @@ impl BeforeStep {
 
 struct RlReport {
     metrics: Metrics,
-    /// Verdicts of the reward functions and what the selection has seen, for the line of metrics.
-    line: Map<String, Value>,
+    sampling: SamplingMetrics,
+    selection: SelectionMetrics,
+    /// Verdicts of the reward functions, for the line of metrics.
+    rewards: Map<String, Value>,
 }
 
 impl RlStage<'_> {
@@ -145,7 +147,7 @@ impl RlStage<'_> {
         let begun = Instant::now();
         let mut sampled = self.rollouts(policy, step, context)?;
         let waited = begun.elapsed().as_secs_f64();
-        let mut line = self.keep(step, &sampled.scored, context)?;
+        let rewards = self.keep(step, &sampled.scored, context)?;
         let begun = Instant::now();
         context.display.within(&format!("step {}: training", step + 1));
         let concentration = self.concentrate(policy, &mut sampled)?;
@@ -156,19 +158,21 @@ impl RlStage<'_> {
         let update = self.trainer.step(policy, &batch)?;
         let timing = sampled.timing(begun.elapsed().as_secs_f64());
         let snr = self.sampler.rl.schedule.snr.is_some();
-        let mut metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, snr);
-        self.add_sampling(&mut metrics, &sampled);
+        let metrics = Metrics::new(step + 1, &sampled.scored, &batch, &update, timing, snr);
+        let mut sampling = SamplingMetrics::of(&sampled, self.sampler.rl);
         if self.ahead.is_some() {
-            metrics.seconds_wait = Some(waited);
-            metrics.staleness = Some(staleness(step, &sampled.scored));
+            sampling.seconds_wait = Some(waited);
+            sampling.staleness = Some(staleness(step, &sampled.scored));
         }
+        let mut selection = SelectionMetrics::of(&self.carried.known, &sampled.outcomes);
         self.end(step, &sampled);
         for (prompt, norms) in &update.baseline.norms {
             self.carried.known.stats.observe_norms(prompt, *norms);
         }
-        self.add_walk(&mut line, concentration);
-        add_factors(&mut line, &sampled.factors);
-        Ok(RlReport { metrics, line })
+        selection.concentration = concentration;
+        selection.selection_position = self.carried.known.walk;
+        selection.effective_groups = effective(&sampled.factors);
+        Ok(RlReport { metrics, sampling, selection, rewards })
     }
 
     /// Measures the concentration of a step's rollouts, if the selection looks at it: into their outcomes, and as a mean.
@@ -177,16 +181,6 @@ impl RlStage<'_> {
         let tokens = self.sampler.rl.micro_batch_tokens.get();
         let found = concentration::of_prompts(policy, &sampled.scored, metric, tokens)?;
         Ok(concentration::add(&mut sampled.outcomes, &found))
-    }
-
-    /// Adds to a line of metrics where a window stands that walks along the prompts.
-    fn add_walk(&self, line: &mut Map<String, Value>, concentration: Option<f64>) {
-        if let Some(concentration) = concentration {
-            line.insert("concentration".into(), concentration.into());
-        }
-        if let Some(walk) = self.carried.known.walk {
-            line.insert("selection_position".into(), walk.into());
-        }
     }
 
     /// Takes in what a step that is trained came to.
@@ -236,16 +230,7 @@ impl RlStage<'_> {
         let at = Progress { stage: StageName::Rl, step: step + 1 };
         let examples = reward_metrics::examples(scored, &self.plan.rewards);
         context.folder.append("unjudged.jsonl", at, examples)?;
-        Ok(reward_metrics::metrics(scored, &self.plan.tokenizer))
-    }
-
-    fn add_sampling(&self, metrics: &mut Metrics, sampled: &StepRollouts) {
-        if self.sampler.rl.dynamic_sampling.is_some() {
-            metrics.sampling_rounds = Some(sampled.rounds);
-            metrics.dropped_groups = Some(sampled.dropped);
-        }
-        metrics.slot_use = sampled.stats.slot_use();
-        metrics.guesses_accepted = sampled.stats.acceptance();
+        reward_metrics::metrics(scored, &self.plan.tokenizer)
     }
 
     /// The same on rollouts with and without a trace of the same prompts.
@@ -266,16 +251,20 @@ impl RlStage<'_> {
         let concentration = self.concentrate(policy, &mut thinking)?;
         let branches = Branches { thinking, empty };
         let all = branches.scored();
-        let mut line = self.keep(step, &all, context)?;
+        let rewards = self.keep(step, &all, context)?;
         context.display.within(&format!("step {}: training", step + 1));
         let mut mixture = self.carried.mixture;
         let mixed = branches.train(&mut self.trainer, policy, config, &mut mixture)?;
         self.carried.mixture = mixture;
+        let mut selection = SelectionMetrics::of(&self.carried.known, &branches.thinking.outcomes);
         self.end(step, &branches.thinking);
         let snr = self.sampler.rl.schedule.snr.is_some();
         let metrics = branches.metrics(step + 1, &all, &mixed, snr);
-        self.add_walk(&mut line, concentration);
-        Ok(RlReport { metrics, line })
+        selection.concentration = concentration;
+        selection.selection_position = self.carried.known.walk;
+        let sampling = SamplingMetrics::of(&branches.thinking, self.sampler.rl)
+            .and(SamplingMetrics::of(&branches.empty, self.sampler.rl), branches.stats());
+        Ok(RlReport { metrics, sampling, selection, rewards })
     }
 }
 
@@ -293,15 +282,19 @@ impl Stage for RlStage<'_> {
     }
 
     fn metrics(&self, report: &RlReport) -> Result<Value> {
-        let mut line = serde_json::to_value(&report.metrics)?;
-        if let Some(line) = line.as_object_mut() {
-            line.extend(report.line.clone());
+        let mut all = line(report.metrics.step, &report.metrics)?;
+        if let Some(all) = all.as_object_mut() {
+            for numbers in [serde_json::to_value(&report.sampling)?, serde_json::to_value(&report.selection)?]
+            {
+                all.extend(numbers.as_object().cloned().unwrap_or_default());
+            }
+            all.extend(report.rewards.clone());
         }
-        Ok(line)
+        Ok(all)
     }
 
     fn summary(&self, report: &RlReport, accuracy: &str) -> String {
-        let m = &report.metrics;
+        let (m, time) = (&report.metrics.rollouts, &report.metrics.time);
         let absent = if m.absent_rewards > 0 {
             format!(" · {} rewards absent", m.absent_rewards)
         } else {
@@ -314,8 +307,8 @@ impl Stage for RlStage<'_> {
             100.0 * m.truncation_rate,
             m.zero_variance_groups,
             m.groups,
-            rate(m.sampled_tokens_per_second),
-            rate(m.trained_tokens_per_second)
+            rate(time.sampled_tokens_per_second),
+            rate(time.trained_tokens_per_second)
         )
     }
 
@@ -323,10 +316,10 @@ impl Stage for RlStage<'_> {
         let metrics = &report.metrics;
         tracing::info!(
             step = metrics.step,
-            reward_mean = metrics.reward_mean,
-            entropy = metrics.entropy,
-            grad_norm = metrics.grad_norm,
-            clip_fraction = metrics.clip_fraction,
+            reward_mean = metrics.rollouts.reward_mean,
+            entropy = metrics.update.entropy,
+            grad_norm = metrics.update.grad_norm,
+            clip_fraction = metrics.update.clip_fraction,
             "step"
         );
     }
@@ -365,12 +358,10 @@ impl Stage for RlStage<'_> {
     }
 }
 
-/// Adds to a line of metrics how many groups that count alike would say as much as those of the step: (Σw)²/Σw².
-fn add_factors(line: &mut Map<String, Value>, factors: &[f64]) {
-    if !factors.is_empty() {
-        let (sum, squares) = factors.iter().fold((0.0, 0.0), |(sum, squares), f| (sum + f, squares + f * f));
-        line.insert("effective_groups".into(), (sum * sum / squares).into());
-    }
+/// (Σ f)²/Σ f² of groups' factors: the number of equal ones that are as uneven; none where all are 1.
+fn effective(factors: &[f64]) -> Option<f64> {
+    let (sum, squares) = factors.iter().fold((0.0, 0.0), |(sum, squares), f| (sum + f, squares + f * f));
+    (!factors.is_empty()).then_some(sum * sum / squares)
 }
 
 /// Updates of the weights since a rollout was sampled, on average.

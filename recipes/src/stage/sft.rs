@@ -10,10 +10,10 @@ use engine::model::Policy;
 use engine::optimizer::Optimizer;
 use engine::selection::Shuffled;
 use engine::supervised::{self, Example};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::driver::Driver;
-use super::{Run, Stage, Start, StepContext};
+use super::{Run, Stage, Start, StepContext, line};
 use crate::plan::Plan;
 use crate::position::StageName;
 use crate::recipe::SftRecipe;
@@ -56,6 +56,20 @@ struct SftReport {
     seconds: f64,
 }
 
+engine::numbers! {
+    /// A supervised update.
+    pub(crate) struct SftMetrics {
+        /// Mean cross-entropy of the answers' tokens.
+        loss: f64 = "nats";
+        /// Global gradient norm before the clip.
+        grad_norm: f64 = "";
+        /// Learning rate of the update.
+        learning_rate: f64 = "";
+        /// Spent training.
+        seconds_update: f64 = "seconds";
+    }
+}
+
 impl SftStage<'_> {
     /// The examples of a step.
     fn batch(&self, step: u64) -> Vec<Example> {
@@ -83,13 +97,13 @@ impl Stage for SftStage<'_> {
     }
 
     fn metrics(&self, report: &SftReport) -> Result<Value> {
-        Ok(json!({
-            "step": report.step,
-            "loss": report.update.loss,
-            "grad_norm": report.update.grad_norm,
-            "learning_rate": report.update.learning_rate,
-            "seconds_update": report.seconds,
-        }))
+        let numbers = SftMetrics {
+            loss: report.update.loss,
+            grad_norm: report.update.grad_norm,
+            learning_rate: report.update.learning_rate,
+            seconds_update: report.seconds,
+        };
+        line(report.step, &numbers)
     }
 
     fn summary(&self, report: &SftReport, accuracy: &str) -> String {

@@ -48,8 +48,19 @@ fn every_number_of_a_run_is_in_the_catalogue_and_the_reverse() {
         "data.arithmetic.count=9",
     ]);
     let short = ["sft.steps=1", "sft.batch_size=4"];
-    let pairs =
-        ["preference.steps=1", "preference.pairs.sample.prompts=16", "preference.pairs.sample.group_size=4"];
+    let pair = |place: usize| {
+        let (thinking, trace) = [(false, ""), (true, "<think>1</think>")][place % 2];
+        format!(
+            "{{\"prompt\":\"1+{place}=\",\"chosen\":\"{trace}2\",\"rejected\":\"{trace}3\",\"thinking\":{thinking}}}\n"
+        )
+    };
+    let file = folder.path().join("pairs.jsonl");
+    std::fs::write(file, (0..16).map(pair).collect::<String>()).expect("written");
+    let pairs = [
+        "preference.steps=1",
+        "preference.mixture.alpha=\"moment\"",
+        "preference.pairs={jsonl={path=\"pairs.jsonl\"}}",
+    ];
     let found: BTreeSet<String> = [
         keys(folder.path(), "tiny", &everything),
         keys(folder.path(), "tiny-length", &small),

@@ -4,7 +4,7 @@
 //! counted twice, a second.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engine::kernels::attention::{Keys, Segment, Shape, attend};
+use engine::kernels::attention::{HeadLayout, Keys, Segment, attend};
 use engine::kernels::{Kernel, Packed, Path, Start, View, product};
 
 fn numbers(count: usize) -> Vec<f32> {
@@ -56,7 +56,7 @@ fn products(c: &mut Criterion) {
 fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention");
     group.sample_size(10);
-    let shape = Shape { heads: 14, kv_heads: 2, head_dim: 64 };
+    let shape = HeadLayout { heads: 14, kv_heads: 2, head_dim: 64 };
     let tokens = 512;
     let (q, k, v) = (numbers(tokens * 896), numbers(tokens * 128), numbers(tokens * 128));
     let mut out = vec![0f32; tokens * 896];

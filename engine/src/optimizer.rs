@@ -11,7 +11,7 @@ use candle_core::Tensor;
 
 use crate::kernels::{AdamStep, adam, each_with, preconditioned_norm};
 use crate::model::weights::Source;
-use crate::model::{Flat, Grads, Layout, ModelError, ParameterKind, Policy};
+use crate::model::{Flat, FlatLayout, Grads, ModelError, ParameterKind, Policy};
 use crate::schedule::Schedule;
 use crate::transform::{AdamW, Chain, ClipByGlobalNorm, OptimizerConfig, ScaleByAdam, State};
 use crate::{EngineError, Result, Tensors};
@@ -81,7 +81,7 @@ impl Optimizer {
                 }
                 Err(grads) => {
                     // tensors of candle's: the same numbers in one line, and back
-                    let layout = Arc::new(Layout::new(policy.config()));
+                    let layout = Arc::new(FlatLayout::new(policy.config()));
                     self.chain.settle(&layout)?;
                     let mut weights = Flat::from_tensors(&layout, &policy.tensors()?)?;
                     let mut grads = Flat::from_tensors(&layout, &grads)?;

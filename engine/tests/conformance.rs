@@ -4,13 +4,13 @@ mod common;
 
 use common::{Fixture, near, near_number, near_tensor};
 use engine::baseline::{
-    BaselineConfig, Estimate, Group, History, Mode, Optimal, Others, Scale, Shrink, Tail, Token, Weights,
-    advantages, rescale,
+    BaselineConfig, Group, History, Mode, Optimal, Others, Scale, Shrink, ShrinkEstimate, Tail, Token,
+    Weights, advantages, rescale,
 };
 use engine::gradient;
 use engine::objective::{
-    Aggregate, Cispo, Correction, Gmpo, Grpo, Kl, KlEstimator, KlPlace, Level, LossConfig, ObjectiveConfig,
-    Reinforce, Sapo, Tokens,
+    Aggregate, Cispo, Correction, Gmpo, Grpo, Kl, KlEstimator, KlPlace, LossConfig, ObjectiveConfig,
+    RatioLevel, Reinforce, Sapo, Tokens,
 };
 
 const REWARDS: [f32; 5] = [1.0, 0.0, 0.3, 1.0, -0.5];
@@ -31,8 +31,8 @@ fn baselines() -> Vec<BaselineConfig> {
             for shrink in [
                 Shrink::Rollouts(0.0),
                 Shrink::Rollouts(2.0),
-                Shrink::Estimated(Estimate::JamesStein),
-                Shrink::Estimated(Estimate::EmpiricalBayes),
+                Shrink::Estimated(ShrinkEstimate::JamesStein),
+                Shrink::Estimated(ShrinkEstimate::EmpiricalBayes),
             ] {
                 all.push(BaselineConfig::Optimal(Optimal { weights, mode, shrink, ..Optimal::default() }));
             }
@@ -45,7 +45,7 @@ fn objectives() -> Vec<ObjectiveConfig> {
     vec![
         ObjectiveConfig::Grpo(Grpo::default()),
         ObjectiveConfig::Grpo(Grpo { dual_clip: Some(3.0), ratio_cap: Some(4.0), ..Grpo::default() }),
-        ObjectiveConfig::Grpo(Grpo { level: Level::Sequence, ..Grpo::default() }),
+        ObjectiveConfig::Grpo(Grpo { level: RatioLevel::Sequence, ..Grpo::default() }),
         ObjectiveConfig::Cispo(Cispo::default()),
         ObjectiveConfig::Cispo(Cispo { floor: 0.8, cap: 1.28 }),
         ObjectiveConfig::Sapo(Sapo::default()),

@@ -253,7 +253,7 @@ fn what_a_state_needs_is_known_before_it_is_there() {
     let f = Fixture::load("qwen3-tiny");
     for (name, config) in all() {
         let (policy, optimizer) = after(&config, &f, 1);
-        let layout = engine::model::Layout::new(policy.config());
+        let layout = engine::model::FlatLayout::new(policy.config());
         let state = optimizer.state().expect("state");
         let held: usize =
             state.iter().filter(|(name, _)| !name.ends_with(".step")).map(|(_, x)| x.elem_count()).sum();

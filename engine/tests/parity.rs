@@ -12,8 +12,8 @@ use engine::kernels::Kernel;
 use engine::model::{Compute, KvRow, ModelConfig, Policy, Sequences, Targets};
 use engine::objective::preference::{Pairs, PreferenceLoss};
 use engine::objective::{
-    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, KlPlace, Level, Loss, LossConfig, ObjectiveConfig,
-    Sapo, Tokens,
+    Aggregate, Cispo, ClipRange, Grpo, Kl, KlEstimator, KlPlace, Loss, LossConfig, ObjectiveConfig,
+    RatioLevel, Sapo, Tokens,
 };
 use engine::optimizer::Optimizer;
 use engine::schedule::Schedule;
@@ -359,8 +359,8 @@ fn loss(run: &Value) -> LossConfig {
         clip_high: ClipRange::new(high),
         ratio_cap: get("delta"),
         level: match run["importance_sampling_level"].as_str() {
-            Some("sequence") => Level::Sequence,
-            _ => Level::Token,
+            Some("sequence") => RatioLevel::Sequence,
+            _ => RatioLevel::Token,
         },
         ..Grpo::default()
     });

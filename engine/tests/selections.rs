@@ -1,7 +1,9 @@
 //! What holds for every way of selecting prompts.
 
 use data::Seed;
-use engine::selection::{Diversity, Draw, Known, Outcome, Prompts, Selection, SelectionConfig};
+use engine::selection::{
+    Diversity, GroupOutcome, PromptDraw, PromptKnowledge, Prompts, Selection, SelectionConfig,
+};
 
 const COUNT: usize = 23;
 
@@ -15,9 +17,9 @@ fn order() -> Vec<u32> {
 }
 
 /// What a group of a prompt comes to: a third of the prompts always solved, a third never, a third by luck.
-fn outcome(ids: &[String], place: usize, step: u64) -> Outcome {
+fn outcome(ids: &[String], place: usize, step: u64) -> GroupOutcome {
     let right = [8, (3 * place + step as usize) % 9, 0][place % 3];
-    Outcome {
+    GroupOutcome {
         prompt: ids[place].clone(),
         rewards: (0..8).map(|i| if i < right { 1.0 } else { 0.0 }).collect(),
         rollouts: 8,
@@ -29,18 +31,23 @@ fn outcome(ids: &[String], place: usize, step: u64) -> Outcome {
 }
 
 /// Some steps, in which what was drawn is observed; `at` may change what goes from one step to the next.
-fn steps(selection: &dyn Selection, count: u64, at: impl Fn(u64, Known) -> Known) -> Vec<Vec<usize>> {
+fn steps(
+    selection: &dyn Selection,
+    count: u64,
+    at: impl Fn(u64, PromptKnowledge) -> PromptKnowledge,
+) -> Vec<Vec<usize>> {
     let ids = ids();
     let id = |place: usize| ids[place].as_str();
     let order = order();
     let prompts = Prompts { count: COUNT, id: &id, order: &order };
-    let (mut known, mut drawn) = (Known::default(), 0);
+    let (mut known, mut drawn) = (PromptKnowledge::default(), 0);
     (0..count)
         .map(|step| {
             known = at(step, std::mem::take(&mut known));
-            let draw = Draw { seed: Seed(7), step, round: 0, count: 5 };
+            let draw = PromptDraw { seed: Seed(7), step, round: 0, count: 5 };
             let places = selection.draw(prompts, &known, &mut drawn, draw);
-            let outcomes: Vec<Outcome> = places.iter().map(|place| outcome(&ids, *place, step)).collect();
+            let outcomes: Vec<GroupOutcome> =
+                places.iter().map(|place| outcome(&ids, *place, step)).collect();
             known.observe(selection, prompts, step, &outcomes);
             places
         })
@@ -82,12 +89,12 @@ fn rounds_of_a_step_and_steps_draw_anew() {
     let prompts = Prompts { count: COUNT, id: &id, order: &order };
     for config in SelectionConfig::all() {
         let selection = config.build();
-        let mut known = Known::default();
-        let all: Vec<Outcome> = (0..COUNT).map(|place| outcome(&ids, place, 1)).collect();
+        let mut known = PromptKnowledge::default();
+        let all: Vec<GroupOutcome> = (0..COUNT).map(|place| outcome(&ids, place, 1)).collect();
         known.observe(selection, prompts, 0, &all);
         let mut drawn = 0;
         let mut of = |step, round| {
-            selection.draw(prompts, &known, &mut drawn, Draw { seed: Seed(7), step, round, count: 5 })
+            selection.draw(prompts, &known, &mut drawn, PromptDraw { seed: Seed(7), step, round, count: 5 })
         };
         let (first, second, later) = (of(1, 0), of(1, 1), of(2, 0));
         assert!(first != second && second != later && first != later, "{}", selection.name());

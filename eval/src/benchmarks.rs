@@ -20,9 +20,9 @@ pub struct Known {
     /// Whether the prompt is a conversation.
     pub chat: bool,
     /// Who judges.
-    pub judge: Judge,
+    pub judge: KnownJudge,
     /// How completions are drawn.
-    pub draw: Draw,
+    pub draw: Decoding,
     /// Longest completion, in tokens.
     pub max_tokens: usize,
     /// Which worked examples `--few-shot` takes.
@@ -37,7 +37,7 @@ pub enum Data {
         /// Path below the folder of datasets, such as `gsm8k/test.jsonl`.
         path: &'static str,
         /// The same on the hub; none where it has no copy whose columns are known.
-        hub: Option<Hub>,
+        hub: Option<HubFile>,
     },
     /// Sums and differences, drawn from a fixed seed.
     Arithmetic,
@@ -47,7 +47,7 @@ pub enum Data {
 
 /// A file of a dataset on the Hugging Face hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hub {
+pub struct HubFile {
     /// Owner and name.
     pub dataset: &'static str,
     /// Branch, tag or commit.
@@ -66,7 +66,7 @@ pub struct Hub {
 
 /// Who judges.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Judge {
+pub enum KnownJudge {
     /// The answer is the reference answer, as mathematics, with this relative tolerance.
     Math {
         /// Largest relative difference of two numbers.
@@ -80,7 +80,7 @@ pub enum Judge {
 
 /// How completions are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Draw {
+pub enum Decoding {
     /// The likeliest token; one completion a question.
     Greedy,
     /// So many completions a question at temperature 0.6 within the likeliest 0.95, as is usual for small benchmarks of
@@ -99,7 +99,7 @@ pub enum Examples {
     None,
 }
 
-impl Draw {
+impl Decoding {
     /// Samples of each question.
     pub fn samples(self) -> usize {
         match self {
@@ -121,9 +121,9 @@ impl Draw {
 /// The prompt of nearly all: what Qwen's own evaluations ask.
 const BOXED: &str = "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}.";
 
-const MATH: Judge = Judge::Math { tolerance: 0.0 };
+const MATH: KnownJudge = KnownJudge::Math { tolerance: 0.0 };
 
-const fn file(path: &'static str, hub: Option<Hub>) -> Data {
+const fn file(path: &'static str, hub: Option<HubFile>) -> Data {
     Data::File { path, hub }
 }
 
@@ -135,12 +135,18 @@ const fn hub(
     [question, answer]: [&'static str; 2],
     id: Option<&'static str>,
     solution: bool,
-) -> Hub {
-    Hub { dataset, revision, file, question, answer, id, solution }
+) -> HubFile {
+    HubFile { dataset, revision, file, question, answer, id, solution }
 }
 
 /// A benchmark of mathematics that asks for a box.
-const fn boxed(name: &'static str, about: &'static str, data: Data, draw: Draw, max_tokens: usize) -> Known {
+const fn boxed(
+    name: &'static str,
+    about: &'static str,
+    data: Data,
+    draw: Decoding,
+    max_tokens: usize,
+) -> Known {
     Known {
         name,
         about,
@@ -172,7 +178,7 @@ pub const BENCHMARKS: &[Known] = &[
                     true,
                 )),
             ),
-            Draw::Greedy,
+            Decoding::Greedy,
             512,
         )
     },
@@ -180,7 +186,7 @@ pub const BENCHMARKS: &[Known] = &[
         "math",
         "5000 problems of high-school contests in five levels, test split (MIT); holds MATH-500",
         file("math/test.jsonl", None),
-        Draw::Greedy,
+        Decoding::Greedy,
         2048,
     ),
     boxed(
@@ -197,7 +203,7 @@ pub const BENCHMARKS: &[Known] = &[
                 false,
             )),
         ),
-        Draw::Greedy,
+        Decoding::Greedy,
         2048,
     ),
     boxed(
@@ -214,7 +220,7 @@ pub const BENCHMARKS: &[Known] = &[
                 false,
             )),
         ),
-        Draw::Samples(32),
+        Decoding::Samples(32),
         8192,
     ),
     boxed(
@@ -231,7 +237,7 @@ pub const BENCHMARKS: &[Known] = &[
                 false,
             )),
         ),
-        Draw::Samples(32),
+        Decoding::Samples(32),
         8192,
     ),
     boxed(
@@ -248,11 +254,11 @@ pub const BENCHMARKS: &[Known] = &[
                 false,
             )),
         ),
-        Draw::Samples(16),
+        Decoding::Samples(16),
         4096,
     ),
     Known {
-        judge: Judge::Math { tolerance: 0.01 },
+        judge: KnownJudge::Math { tolerance: 0.01 },
         ..boxed(
             "minerva_math",
             "272 problems of undergraduate courses; numbers within 1 % (CC BY-NC-SA)",
@@ -260,7 +266,7 @@ pub const BENCHMARKS: &[Known] = &[
                 "minerva_math/test.jsonl",
                 Some(hub("math-ai/minervamath", "main", "test.jsonl", ["question", "answer"], None, false)),
             ),
-            Draw::Greedy,
+            Decoding::Greedy,
             2048,
         )
     },
@@ -268,14 +274,14 @@ pub const BENCHMARKS: &[Known] = &[
         "olympiadbench",
         "675 problems of olympiads, open-ended, in English and without pictures (MIT, Apache-2.0)",
         file("olympiadbench/test.jsonl", None),
-        Draw::Greedy,
+        Decoding::Greedy,
         4096,
     ),
     boxed(
         "college_math",
         "2818 problems of college textbooks (licence by row, some non-commercial)",
         file("college_math/test.jsonl", None),
-        Draw::Greedy,
+        Decoding::Greedy,
         2048,
     ),
     Known {
@@ -284,7 +290,7 @@ pub const BENCHMARKS: &[Known] = &[
             "svamp",
             "1000 word problems of one step, with distractions (MIT)",
             file("svamp/test.jsonl", None),
-            Draw::Greedy,
+            Decoding::Greedy,
             512,
         )
     },
@@ -294,8 +300,8 @@ pub const BENCHMARKS: &[Known] = &[
         data: Data::Arithmetic,
         template: "{question}",
         chat: false,
-        judge: Judge::Exact,
-        draw: Draw::Greedy,
+        judge: KnownJudge::Exact,
+        draw: Decoding::Greedy,
         max_tokens: 12,
         shots: Examples::None,
     },
@@ -305,8 +311,8 @@ pub const BENCHMARKS: &[Known] = &[
         data: Data::Countdown,
         template: "{question}\nPlease reason step by step, and put your final expression within \\boxed{{}}.",
         chat: true,
-        judge: Judge::Countdown,
-        draw: Draw::Greedy,
+        judge: KnownJudge::Countdown,
+        draw: Decoding::Greedy,
         max_tokens: 1024,
         shots: Examples::None,
     },

@@ -61,7 +61,7 @@ pub struct Sample {
 
 /// A sample as people read it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct SampleText {
     /// The question's id.
     pub id: String,
     /// Place among the question's samples.
@@ -191,7 +191,7 @@ pub(crate) fn count(samples: &[Sample]) -> (usize, usize) {
     (right, samples.iter().filter(|sample| sample.right.is_some()).count())
 }
 
-impl Reading {
+impl SampleText {
     /// The sample as people read it.
     pub fn of(scored: &ScoredRollout, deciding: &str) -> Self {
         let (rollout, verdict) = (&scored.rollout, scored.score.part(deciding));

@@ -57,9 +57,9 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Lengths>,
     /// Accuracy by the data's levels.
-    pub by_level: Vec<Share>,
+    pub by_level: Vec<QuestionShare>,
     /// Accuracy by the data's subjects.
-    pub by_subject: Vec<Share>,
+    pub by_subject: Vec<QuestionShare>,
 }
 
 /// A figure that depends on how many samples are drawn.
@@ -74,7 +74,7 @@ pub struct AtK {
 
 /// A part of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Share {
+pub struct QuestionShare {
     /// What they have in common.
     pub name: String,
     /// How many there are.
@@ -263,7 +263,7 @@ fn powers(least: usize, most: usize) -> Vec<usize> {
 fn parts<'q>(
     questions: &'q [Question],
     name: impl Fn(&'q Question) -> Option<&'q str>,
-) -> Result<Vec<Share>, StatsError> {
+) -> Result<Vec<QuestionShare>, StatsError> {
     let mut parts: BTreeMap<&str, Vec<Question>> = BTreeMap::new();
     for question in questions {
         if let Some(name) = name(question) {
@@ -272,7 +272,7 @@ fn parts<'q>(
     }
     let part = |(name, questions): (&str, Vec<Question>)| {
         let accuracy = accuracy(&questions)?;
-        Ok(Share { name: name.to_owned(), questions: questions.len(), accuracy })
+        Ok(QuestionShare { name: name.to_owned(), questions: questions.len(), accuracy })
     };
     parts.into_iter().map(part).collect()
 }

@@ -6,7 +6,7 @@ use eval::Accuracy;
 
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// Accuracy on held-out prompts before training; absent without `[eval]`.
     pub before: Option<Accuracy>,
     /// The same after it.

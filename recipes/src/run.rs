@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::files::write_aside;
 use crate::folder::{GROWING, RunFolder};
 use crate::generate::Generation;
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::plan::Plan;
 use crate::plan_json::plan_json;
 use crate::position::{Progress, StageName};
@@ -34,7 +34,7 @@ pub(crate) enum Place {
 ///
 /// # Errors
 /// If the folder cannot be used, a step fails, or the plan's [`crate::Stop`] is requested; what was done until then is saved.
-pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
+pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<RunOutcome> {
     match resume {
         true => train(plan, &Place::Resumed(Resumed::newest(out))),
         false => train(plan, &Place::New(Some(out.to_owned()))),
@@ -45,7 +45,7 @@ pub fn run(plan: &Plan, out: &Path, resume: bool) -> Result<Outcome> {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn train(plan: &Plan, place: &Place) -> Result<Outcome> {
+pub(crate) fn train(plan: &Plan, place: &Place) -> Result<RunOutcome> {
     let (mut folder, begun) = match place {
         Place::Resumed(resumed) => {
             let mut folder = RunFolder::open(&resumed.path)?;
@@ -188,7 +188,7 @@ fn missing_lines(plan: &Plan, folder: &RunFolder, at: Progress) -> Result<Vec<St
 }
 
 /// All stages, from where the run is.
-fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> {
+fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<RunOutcome> {
     let Begun { mut at, mut policy, mut saved } = begun;
     let out = folder.path().to_owned();
     line(&format!("computing in {}", plan.choice.reason));
@@ -199,7 +199,7 @@ fn stages(plan: &Plan, folder: &mut RunFolder, begun: Begun) -> Result<Outcome> 
     plan.rewards.log_to(&log).with_context(|| format!("could not write to `{}`", log.display()))?;
     let generation = Generation::new(plan, &out);
     let mut outcome =
-        Outcome { before: first_accuracy(folder)?, after: None, notes: Vec::new(), folder: out };
+        RunOutcome { before: first_accuracy(folder)?, after: None, notes: Vec::new(), folder: out };
     let mut run = Run { generation: &generation, folder, outcome: &mut outcome };
     let recipe = &plan.recipe;
     if let (Some(sft), StageName::Sft) = (&recipe.sft, at.stage) {

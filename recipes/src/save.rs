@@ -22,7 +22,7 @@ use engine::mixture::Mixture;
 use engine::model::weights::Source;
 use engine::model::{Policy, WeightDtype};
 use engine::optimizer::Optimizer;
-use engine::selection::Known;
+use engine::selection::PromptKnowledge;
 use serde::{Deserialize, Serialize};
 
 use crate::arrived::drop_arrived;
@@ -76,7 +76,7 @@ pub(crate) struct StageState {
     pub(crate) mixture: Mixture,
     /// What is known of the prompts that were visited.
     #[serde(default)]
-    pub(crate) known: Known,
+    pub(crate) known: PromptKnowledge,
     /// Rollouts of the next step that had arrived when the others failed; in [`crate::arrived`].
     #[serde(skip)]
     pub(crate) arrived: Vec<Rollout>,

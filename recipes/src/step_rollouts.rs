@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use data::ScoredRollout;
 use engine::metrics::Timing;
-use engine::selection::Outcome;
+use engine::selection::GroupOutcome;
 use rollout::SampleStats;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub(crate) struct StepRollouts {
     pub(crate) dropped: usize,
     /// What every group came to, those that were dropped among them; absent in checkpoints of before.
     #[serde(default)]
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<GroupOutcome>,
     /// What the gradient of each group that is trained on counts for; empty if all count alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) factors: Vec<f64>,

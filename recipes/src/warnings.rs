@@ -170,7 +170,7 @@ fn schedule(schedule: &engine::schedule::Schedule, updates: u64) -> Option<Strin
 }
 
 fn floor(schedule: &engine::schedule::Schedule) -> Option<String> {
-    (schedule.shape == engine::schedule::Shape::Constant && schedule.floor != 0.0)
+    (schedule.shape == engine::schedule::ScheduleShape::Constant && schedule.floor != 0.0)
         .then(|| format!("schedule.floor = {} has no effect: shape is \"constant\"", schedule.floor))
 }
 

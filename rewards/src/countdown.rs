@@ -23,13 +23,13 @@ use crate::{Extract, Place, Reward};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Countdown {
+pub struct CountdownReward {
     /// Where the expression stands. Here `"auto"` is the last `<answer>…</answer>`, else the last box, else what
     /// follows the last `####`, else what follows the last "answer is", else the last line.
     pub extract: Extract,
 }
 
-impl Reward for Countdown {
+impl Reward for CountdownReward {
     fn score(&self, rollout: &Rollout) -> Verdict {
         let (numbers, target) = match problem(&rollout.prompt) {
             Ok(problem) => problem,
@@ -361,7 +361,7 @@ mod tests {
         let mut rollout = rollout(text, None);
         let prompt = Prompt { fields: fields.as_object().unwrap().clone(), ..(*rollout.prompt).clone() };
         rollout.prompt = Arc::new(prompt);
-        Countdown::default().score(&rollout)
+        CountdownReward::default().score(&rollout)
     }
 
     /// What stands against the text as an answer, or nothing.
@@ -442,9 +442,9 @@ mod tests {
         }
         let cut = verdict("<think>3 * 7 + 9", json!({"numbers": [3, 7, 9], "target": 30}));
         assert!(cut.unanswered && cut.value == Some(0.0));
-        let boxed: Countdown = serde_json::from_str(r#"{"extract": "boxed"}"#).unwrap();
+        let boxed: CountdownReward = serde_json::from_str(r#"{"extract": "boxed"}"#).unwrap();
         assert_eq!(boxed.extract.extract("3 * 7 + 9"), None);
-        assert_eq!(serde_json::to_string(&Countdown::default()).unwrap(), r#"{"extract":"auto"}"#);
+        assert_eq!(serde_json::to_string(&CountdownReward::default()).unwrap(), r#"{"extract":"auto"}"#);
     }
 
     #[test]

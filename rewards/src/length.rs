@@ -18,14 +18,14 @@ use crate::{Extract, Math, Reward, RewardError};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
-pub struct Length {
+pub struct LengthReward {
     /// Wanted length. Without it, the prompt's field `target_length`; a prompt without that has no verdict.
     pub target: Option<u32>,
     /// Only tokens beyond the target count against the completion.
     pub at_most: bool,
 }
 
-impl Length {
+impl LengthReward {
     /// Checked settings.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Length {
     }
 }
 
-impl Reward for Length {
+impl Reward for LengthReward {
     fn score(&self, rollout: &Rollout) -> Verdict {
         let own = rollout.prompt.fields.get("target_length");
         let target = match (self.target, own) {
@@ -161,12 +161,12 @@ mod tests {
 
     #[test]
     fn length_is_least_bad_at_the_target() {
-        let exact = Length { target: Some(100), at_most: false };
-        let most = Length { target: Some(100), at_most: true };
-        let at = |length: &Length, tokens| length.score(&of_length(tokens, "", None)).value.unwrap();
+        let exact = LengthReward { target: Some(100), at_most: false };
+        let most = LengthReward { target: Some(100), at_most: true };
+        let at = |length: &LengthReward, tokens| length.score(&of_length(tokens, "", None)).value.unwrap();
         assert_eq!((at(&exact, 100), at(&exact, 50), at(&exact, 200)), (0.0, -0.5, -1.0));
         assert_eq!((at(&most, 100), at(&most, 50), at(&most, 200)), (0.0, 0.0, -1.0));
-        assert_eq!(Length::default().score(&of_length(3, "", None)), Verdict::absent());
+        assert_eq!(LengthReward::default().score(&of_length(3, "", None)), Verdict::absent());
     }
 
     #[test]

@@ -27,18 +27,19 @@ use data::{Rollout, Verdict};
 use rayon::prelude::*;
 
 pub use code::{Code, CodeReward};
-pub use countdown::Countdown;
+pub use countdown::CountdownReward;
 pub use error::{RewardError, ScoringError};
 pub use exact::ExactMatch;
 pub use external::{Command, Grade, Http, Judge, Python, Shape, Style};
 pub use extract::{Extract, Place};
 pub use format::Format;
-pub use length::{CosineLength, Length};
+pub use length::{CosineLength, LengthReward};
 #[cfg(feature = "local")]
 pub use local::{LocalJudge, RewardModel};
 pub use math::Math;
 pub use sandbox::{
-    Exit, Job, Limit, Outcome, Protection, Protections, Sandbox, SandboxError, SandboxSettings, Stdin,
+    Exit, Limit, Protection, Protections, Sandbox, SandboxError, SandboxJob, SandboxOutcome, SandboxSettings,
+    Stdin,
 };
 pub use sum::{OnNone, PartSettings, Rewards, SumSettings};
 pub use words::{Keyword, Language, Repetition};

@@ -20,7 +20,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{LIBC, PYTHON, SANDBOX, SOON, lines, new_folder, refused, run, run_in, said, sandbox};
-use rewards::{Exit, Job, Limit, Sandbox, SandboxError, SandboxSettings, Stdin};
+use rewards::{Exit, Limit, Sandbox, SandboxError, SandboxJob, SandboxSettings, Stdin};
 
 #[test]
 fn what_is_really_enforced_is_known_and_readable() {
@@ -366,7 +366,7 @@ fn settings_that_make_no_sense_are_refused() {
         let error = Sandbox::new(settings, &[]).unwrap_err();
         assert!(error.to_string().contains(wanted), "{error}");
     }
-    let job = |program| Job {
+    let job = |program| SandboxJob {
         program,
         arguments: &[],
         files: &[],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Budget, Forecast};
+use super::{Allocation, Forecast, RolloutBudget};
 use crate::baseline::is_equal;
 
 /// A pilot of every prompt; then, as long as the budget lasts, rounds of the same size for prompts whose rewards are all equal.
@@ -32,11 +32,11 @@ impl Default for Ada {
 }
 
 impl Allocation for Ada {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         vec![self.pilot.min(budget.group_size); forecasts.len()]
     }
 
-    fn more(&self, sizes: &[usize], rewards: &[Vec<f32>], budget: Budget) -> Vec<usize> {
+    fn more(&self, sizes: &[usize], rewards: &[Vec<f32>], budget: RolloutBudget) -> Vec<usize> {
         let most = (self.most * budget.group_size as f64) as usize;
         let mut left = (sizes.len() * budget.group_size).saturating_sub(sizes.iter().sum());
         let more = |(size, rewards): (&usize, &Vec<f32>)| {
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn prompts_go_on_until_rewards_differ_or_the_budget_ends() {
         let ada = Ada { pilot: 2, most: 2.0 };
-        let budget = Budget { prompts: 3, group_size: 4 };
+        let budget = RolloutBudget { prompts: 3, group_size: 4 };
         let mut sizes = ada.sizes(&[Forecast::default(); 3], budget);
         assert_eq!(sizes, [2, 2, 2]);
         sizes = ada.more(&sizes, &[vec![0.0, 1.0], vec![0.0; 2], vec![1.0; 2]], budget);
@@ -76,8 +76,14 @@ mod tests {
         assert_eq!(sizes, [2, 6, 4], "the budget is 12 in all");
         assert_eq!(ada.more(&sizes, &[vec![0.0, 1.0], vec![0.0; 6], vec![1.0; 4]], budget), sizes);
         // no prompt beyond the most, and one whose rewards are all absent goes on
-        assert_eq!(ada.more(&[8, 2], &[vec![0.0; 8], vec![]], Budget { prompts: 2, group_size: 8 }), [10, 4]);
-        assert_eq!(ada.more(&[8, 2], &[vec![0.0; 8], vec![]], Budget { prompts: 2, group_size: 4 }), [8, 2]);
+        assert_eq!(
+            ada.more(&[8, 2], &[vec![0.0; 8], vec![]], RolloutBudget { prompts: 2, group_size: 8 }),
+            [10, 4]
+        );
+        assert_eq!(
+            ada.more(&[8, 2], &[vec![0.0; 8], vec![]], RolloutBudget { prompts: 2, group_size: 4 }),
+            [8, 2]
+        );
     }
 
     /// E[s f / (n (n − 1))] over where it ends, s of n rollouts having been solved: what leave-one-out makes of p(1 − p).

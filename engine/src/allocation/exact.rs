@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Bounds, Budget, Forecast, greedy};
+use super::{Allocation, Bounds, Forecast, RolloutBudget, greedy};
 
 /// Sizes with the least Σ E[w (r − b)²]/n, w = ‖∇ ln π(y | x)‖²: the variance of each prompt's mean gradient, but for the square
 /// of its expectation. With b = p and rewards of 0 and 1 that is E[p(1 − p)²] w₊ + E[p²(1 − p)] w₋, w₊ and w₋ being the mean
@@ -17,7 +17,7 @@ use super::{Allocation, Bounds, Budget, Forecast, greedy};
 pub struct Exact(pub Bounds);
 
 impl Allocation for Exact {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         let power = |forecast: &Forecast| {
             let (wrong, right) = forecast.moments();
             wrong * forecast.norms.0 + right * forecast.norms.1
@@ -42,7 +42,7 @@ mod tests {
     fn prompts_whose_right_rollouts_have_large_gradients_get_more() {
         let sure = |p: f64, norms| Forecast { posterior: (p * 1e9, (1.0 - p) * 1e9), norms };
         let of = |forecasts: &[Forecast]| {
-            Exact::default().sizes(forecasts, Budget { prompts: forecasts.len(), group_size: 8 })
+            Exact::default().sizes(forecasts, RolloutBudget { prompts: forecasts.len(), group_size: 8 })
         };
         assert_eq!(of(&[sure(0.5, (1.0, 1.0)), sure(0.5, (1.0, 1.0))]), [8, 8]);
         // (9 + 1)/2 against 1: n in the ratio √5

@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use super::{Bounds, Budget, Forecast};
+use super::{Bounds, Forecast, RolloutBudget};
 
 /// The prompt that gains most by one more rollout; of equal ones the first.
 struct Candidate {
@@ -34,7 +34,7 @@ impl Ord for Candidate {
 /// goes where it gains most, which is exact because the gain of one more falls with n.
 pub(super) fn sizes(
     forecasts: &[Forecast],
-    budget: Budget,
+    budget: RolloutBudget,
     bounds: Bounds,
     value: impl Fn(&Forecast, usize) -> f64,
 ) -> Vec<usize> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Bounds, Budget, Forecast, greedy};
+use super::{Allocation, Bounds, Forecast, RolloutBudget, greedy};
 
 /// Sizes with the largest Σ (1 − pⁿ − (1 − p)ⁿ) · p(1 − p)²: the chance that rewards differ, times what is gained then. Hard prompts
 /// get many rollouts.
@@ -22,7 +22,7 @@ fn value(n: usize, p: f64) -> f64 {
 }
 
 impl Allocation for Knapsack {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         greedy::sizes(forecasts, budget, self.0, |forecast, n| value(n, forecast.mean()))
     }
 
@@ -43,14 +43,15 @@ mod tests {
     fn sizes_match_the_worked_numbers() {
         assert!((value(8, 0.05) - 0.015_188).abs() < 1e-6 && (value(8, 1.0 / 3.0) - 0.142_345).abs() < 1e-6);
         let knapsack = Knapsack(Bounds { most: 3.0, ..Bounds::default() });
-        let sizes = knapsack.sizes(&[0.02, 0.1, 0.5, 0.9].map(sure), Budget { prompts: 4, group_size: 8 });
+        let sizes =
+            knapsack.sizes(&[0.02, 0.1, 0.5, 0.9].map(sure), RolloutBudget { prompts: 4, group_size: 8 });
         assert_eq!(sizes, [2, 21, 7, 2]);
     }
 
     #[test]
     fn no_other_sizes_are_worth_more() {
         let p = [0.05, 0.3, 0.7];
-        let budget = Budget { prompts: 3, group_size: 5 };
+        let budget = RolloutBudget { prompts: 3, group_size: 5 };
         let found = Knapsack(Bounds { most: 2.0, ..Bounds::default() }).sizes(&p.map(sure), budget);
         let worth = |sizes: &[usize]| sizes.iter().zip(p).map(|(n, p)| value(*n, p)).sum::<f64>();
         for a in 2..=10 {

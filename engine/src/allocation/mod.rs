@@ -59,14 +59,14 @@ impl Forecast {
 
 /// A budget: so many prompts, and as many rollouts as there would be if all had the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
+pub struct RolloutBudget {
     /// Prompts, at least 1.
     pub prompts: usize,
     /// Rollouts of a prompt on average, at least 1.
     pub group_size: usize,
 }
 
-impl Budget {
+impl RolloutBudget {
     /// Rollouts of all prompts together.
     pub fn rollouts(&self) -> usize {
         self.prompts * self.group_size
@@ -95,7 +95,7 @@ impl Default for Bounds {
 
 impl Bounds {
     /// Most rollouts of a prompt under a budget.
-    fn most(&self, budget: Budget) -> usize {
+    fn most(&self, budget: RolloutBudget) -> usize {
         (self.most * budget.group_size as f64) as usize
     }
 
@@ -133,11 +133,11 @@ impl Bounds {
 /// ```
 pub trait Allocation: Send + Sync {
     /// Rollouts of each prompt, one number a forecast, before the step has sampled anything. Their sum is at most the budget's.
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize>;
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize>;
 
     /// Rollouts of each prompt that are wanted once these rewards are known, at least as many as there are; the same as
     /// `sizes` if those suffice.
-    fn more(&self, sizes: &[usize], rewards: &[Vec<f32>], budget: Budget) -> Vec<usize> {
+    fn more(&self, sizes: &[usize], rewards: &[Vec<f32>], budget: RolloutBudget) -> Vec<usize> {
         let _ = (rewards, budget);
         sizes.to_vec()
     }
@@ -175,7 +175,7 @@ pub enum AllocationConfig {
 struct Uniform;
 
 impl Allocation for Uniform {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         vec![budget.group_size; forecasts.len()]
     }
 
@@ -281,7 +281,7 @@ mod tests {
                 norms: (uniform(), uniform()),
             };
             let forecasts: Vec<Forecast> = (0..prompts).map(forecast).collect();
-            let budget = Budget { prompts, group_size: 4 + trial % 5 };
+            let budget = RolloutBudget { prompts, group_size: 4 + trial % 5 };
             for config in AllocationConfig::all() {
                 let allocation = config.build();
                 assert_eq!(allocation.problem(budget.group_size), None, "{config:?}");

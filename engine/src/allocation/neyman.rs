@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Bounds, Budget, Forecast, greedy};
+use super::{Allocation, Bounds, Forecast, RolloutBudget, greedy};
 
 /// Neyman's allocation: sizes with the least Σ E[p(1 − p)]/n, hence n ∝ √E[p(1 − p)] up to the bounds and to whole numbers.
 /// Expectations are over the posterior, so a prompt of which little is known is not given up.
@@ -15,7 +15,7 @@ use super::{Allocation, Bounds, Budget, Forecast, greedy};
 pub struct Neyman(pub Bounds);
 
 impl Allocation for Neyman {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         greedy::sizes(forecasts, budget, self.0, |forecast, n| -forecast.variance() / n as f64)
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Bounds, Budget, Forecast, greedy};
+use super::{Allocation, Bounds, Forecast, RolloutBudget, greedy};
 
 /// Sizes with the least Σ over prompts of the variance of their gradient, if all rollouts had gradients of the same size: for
 /// leave-one-out E[p(1 − p)]/(n − 1), for the group's mean E[p(1 − p)]·(n − 1)/n².
@@ -52,7 +52,7 @@ impl Vip {
 }
 
 impl Allocation for Vip {
-    fn sizes(&self, forecasts: &[Forecast], budget: Budget) -> Vec<usize> {
+    fn sizes(&self, forecasts: &[Forecast], budget: RolloutBudget) -> Vec<usize> {
         greedy::sizes(forecasts, budget, self.bounds(), |forecast, n| -self.variance(forecast, n))
     }
 
@@ -70,7 +70,7 @@ mod tests {
         let sure = |p: f64| Forecast { posterior: (p * 1e9, (1.0 - p) * 1e9), ..Forecast::default() };
         let forecasts = [0.1, 0.3, 0.5, 0.9].map(sure);
         let vip = Vip { estimator, ..Vip::default() };
-        let sizes = vip.sizes(&forecasts, Budget { prompts: 4, group_size: 8 });
+        let sizes = vip.sizes(&forecasts, RolloutBudget { prompts: 4, group_size: 8 });
         let sum = forecasts.iter().zip(&sizes).map(|(f, n)| vip.variance(f, *n)).sum();
         (sum, sizes)
     }

@@ -11,7 +11,7 @@ mod token;
 mod weights;
 
 pub use history::History;
-pub use optimal::{Estimate, Mode, Optimal, Shrink};
+pub use optimal::{Mode, Optimal, Shrink, ShrinkEstimate};
 pub use scale::{Scale, rescale};
 pub(crate) use scale::{divisor, largest};
 pub use token::{Tail, Token};

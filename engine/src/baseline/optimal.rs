@@ -41,7 +41,7 @@ pub enum Shrink {
     /// The running mean of the prompt's past counts for so many rollouts.
     Rollouts(f32),
     /// As the rewards of the other groups of the batch say.
-    Estimated(Estimate),
+    Estimated(ShrinkEstimate),
 }
 
 /// κ = variance of a rollout's reward within a prompt / variance of prompts around the prior, both from the *other* groups of the
@@ -53,7 +53,7 @@ pub enum Shrink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Estimate {
+pub enum ShrinkEstimate {
     /// As released: towards the mean of the other groups, whose variance is taken as it is seen.
     JamesStein,
     /// Towards the prompt's own past, or the mean of the other groups where there is none; what chance adds to the variance
@@ -76,12 +76,12 @@ impl Shrink {
         match self {
             Self::Rollouts(0.0) => None,
             Self::Rollouts(count) => Some((f64::from(count), f64::from(group.prior?))),
-            Self::Estimated(Estimate::JamesStein) => {
+            Self::Estimated(ShrinkEstimate::JamesStein) => {
                 let others = group.others?;
                 // λ = chance/(chance + between) whatever the weight of the others in the group
                 Some(((group.rewards.len() as f64 - 1.0) * ratio(others.chance, others.between), others.mean))
             }
-            Self::Estimated(Estimate::EmpiricalBayes) => {
+            Self::Estimated(ShrinkEstimate::EmpiricalBayes) => {
                 let others = group.others?;
                 let kappa = ratio(others.within, others.between - others.chance);
                 Some((kappa, group.prior.map_or(others.mean, f64::from)))
@@ -169,8 +169,8 @@ impl Baseline for Optimal {
     fn needs(&self) -> Needs {
         let (prior, others) = match self.shrink {
             Shrink::Rollouts(count) => (count > 0.0, false),
-            Shrink::Estimated(Estimate::JamesStein) => (false, true),
-            Shrink::Estimated(Estimate::EmpiricalBayes) => (true, true),
+            Shrink::Estimated(ShrinkEstimate::JamesStein) => (false, true),
+            Shrink::Estimated(ShrinkEstimate::EmpiricalBayes) => (true, true),
         };
         Needs { weights: self.weights, prior, others, ..Needs::default() }
     }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     /// Baselines of each of some groups, whose rollouts weigh alike, from what the others say.
-    fn shrunk(shrink: Estimate, groups: &[&[f32]]) -> Vec<Vec<f32>> {
+    fn shrunk(shrink: ShrinkEstimate, groups: &[&[f32]]) -> Vec<Vec<f32>> {
         let optimal = Optimal { shrink: Shrink::Estimated(shrink), ..Optimal::default() };
         let of = |number: usize| {
             let mean = |group: &[f32]| group.iter().map(|r| f64::from(*r)).sum::<f64>() / group.len() as f64;
@@ -328,21 +328,25 @@ mod tests {
     #[test]
     fn james_stein_matches_the_worked_numbers() {
         let groups: [&[f32]; 4] = [&[1.0, 0.0, 1.0, 1.0], &[0.0, 0.0, 1.0, 0.0], &[1.0; 4], &[0.0; 4]];
-        let found = shrunk(Estimate::JamesStein, &groups);
+        let found = shrunk(ShrinkEstimate::JamesStein, &groups);
         close(&found[0], &[0.359_195, -0.939_655, 0.359_195, 0.359_195]);
         close(&found[2], &[0.2; 4]);
         close(&found[3], &[-0.2; 4]);
         // without what chance adds, the others differ less and count more
-        let debiased = shrunk(Estimate::EmpiricalBayes, &groups);
+        let debiased = shrunk(ShrinkEstimate::EmpiricalBayes, &groups);
         close(&debiased[2], &[1.0 / 3.0; 4]);
     }
 
     #[test]
     fn groups_that_differ_by_chance_alone_share_their_mean() {
         let groups: [&[f32]; 4] = [&[1.0, 0.0], &[0.0, 1.0], &[1.0, 0.0], &[0.0, 1.0]];
-        close(&shrunk(Estimate::EmpiricalBayes, &groups)[1], &[-0.5, 0.5]);
+        close(&shrunk(ShrinkEstimate::EmpiricalBayes, &groups)[1], &[-0.5, 0.5]);
         let equal: [&[f32]; 3] = [&[1.0; 2], &[0.0; 2], &[1.0; 2]];
-        assert_eq!(shrunk(Estimate::EmpiricalBayes, &equal)[0], [0.0; 2], "no rollout of a prompt differs");
+        assert_eq!(
+            shrunk(ShrinkEstimate::EmpiricalBayes, &equal)[0],
+            [0.0; 2],
+            "no rollout of a prompt differs"
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ const SCORES: usize = 32 << 10;
 
 /// How heads lie in a row of queries, keys or values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct HeadLayout {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides the query heads.
@@ -41,7 +41,7 @@ pub struct Shape {
     pub head_dim: usize,
 }
 
-impl Shape {
+impl HeadLayout {
     fn shared(&self) -> usize {
         self.heads / self.kv_heads
     }
@@ -75,7 +75,7 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvLayout {
     kernel: Kernel,
-    shape: Shape,
+    shape: HeadLayout,
     capacity: usize,
 }
 
@@ -84,7 +84,7 @@ impl KvLayout {
     ///
     /// # Panics
     /// If a layer of it is larger than the address space.
-    pub fn new(kernel: Kernel, shape: Shape, capacity: usize) -> Self {
+    pub fn new(kernel: Kernel, shape: HeadLayout, capacity: usize) -> Self {
         let words = || {
             let capacity = capacity.checked_next_multiple_of(PANEL)?;
             let width = shape.head_dim.checked_next_multiple_of(PANEL)?;
@@ -294,7 +294,7 @@ impl Segment<'_> {
     ///
     /// # Panics
     /// If not.
-    fn checked_end(&self, kernel: Kernel, shape: Shape) -> usize {
+    fn checked_end(&self, kernel: Kernel, shape: HeadLayout) -> usize {
         let end = self.first.checked_add(self.count).zip(self.base.checked_add(self.count));
         let (end, keys) = end.unwrap_or_else(|| panic!("{} queries from {} on", self.count, self.first));
         if let Keys::Chunks(chunks) = self.keys {
@@ -334,7 +334,7 @@ impl Part<'_, '_> {
 /// One head group of a block of queries: some of one segment's, or those of neighbours that share their first keys.
 struct Block<'a, 's> {
     kernel: Kernel,
-    shape: Shape,
+    shape: HeadLayout,
     kv_head: usize,
     parts: &'s [Part<'a, 's>],
 }
@@ -487,7 +487,7 @@ impl<'a> Block<'a, '_> {
 /// are not in ascending order or have queries in common, or chunks were written for another kernel or shape.
 pub fn attend(
     kernel: Kernel,
-    shape: Shape,
+    shape: HeadLayout,
     q: &[f32],
     q_stride: usize,
     segments: &[Segment<'_>],
@@ -568,7 +568,7 @@ pub struct Gradient<'a> {
 )]
 pub fn attend_backward(
     kernel: Kernel,
-    shape: Shape,
+    shape: HeadLayout,
     lengths: &[usize],
     (q, q_stride): (&[f32], usize),
     (k, k_stride): (&[f32], usize),

@@ -17,7 +17,7 @@ use super::product::{Start, product};
 
 /// Some columns of a matrix whose rows are tokens.
 #[derive(Clone, Copy)]
-pub struct Columns<'a> {
+pub struct MatrixColumns<'a> {
     /// All numbers.
     pub data: &'a [f32],
     /// Numbers from one token to the next.
@@ -28,7 +28,7 @@ pub struct Columns<'a> {
     pub width: usize,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> MatrixColumns<'a> {
     /// All columns of a matrix.
     pub fn all(data: &'a [f32], width: usize) -> Self {
         Self { data, stride: width, first: 0, width }
@@ -62,7 +62,7 @@ impl<'a> Gram<'a> {
     ///
     /// # Panics
     /// If `x` holds fewer tokens.
-    pub fn new(kernel: Kernel, lengths: &'a [usize], x: Columns<'_>) -> Self {
+    pub fn new(kernel: Kernel, lengths: &'a [usize], x: MatrixColumns<'_>) -> Self {
         let (mut token, mut place) = (0, 0);
         let begins = lengths
             .iter()
@@ -83,7 +83,7 @@ impl<'a> Gram<'a> {
     ///
     /// # Panics
     /// If `dy` holds fewer tokens, or there are not as many norms as rows.
-    pub fn add_norms(&self, dy: Columns<'_>, norms: &mut [f64]) {
+    pub fn add_norms(&self, dy: MatrixColumns<'_>, norms: &mut [f64]) {
         assert_eq!(norms.len(), self.lengths.len(), "one norm a row");
         let mut outputs = Buffer::new(self.inputs.len());
         self.each(&mut outputs, |token, length, out| inner_products(self.kernel, dy, token, length, out));
@@ -120,7 +120,7 @@ fn triangle(length: usize) -> usize {
 }
 
 /// Inner products of the tokens of one row, as [`triangle`] keeps them.
-fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
+fn inner_products(kernel: Kernel, x: MatrixColumns<'_>, token: usize, length: usize, out: &mut [f32]) {
     if length <= SHORT {
         short_products(kernel, x, token, length, out);
         return;
@@ -137,7 +137,7 @@ fn inner_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, o
 
 /// The same for a short row, whole; only what is on and below the diagonal is set. Each product is a sum of fused
 /// multiply-adds in [`LANES`] parts on every path, so that all give the same bits.
-fn short_products(kernel: Kernel, x: Columns<'_>, token: usize, length: usize, out: &mut [f32]) {
+fn short_products(kernel: Kernel, x: MatrixColumns<'_>, token: usize, length: usize, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if kernel.has_avx512() {
         for i in (0..length).step_by(4) {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     /// ‖Σₜ δₜ xₜᵀ‖² of some tokens, the long way.
-    fn explicit(x: &Columns<'_>, dy: &Columns<'_>, tokens: std::ops::Range<usize>) -> f64 {
+    fn explicit(x: &MatrixColumns<'_>, dy: &MatrixColumns<'_>, tokens: std::ops::Range<usize>) -> f64 {
         let mut gradient = vec![vec![0f64; x.width]; dy.width];
         for t in tokens {
             for (d, row) in dy.row(t).iter().zip(&mut gradient) {
@@ -274,8 +274,8 @@ mod tests {
         let lengths = [1, 7, 0, 48, 49, 300];
         let tokens: usize = lengths.iter().sum();
         let (x, dy) = (numbers(tokens * 37, 1), numbers(tokens * 50, 2));
-        let x = Columns::all(&x, 37);
-        let dy = Columns { data: &dy, stride: 50, first: 3, width: 41 };
+        let x = MatrixColumns::all(&x, 37);
+        let dy = MatrixColumns { data: &dy, stride: 50, first: 3, width: 41 };
         let gram = Gram::new(Kernel::f32().expect("a path"), &lengths, x);
         let mut norms = vec![1.0; lengths.len()];
         gram.add_norms(dy, &mut norms);
@@ -302,9 +302,9 @@ mod tests {
         };
         let x: Vec<f32> = hidden.iter().flatten().map(|h| *h as f32).collect();
         let norm = |e: &[f32], lengths: &[usize]| -> f64 {
-            let gram = Gram::new(Kernel::f32().expect("a path"), lengths, Columns::all(&x, 2));
+            let gram = Gram::new(Kernel::f32().expect("a path"), lengths, MatrixColumns::all(&x, 2));
             let mut norms = vec![0.0; lengths.len()];
-            gram.add_norms(Columns::all(e, 3), &mut norms);
+            gram.add_norms(MatrixColumns::all(e, 3), &mut norms);
             norms.iter().sum()
         };
         let e = gradient(1.0);
@@ -326,9 +326,9 @@ mod tests {
                 .filter_map(Kernel::new)
                 .map(|kernel| {
                     let lengths = [length];
-                    let gram = Gram::new(kernel, &lengths, Columns::all(&x, width));
+                    let gram = Gram::new(kernel, &lengths, MatrixColumns::all(&x, width));
                     let mut norms = [0.0];
-                    gram.add_norms(Columns::all(&dy, 19), &mut norms);
+                    gram.add_norms(MatrixColumns::all(&dy, 19), &mut norms);
                     norms[0].to_bits()
                 })
                 .collect();
@@ -340,9 +340,10 @@ mod tests {
     fn a_norm_depends_on_its_own_row_alone() {
         let (x, dy) = (numbers(200 * 16, 3), numbers(200 * 8, 4));
         let norms = |lengths: &[usize], first: usize| {
-            let gram = Gram::new(Kernel::f32().expect("a path"), lengths, Columns::all(&x[first * 16..], 16));
+            let gram =
+                Gram::new(Kernel::f32().expect("a path"), lengths, MatrixColumns::all(&x[first * 16..], 16));
             let mut norms = vec![0.0; lengths.len()];
-            gram.add_norms(Columns::all(&dy[first * 8..], 8), &mut norms);
+            gram.add_norms(MatrixColumns::all(&dy[first * 8..], 8), &mut norms);
             norms
         };
         let together = norms(&[20, 100, 5], 0);

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::attention::{Gradient, Keys, KvChunk, KvLayout, Segment, Shape, attend, attend_backward};
+use super::attention::{Gradient, HeadLayout, Keys, KvChunk, KvLayout, Segment, attend, attend_backward};
 use super::*;
 
 const HUGE: usize = usize::MAX;
@@ -154,13 +154,13 @@ fn lengths_of_rows_that_wrap_are_refused() {
     refused(|| sums(&[156, 100], 2), "for each length");
 }
 
-const SHAPE: Shape = Shape { heads: 4, kv_heads: 2, head_dim: 8 };
+const SHAPE: HeadLayout = HeadLayout { heads: 4, kv_heads: 2, head_dim: 8 };
 
 #[test]
 fn attention_refuses_results_that_overlap() {
     let (q, k) = (vec![0.5f32; 256 * 32], vec![0.5f32; 256 * 16]);
     for kernel in kernels() {
-        let run = |firsts: [usize; 2], count: usize, shape: Shape, out_stride: usize| {
+        let run = |firsts: [usize; 2], count: usize, shape: HeadLayout, out_stride: usize| {
             let keys = Keys::Rows { k: &k, k_stride: 16, v: &k, v_stride: 16 };
             let segments = firsts.map(|first| Segment { first, count, base: 0, keys });
             let mut out = vec![0f32; 256 * 32];
@@ -176,9 +176,9 @@ fn attention_refuses_results_that_overlap() {
         refused(|| run([0, 128], 128, SHAPE, HALF / 64), "end beyond");
         refused(|| run([0, HUGE - 3], 128, SHAPE, 32), "queries from");
         for (heads, kv_heads, head_dim) in [(3, 2, 8), (4, 0, 8), (0, 2, 8), (4, 2, 0)] {
-            refused(|| run([0, 128], 128, Shape { heads, kv_heads, head_dim }, 32), "do not share");
+            refused(|| run([0, 128], 128, HeadLayout { heads, kv_heads, head_dim }, 32), "do not share");
         }
-        let big = Shape { heads: 4, kv_heads: 2, head_dim: HALF };
+        let big = HeadLayout { heads: 4, kv_heads: 2, head_dim: HALF };
         refused(|| run([0, 128], 128, big, 32), "too many");
     }
 }
@@ -218,15 +218,15 @@ fn keys_that_are_not_there_are_refused() {
         for (shape, capacity) in [
             (SHAPE, HUGE),
             (SHAPE, HALF),
-            (Shape { head_dim: 128, ..SHAPE }, 1 << 58), // words wrap to 0
-            (Shape { head_dim: HUGE, ..SHAPE }, 64),
-            (Shape { kv_heads: HUGE, ..SHAPE }, 64),
+            (HeadLayout { head_dim: 128, ..SHAPE }, 1 << 58), // words wrap to 0
+            (HeadLayout { head_dim: HUGE, ..SHAPE }, 64),
+            (HeadLayout { kv_heads: HUGE, ..SHAPE }, 64),
         ] {
             refused(|| assert!(KvLayout::new(kernel, shape, capacity).words() > 0), "address space");
         }
         let layout = KvLayout::new(kernel, SHAPE, 64);
         let slab = vec![0f32; layout.words()];
-        let other = KvLayout::new(kernel, Shape { head_dim: 4, ..SHAPE }, 64);
+        let other = KvLayout::new(kernel, HeadLayout { head_dim: 4, ..SHAPE }, 64);
         let q = [0.5f32; 64 * 32];
         let run = |layout: &KvLayout, slab: &[f32], tokens: usize, base: usize| {
             let chunks = [KvChunk { layout, slab, tokens }];

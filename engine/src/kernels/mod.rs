@@ -37,7 +37,7 @@ mod softmax;
 pub use awake::awake;
 pub use buffer::{Buffer, trim, trim_heap};
 pub use gated::{swiglu, swiglu_backward};
-pub use gram::{Columns, Gram};
+pub use gram::{Gram, MatrixColumns};
 pub use kernel::{Kernel, Path, UnknownPath};
 pub use math::{LANES, exp};
 pub use norm::{rms_norm, rms_norm_backward};

@@ -39,7 +39,7 @@ pub struct Pool {
 
 /// What became of one estimator, over all prompts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct EstimatorReport {
     /// Its name.
     pub estimator: String,
     /// ⟨E ĝ, ∇J⟩/‖∇J‖²: 1 if it is unbiased, 1 − 1/G for a group mean with the own reward.
@@ -82,7 +82,7 @@ pub struct Optimum {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Findings {
     /// One for each estimator.
-    pub estimators: Vec<Report>,
+    pub estimators: Vec<EstimatorReport>,
     /// One for each prompt.
     pub optima: Vec<Optimum>,
     /// Spearman's correlation of each cheap weight with the exact one, within prompts.
@@ -247,7 +247,7 @@ pub fn compare(pools: &[Pool]) -> Findings {
         // of the mean over pools
         let at_zero = |sums: &mut dyn Iterator<Item = f64>| sums.sum::<f64>() / (pools.len() as f64).powi(2);
         let slope = |w| mean_over(&|p, without| crossed[p].means(without).0, w) / truth(w);
-        estimators.push(Report {
+        estimators.push(EstimatorReport {
             estimator: name.clone(),
             slope: figure(pools, slope),
             bias: {
@@ -351,7 +351,7 @@ mod tests {
         compare(&[toy::pool("toy", draw, groups, 4, &mut || rng.random())])
     }
 
-    fn of<'a>(findings: &'a Findings, name: &str) -> &'a Report {
+    fn of<'a>(findings: &'a Findings, name: &str) -> &'a EstimatorReport {
         findings.estimators.iter().find(|report| report.estimator == name).expect(name)
     }
 

@@ -4,10 +4,10 @@ use super::Pool;
 use crate::baseline::RowWeights;
 
 /// One draw: reward, score S, and length.
-pub type Draw = (f32, Vec<f64>, f64);
+pub type ToyDraw = (f32, Vec<f64>, f64);
 
 /// A policy: draws from numbers in 0..1.
-pub type Toy = fn(&mut dyn FnMut() -> f64) -> Draw;
+pub type Toy = fn(&mut dyn FnMut() -> f64) -> ToyDraw;
 
 /// θ of the bandit; rewards of its three actions.
 const BANDIT: ([f64; 3], [f32; 3]) = ([0.5, 0.0, -0.5], [1.0, 0.0, 0.3]);
@@ -18,7 +18,7 @@ fn softmax(theta: &[f64; 3]) -> [f64; 3] {
 }
 
 /// A softmax over three actions with θ = (0.5, 0, −0.5) and rewards (1, 0, 0.3).
-pub fn bandit(uniforms: &mut dyn FnMut() -> f64) -> Draw {
+pub fn bandit(uniforms: &mut dyn FnMut() -> f64) -> ToyDraw {
     let (theta, rewards) = BANDIT;
     let p = softmax(&theta);
     let u = uniforms();
@@ -35,7 +35,7 @@ pub fn bandit(uniforms: &mut dyn FnMut() -> f64) -> Draw {
 
 /// Two parameters: one decides whether to stop after the first token, with P(stop) = σ(0.3), the other draws the
 /// second token. A long answer is right more often, so reward and squared norm go together.
-pub fn two_step(uniforms: &mut dyn FnMut() -> f64) -> Draw {
+pub fn two_step(uniforms: &mut dyn FnMut() -> f64) -> ToyDraw {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let (stop, second) = (sigmoid(0.3), sigmoid(-0.4));
     if uniforms() < stop {
@@ -53,8 +53,8 @@ pub fn pool(
     group_size: usize,
     uniforms: &mut dyn FnMut() -> f64,
 ) -> Pool {
-    let draws: Vec<Draw> = (0..groups * group_size).map(|_| draw(uniforms)).collect();
-    let inner = |a: &Draw, b: &Draw| a.1.iter().zip(&b.1).map(|(a, b)| a * b).sum::<f64>();
+    let draws: Vec<ToyDraw> = (0..groups * group_size).map(|_| draw(uniforms)).collect();
+    let inner = |a: &ToyDraw, b: &ToyDraw| a.1.iter().zip(&b.1).map(|(a, b)| a * b).sum::<f64>();
     let norms: Vec<f64> = draws.iter().map(|d| inner(d, d)).collect();
     Pool {
         prompt: name.to_owned(),

@@ -12,14 +12,14 @@ use crate::kernels::{Buffer, squared_norm};
 
 /// Which part of the line is which parameter.
 #[derive(Debug, PartialEq)]
-pub struct Layout {
+pub struct FlatLayout {
     names: Vec<String>,
     /// Place and shape of each.
     places: BTreeMap<String, (Range<usize>, Vec<usize>)>,
     total: usize,
 }
 
-impl Layout {
+impl FlatLayout {
     /// The parameters of a configuration, in its order.
     pub fn new(config: &ModelConfig) -> Self {
         let (mut names, mut places, mut total) = (Vec::new(), BTreeMap::new(), 0);
@@ -58,18 +58,18 @@ impl Layout {
 /// One number for every weight.
 #[derive(Clone)]
 pub struct Flat {
-    layout: Arc<Layout>,
+    layout: Arc<FlatLayout>,
     numbers: Buffer,
 }
 
 impl Flat {
     /// All zeros, for what is needed again and again: the memory waits for the next.
-    pub fn zeros(layout: &Arc<Layout>) -> Self {
+    pub fn zeros(layout: &Arc<FlatLayout>) -> Self {
         Self { layout: layout.clone(), numbers: Buffer::zeros(layout.total) }
     }
 
     /// All zeros, for what lives long, such as weights: the memory goes back to the system at the end.
-    pub fn fresh(layout: &Arc<Layout>) -> Self {
+    pub fn fresh(layout: &Arc<FlatLayout>) -> Self {
         Self { layout: layout.clone(), numbers: Buffer::fresh(layout.total) }
     }
 
@@ -77,7 +77,7 @@ impl Flat {
     ///
     /// # Errors
     /// If one has another shape, or cannot be brought to the CPU.
-    pub fn from_tensors(layout: &Arc<Layout>, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+    pub fn from_tensors(layout: &Arc<FlatLayout>, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
         let mut flat = Self::zeros(layout);
         for (name, (range, shape)) in &layout.places {
             if let Some(tensor) = tensors.get(name) {
@@ -89,7 +89,7 @@ impl Flat {
     }
 
     /// What is what.
-    pub fn layout(&self) -> &Arc<Layout> {
+    pub fn layout(&self) -> &Arc<FlatLayout> {
         &self.layout
     }
 

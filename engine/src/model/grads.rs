@@ -182,7 +182,7 @@ impl Grads {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::flat::Layout;
+    use super::super::flat::FlatLayout;
     use super::super::{ModelConfig, NewModel};
     use super::*;
 
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_norm_is_over_all_parameters_and_the_broken_one_is_named() {
         let name = "model.layers.1.self_attn.k_norm.weight";
-        let mut flat = Flat::zeros(&Arc::new(Layout::new(&config())));
+        let mut flat = Flat::zeros(&Arc::new(FlatLayout::new(&config())));
         flat.get_mut(name)[2] = 3.0;
         flat.get_mut("model.norm.weight")[0] = -4.0;
         let grads = Grads { body: GradsBody::Flat(flat.clone()), any: true };

@@ -13,7 +13,7 @@ use rand::{Rng, RngExt};
 use super::cache::{RowBody, TensorRow};
 use super::composed::{Composed, ComposedTrace};
 use super::error::Result;
-use super::flat::{Flat, Layout};
+use super::flat::{Flat, FlatLayout};
 use super::fused::{Fused, FusedTrace, RowGrads};
 use super::grads::GradsBody;
 use super::weights::{Source, missing};
@@ -63,7 +63,7 @@ pub(super) enum PassEnd {
 }
 
 /// What a forward pass keeps for its backward.
-pub struct Trace(TraceBody);
+pub struct ForwardTrace(TraceBody);
 
 enum TraceBody {
     Fused(FusedTrace),
@@ -272,7 +272,7 @@ impl Policy {
     ///
     /// # Errors
     /// If the weights are laid out otherwise, or not in one line as candle computes: nothing has changed then.
-    pub fn update_flat<R>(&mut self, layout: &Layout, f: impl FnOnce(&mut Flat) -> R) -> Result<R> {
+    pub fn update_flat<R>(&mut self, layout: &FlatLayout, f: impl FnOnce(&mut Flat) -> R) -> Result<R> {
         match &mut self.body {
             Body::Fused(fused) if **fused.weights().layout() == *layout => Ok(fused.update(f)),
             _ => Err(ModelError::Foreign),
@@ -280,7 +280,7 @@ impl Policy {
     }
 
     /// How weights and gradients lie in one line, where they do.
-    pub(super) fn layout(&self) -> Option<&std::sync::Arc<Layout>> {
+    pub(super) fn layout(&self) -> Option<&std::sync::Arc<FlatLayout>> {
         match &self.body {
             Body::Fused(fused) => Some(fused.weights().layout()),
             Body::Composed(_) => None,
@@ -413,16 +413,16 @@ impl Policy {
     ///
     /// # Errors
     /// If a token is outside the vocabulary, or a layer gives numbers that are not finite (names the first).
-    pub fn forward(&self, sequences: &Sequences, keep: bool) -> Result<(Hidden, Option<Trace>)> {
+    pub fn forward(&self, sequences: &Sequences, keep: bool) -> Result<(Hidden, Option<ForwardTrace>)> {
         self.check_tokens(sequences.tokens())?;
         Ok(match &self.body {
             Body::Fused(fused) => {
                 let (hidden, trace) = fused.forward(sequences, keep.then_some(self.recompute))?;
-                (Hidden(HiddenBody::Rows(hidden)), trace.map(|trace| Trace(TraceBody::Fused(trace))))
+                (Hidden(HiddenBody::Rows(hidden)), trace.map(|trace| ForwardTrace(TraceBody::Fused(trace))))
             }
             Body::Composed(composed) if keep => {
                 let (trace, hidden) = composed.trace(sequences)?;
-                (Hidden(HiddenBody::Tensor(hidden)), Some(Trace(TraceBody::Composed(trace))))
+                (Hidden(HiddenBody::Tensor(hidden)), Some(ForwardTrace(TraceBody::Composed(trace))))
             }
             Body::Composed(composed) => (Hidden(HiddenBody::Tensor(composed.hidden(sequences)?)), None),
         })
@@ -467,7 +467,7 @@ impl Policy {
     /// If there are not as many derivatives as targets, or the scores are of other targets.
     pub fn backward(
         &self,
-        trace: Trace,
+        trace: ForwardTrace,
         hidden: &Hidden,
         targets: &Targets<'_>,
         scores: &Scores,
@@ -531,7 +531,7 @@ impl Policy {
     #[expect(clippy::too_many_arguments, reason = "a forward's results and what to do with them")]
     pub fn backward_rows(
         &self,
-        trace: Trace,
+        trace: ForwardTrace,
         hidden: &Hidden,
         targets: &Targets<'_>,
         scores: &Scores,

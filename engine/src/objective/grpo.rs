@@ -26,7 +26,7 @@ pub struct Grpo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio_cap: Option<f32>,
     /// Whether a ratio belongs to a token or to its sequence.
-    pub level: Level,
+    pub level: RatioLevel,
 }
 
 impl Default for Grpo {
@@ -36,7 +36,7 @@ impl Default for Grpo {
             clip_high: ClipRange(0.2),
             dual_clip: None,
             ratio_cap: None,
-            level: Level::Token,
+            level: RatioLevel::Token,
         }
     }
 }
@@ -76,7 +76,7 @@ impl TryFrom<f32> for ClipRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum RatioLevel {
     /// Each token has its own.
     #[default]
     Token,
@@ -87,8 +87,8 @@ pub enum Level {
 impl Objective for Grpo {
     fn surrogate(&self, t: &Tokens<'_>) -> Result<Surrogate> {
         let ratio = ratio(&match self.level {
-            Level::Token => difference(t)?,
-            Level::Sequence => row_mean(&difference(t)?, t)?,
+            RatioLevel::Token => difference(t)?,
+            RatioLevel::Sequence => row_mean(&difference(t)?, t)?,
         })?;
         let capped = match self.ratio_cap {
             Some(cap) => ratio.minimum(cap)?,

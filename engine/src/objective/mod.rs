@@ -21,7 +21,7 @@ pub use aggregate::Aggregate;
 pub use cispo::Cispo;
 pub use correction::{Correction, CorrectionLevel, CorrectionMetrics, CorrectionMode, CorrectionStats};
 pub use gmpo::Gmpo;
-pub use grpo::{ClipRange, Grpo, Level};
+pub use grpo::{ClipRange, Grpo, RatioLevel};
 pub use kl::{Kl, KlEstimator, KlPlace, kl_k1, kl_k2, kl_k3};
 pub use reinforce::Reinforce;
 pub use sapo::Sapo;
@@ -305,7 +305,7 @@ mod tests {
     fn sequence_level_ratios_are_geometric_means() {
         let d = &Device::Cpu;
         let gspo = Grpo {
-            level: Level::Sequence,
+            level: RatioLevel::Sequence,
             clip_low: ClipRange::new(0.5),
             clip_high: ClipRange::new(0.5),
             ..Grpo::default()

@@ -15,7 +15,7 @@ pub struct Schedule {
     /// Updates over which it rises linearly from 0; the first update already has a share of 1/warmup.
     pub warmup: u64,
     /// What follows.
-    pub shape: Shape,
+    pub shape: ScheduleShape,
     /// Where `linear` and `cosine` end, as a share of the highest.
     pub floor: f64,
     /// Multiply by what the gradient's signal-to-noise ratio is worth.
@@ -46,7 +46,7 @@ impl Default for Snr {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { learning_rate: 1e-6, warmup: 0, shape: Shape::Constant, floor: 0.0, snr: None }
+        Self { learning_rate: 1e-6, warmup: 0, shape: ScheduleShape::Constant, floor: 0.0, snr: None }
     }
 }
 
@@ -54,7 +54,7 @@ impl Default for Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Shape {
+pub enum ScheduleShape {
     /// Stays.
     #[default]
     Constant,
@@ -73,9 +73,9 @@ impl Schedule {
         let span = total.saturating_sub(self.warmup).max(1);
         let done = ((update - self.warmup) as f64 / span as f64).min(1.0);
         let left = match self.shape {
-            Shape::Constant => return self.learning_rate,
-            Shape::Linear => 1.0 - done,
-            Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            ScheduleShape::Constant => return self.learning_rate,
+            ScheduleShape::Linear => 1.0 - done,
+            ScheduleShape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
         };
         self.learning_rate * (self.floor + (1.0 - self.floor) * left)
     }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn it_rises_to_the_peak_and_falls_towards_the_floor_behind_the_last_update() {
-        for shape in [Shape::Linear, Shape::Cosine] {
+        for shape in [ScheduleShape::Linear, ScheduleShape::Cosine] {
             let schedule = Schedule { learning_rate: 2.0, warmup: 4, shape, floor: 0.1, snr: None };
             let rates: Vec<f64> = (0..11).map(|update| schedule.at(update, 10)).collect();
             assert_eq!(&rates[..5], [0.5, 1.0, 1.5, 2.0, 2.0]);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_last_update_of_a_run_changes_something_whatever_its_length_and_warm_up() {
-        for shape in [Shape::Linear, Shape::Cosine] {
+        for shape in [ScheduleShape::Linear, ScheduleShape::Cosine] {
             for total in [1, 2, 3, 10, 1000] {
                 for warmup in [0, 1, total / 2, total, 2 * total] {
                     let schedule = Schedule { learning_rate: 1.0, warmup, shape, floor: 0.0, snr: None };
@@ -112,7 +112,8 @@ mod tests {
             }
         }
         // as in transformers: (N − t)/(N − warmup)
-        let linear = Schedule { learning_rate: 1.0, warmup: 2, shape: Shape::Linear, ..Schedule::default() };
+        let linear =
+            Schedule { learning_rate: 1.0, warmup: 2, shape: ScheduleShape::Linear, ..Schedule::default() };
         let rates: Vec<f64> = (2..6).map(|update| linear.at(update, 6)).collect();
         assert_eq!(rates, [1.0, 0.75, 0.5, 0.25]);
     }

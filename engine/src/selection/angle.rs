@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Known, Order, Outcome, Prompts, Selection, Walk};
+use super::{GroupOutcome, Order, PromptDraw, PromptKnowledge, Prompts, Selection, Walk};
 
 /// Prompts are ordered by angle concentration, the most concentrated first, and a window walks along that order. Concentration is
 /// measured once, before training, on the normalised input of the last layer's MLP.
@@ -57,12 +57,18 @@ impl Selection for Angle {
         self.walk.online.then_some(self.metric)
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         *drawn += draw.count as u64;
         self.walk.draw(prompts, known, draw)
     }
 
-    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, _: u64, outcomes: &[Outcome]) {
+    fn learn(&self, known: &mut PromptKnowledge, prompts: Prompts<'_>, _: u64, outcomes: &[GroupOutcome]) {
         self.walk.learn(known, prompts, outcomes);
     }
 
@@ -98,12 +104,18 @@ impl Selection for Length {
         self.walk.online.then_some(self.metric)
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         *drawn += draw.count as u64;
         self.walk.draw(prompts, known, draw)
     }
 
-    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, _: u64, outcomes: &[Outcome]) {
+    fn learn(&self, known: &mut PromptKnowledge, prompts: Prompts<'_>, _: u64, outcomes: &[GroupOutcome]) {
         self.walk.learn(known, prompts, outcomes);
     }
 

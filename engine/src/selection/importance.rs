@@ -3,7 +3,7 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Known, Prompts, Selection, Uniform};
+use super::{PromptDraw, PromptKnowledge, Prompts, Selection, Uniform};
 use crate::allocation::Forecast;
 
 /// A share τ of a step's prompts is drawn with replacement, in proportion to how large the gradient of a prompt's group is expected
@@ -50,7 +50,7 @@ impl Importance {
     }
 
     /// Sizes of all prompts, and their sum.
-    fn sizes(prompts: Prompts<'_>, known: &Known) -> (Vec<f64>, f64) {
+    fn sizes(prompts: Prompts<'_>, known: &PromptKnowledge) -> (Vec<f64>, f64) {
         let ids = (0..prompts.count).map(|place| (prompts.id)(place));
         let sizes: Vec<f64> = known.stats.forecasts(ids).iter().map(size).collect();
         let sum = sizes.iter().sum();
@@ -73,16 +73,23 @@ impl Selection for Importance {
         self.forgetting
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         let (sizes, sum) = Self::sizes(prompts, known);
         let by_size = if sum > 0.0 { self.by_size(draw.count) } else { 0 };
-        let mut places = Uniform.draw(prompts, known, drawn, Draw { count: draw.count - by_size, ..draw });
+        let mut places =
+            Uniform.draw(prompts, known, drawn, PromptDraw { count: draw.count - by_size, ..draw });
         let mut rng = draw.rng();
         places.extend(super::weighted(&sizes, by_size, || rng.random()));
         places
     }
 
-    fn factors(&self, prompts: Prompts<'_>, known: &Known, places: &[usize]) -> Vec<f64> {
+    fn factors(&self, prompts: Prompts<'_>, known: &PromptKnowledge, places: &[usize]) -> Vec<f64> {
         let (sizes, sum) = Self::sizes(prompts, known);
         let by_size = if sum > 0.0 { self.by_size(places.len()) } else { 0 };
         let of = |place: &usize| match by_size {
@@ -105,7 +112,7 @@ impl Selection for Importance {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outcome, PromptStats};
+    use super::super::{GroupOutcome, PromptStats};
     use super::*;
     use crate::batch::GroupNorms;
     use data::Seed;
@@ -117,14 +124,18 @@ mod tests {
     const PROMPTS: Prompts<'static> = Prompts { count: 5, id: &id, order: &[] };
 
     /// Four prompts of different pass rates and norms, and one that nobody knows.
-    fn known() -> Known {
+    fn known() -> PromptKnowledge {
         let mut stats = PromptStats::default();
         for (place, right, norm) in [(0, 0, 4.0), (1, 2, 1.0), (2, 4, 9.0), (3, 7, 2.0)] {
             let rewards: Vec<f32> = (0..8).map(|i| if i < right { 1.0 } else { 0.0 }).collect();
             stats.observe_norms(id(place), GroupNorms::of(&rewards, &[norm; 8]));
-            stats.observe(0, &Outcome { prompt: id(place).into(), rewards, ..Outcome::default() }, 1.0);
+            stats.observe(
+                0,
+                &GroupOutcome { prompt: id(place).into(), rewards, ..GroupOutcome::default() },
+                1.0,
+            );
         }
-        Known { stats, ..Known::default() }
+        PromptKnowledge { stats, ..PromptKnowledge::default() }
     }
 
     #[test]
@@ -169,7 +180,7 @@ mod tests {
         let (steps, count) = (20_000, 4);
         let (mut sum, mut squares, mut drawn, mut counts) = (0.0, 0.0, 0, [0f64; 5]);
         for step in 0..steps {
-            let draw = Draw { seed: Seed(6), step, round: 0, count };
+            let draw = PromptDraw { seed: Seed(6), step, round: 0, count };
             let places = selection.draw(PROMPTS, &known, &mut drawn, draw);
             let factors = selection.factors(PROMPTS, &known, &places);
             assert!(factors.iter().all(|factor| *factor > 0.0 && *factor <= 2.0 + 1e-12));
@@ -193,7 +204,7 @@ mod tests {
     fn one_prompt_a_step_and_a_mixture_of_0_walk_through_the_dataset_with_weights_of_1() {
         for (mixture, count) in [(0.5, 1), (0.0, 6)] {
             let selection = Importance { mixture, ..Importance::default() };
-            let draw = Draw { seed: Seed(6), step: 3, round: 0, count };
+            let draw = PromptDraw { seed: Seed(6), step: 3, round: 0, count };
             let places = selection.draw(PROMPTS, &known(), &mut 0, draw);
             assert_eq!(places, Uniform.draw(PROMPTS, &known(), &mut 0, draw));
             assert_eq!(selection.factors(PROMPTS, &known(), &places), vec![1.0; count]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Known, Outcome};
+use super::{GroupOutcome, PromptKnowledge};
 
 crate::numbers! {
     /// Prompts that a step drew, those of groups that were dropped among them.
@@ -36,8 +36,9 @@ crate::numbers! {
 
 impl SelectionMetrics {
     /// Of a step's outcomes; `known` is what was known before them.
-    pub fn of(known: &Known, outcomes: &[Outcome]) -> Self {
-        let groups: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.rewards.is_empty()).collect();
+    pub fn of(known: &PromptKnowledge, outcomes: &[GroupOutcome]) -> Self {
+        let groups: Vec<&GroupOutcome> =
+            outcomes.iter().filter(|outcome| !outcome.rewards.is_empty()).collect();
         let share = |wanted: Option<bool>| {
             let count = groups.iter().filter(|outcome| outcome.unanimous() == wanted).count();
             (!groups.is_empty()).then(|| count as f64 / groups.len() as f64)
@@ -83,14 +84,14 @@ fn effective(weights: &[f32]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn outcome(prompt: &str, rewards: &[f32]) -> Outcome {
+    fn outcome(prompt: &str, rewards: &[f32]) -> GroupOutcome {
         let rollouts = rewards.len() as u64;
-        Outcome { prompt: prompt.into(), rewards: rewards.to_vec(), rollouts, ..Outcome::default() }
+        GroupOutcome { prompt: prompt.into(), rewards: rewards.to_vec(), rollouts, ..GroupOutcome::default() }
     }
 
     #[test]
     fn shares_are_of_groups_that_have_rewards_and_predictions_of_prompts_that_were_seen() {
-        let mut known = Known::default();
+        let mut known = PromptKnowledge::default();
         known.stats.observe(0, &outcome("a", &[1.0, 0.0]), 1.0);
         known.stats.observe(0, &outcome("z", &[1.0]), 1.0);
         let outcomes = [

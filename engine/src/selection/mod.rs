@@ -1,7 +1,7 @@
 //! Which prompts a step draws, and what is known of every prompt.
 //!
 //! Before: the dataset, and the outcomes of the steps until now. After: the sampler. A [`Selection`] is constant: what has been
-//! seen of prompts is in [`Known`], which changes with the outcomes of a step, and how far the draws have come is a number,
+//! seen of prompts is in [`PromptKnowledge`], which changes with the outcomes of a step, and how far the draws have come is a number,
 //! which changes with each draw. So a draw is a function of (seed, step, round, what was known, number), and a resumed run draws
 //! what an uninterrupted one would. Where steps are sampled ahead, all draws of a step see what was known when its weights were
 //! copied.
@@ -24,10 +24,10 @@ pub use diversity::{Diversity, distinct, edit_distance, self_bleu};
 pub use importance::Importance;
 pub use metrics::SelectionMetrics;
 pub use skip::Skip;
-pub use store::{Outcome, PromptRecord, PromptStats};
+pub use store::{GroupOutcome, PromptRecord, PromptStats};
 pub use target::Target;
 pub use uniform::{Shuffled, Uniform};
-pub use variance::{Score, Stale, Variance, WeightScale};
+pub use variance::{Stale, Variance, VarianceScore, WeightScale};
 pub use walk::{End, Walk};
 
 use data::Seed;
@@ -60,7 +60,7 @@ pub enum Order {
 
 /// One call for prompts.
 #[derive(Debug, Clone, Copy)]
-pub struct Draw {
+pub struct PromptDraw {
     /// The run's seed.
     pub seed: Seed,
     /// The step, from 0.
@@ -71,7 +71,7 @@ pub struct Draw {
     pub count: usize,
 }
 
-impl Draw {
+impl PromptDraw {
     /// A generator for these draws, of its own for every step and round.
     fn rng(&self) -> impl rand::Rng + use<> {
         self.seed.named(&format!("selection {}", self.round)).at(self.step).rng()
@@ -81,7 +81,7 @@ impl Draw {
 /// Everything that a selection may know: the statistics of prompts, and what it has made of them. Saved in JSON.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Known {
+pub struct PromptKnowledge {
     /// Statistics of every prompt that was visited.
     pub stats: PromptStats,
     /// The weights of a selection that draws by weights: one a prompt of the dataset, or none yet.
@@ -98,7 +98,7 @@ pub struct Known {
     pub walk: Option<f64>,
 }
 
-impl Known {
+impl PromptKnowledge {
     /// Takes in the outcomes of a step, those of groups that were dropped among them: into the statistics always, and into what
     /// the selection makes of them.
     pub fn observe(
@@ -106,7 +106,7 @@ impl Known {
         selection: &dyn Selection,
         prompts: Prompts<'_>,
         step: u64,
-        outcomes: &[Outcome],
+        outcomes: &[GroupOutcome],
     ) {
         for outcome in outcomes {
             self.stats.observe(step, outcome, selection.forgetting());
@@ -141,17 +141,23 @@ pub trait Selection: Send + Sync {
     }
 
     /// Places of the prompts in the dataset. `drawn` is how far the walk through the dataset has come, and is moved on.
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize>;
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize>;
 
     /// What the gradients of these prompts, drawn in one round, have to be multiplied with, so that the step's is that of all
     /// prompts alike; empty if it is not meant to be, or they all count alike.
-    fn factors(&self, prompts: Prompts<'_>, known: &Known, places: &[usize]) -> Vec<f64> {
+    fn factors(&self, prompts: Prompts<'_>, known: &PromptKnowledge, places: &[usize]) -> Vec<f64> {
         let _ = (prompts, known, places);
         Vec::new()
     }
 
     /// Changes what it has made of the statistics, which hold the outcomes already.
-    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, step: u64, outcomes: &[Outcome]) {
+    fn learn(&self, known: &mut PromptKnowledge, prompts: Prompts<'_>, step: u64, outcomes: &[GroupOutcome]) {
         let _ = (known, prompts, step, outcomes);
     }
 

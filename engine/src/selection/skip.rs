@@ -3,7 +3,7 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Known, Outcome, Prompts, Selection, Uniform};
+use super::{GroupOutcome, PromptDraw, PromptKnowledge, Prompts, Selection, Uniform};
 
 /// A prompt on the walk through the dataset that was unanimous in its last c visits is taken with chance p^c, at least `least`.
 /// There is a p of prompts that are solved always and one of those that are never solved; each is moved by `rate` a step, towards
@@ -42,7 +42,13 @@ impl Selection for Skip {
         "skip"
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         let [easy, hard] = known.again.unwrap_or([FIRST; 2]);
         let mut rng = draw.rng();
         let (mut taken, mut passed) = (Vec::new(), Vec::new());
@@ -50,7 +56,7 @@ impl Selection for Skip {
         let most = prompts.count.max(draw.count);
         while taken.len() < draw.count && taken.len() + passed.len() < most {
             let some = (draw.count - taken.len()).min(most - taken.len() - passed.len());
-            for place in Uniform.draw(prompts, known, drawn, Draw { count: some, ..draw }) {
+            for place in Uniform.draw(prompts, known, drawn, PromptDraw { count: some, ..draw }) {
                 let record = known.stats.get((prompts.id)(place));
                 let chance = record.map_or(1.0, |record| {
                     let p = if record.unanimous_success { easy } else { hard };
@@ -64,7 +70,7 @@ impl Selection for Skip {
         taken
     }
 
-    fn learn(&self, known: &mut Known, _: Prompts<'_>, _: u64, outcomes: &[Outcome]) {
+    fn learn(&self, known: &mut PromptKnowledge, _: Prompts<'_>, _: u64, outcomes: &[GroupOutcome]) {
         let groups = outcomes.iter().filter(|outcome| !outcome.rewards.is_empty()).count();
         if groups == 0 {
             return;
@@ -102,15 +108,15 @@ mod tests {
 
     const PROMPTS: Prompts<'static> = Prompts { count: 4, id: &id, order: &[] };
 
-    fn outcome(place: usize, right: usize) -> Outcome {
+    fn outcome(place: usize, right: usize) -> GroupOutcome {
         let rewards = (0..4).map(|i| if i < right { 1.0 } else { 0.0 }).collect();
-        Outcome { prompt: id(place).into(), rewards, rollouts: 4, ..Outcome::default() }
+        GroupOutcome { prompt: id(place).into(), rewards, rollouts: 4, ..GroupOutcome::default() }
     }
 
     #[test]
     fn unanimous_prompts_are_taken_as_often_as_their_chance_says() {
         let selection = Skip::default();
-        let mut known = Known::default();
+        let mut known = PromptKnowledge::default();
         // a: three times always right; b: once never right; c: mixed; d: never seen
         for step in 0..3 {
             known.observe(&selection, PROMPTS, step, &[outcome(0, 4)]);
@@ -122,7 +128,7 @@ mod tests {
         let prompts = Prompts { count: 12, id: &id, order: &[] };
         let (mut counts, mut drawn) = ([0f64; 12], 0);
         for step in 0..20_000 {
-            let draw = Draw { seed: Seed(9), step, round: 0, count: 1 };
+            let draw = PromptDraw { seed: Seed(9), step, round: 0, count: 1 };
             counts[selection.draw(prompts, &known, &mut drawn, draw)[0]] += 1.0;
         }
         // on a walk in random order each is taken by its own chance
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn the_chances_move_towards_the_wanted_shares_and_stay_in_bounds() {
         let selection = Skip::default();
-        let mut known = Known::default();
+        let mut known = PromptKnowledge::default();
         // half of the groups are easy, none is hard
         for step in 0..3 {
             known.observe(&selection, PROMPTS, step, &[outcome(0, 4), outcome(1, 2)]);
@@ -155,7 +161,7 @@ mod tests {
     #[test]
     fn a_dataset_that_is_solved_is_drawn_all_the_same() {
         let selection = Skip { least: 0.0, ..Skip::default() };
-        let mut known = Known::default();
+        let mut known = PromptKnowledge::default();
         for step in 0..60 {
             known.observe(
                 &selection,
@@ -164,7 +170,7 @@ mod tests {
                 &(0..4).map(|place| outcome(place, 4)).collect::<Vec<_>>(),
             );
         }
-        let draw = Draw { seed: Seed(9), step: 60, round: 0, count: 4 };
+        let draw = PromptDraw { seed: Seed(9), step: 60, round: 0, count: 4 };
         assert_eq!(selection.draw(PROMPTS, &known, &mut 0, draw).len(), 4);
     }
 }

@@ -9,7 +9,7 @@ use crate::batch::GroupNorms;
 
 /// The rollouts of a prompt's group in a step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct GroupOutcome {
     /// The prompt's id.
     pub prompt: String,
     /// Rewards that are known.
@@ -28,7 +28,7 @@ pub struct Outcome {
     pub concentration: Option<f32>,
 }
 
-impl Outcome {
+impl GroupOutcome {
     /// Whether all known rewards are equal, at the top or at the bottom of 0 to 1; `None` if they differ or say nothing.
     pub fn unanimous(&self) -> Option<bool> {
         let first = *self.rewards.first()?;
@@ -139,7 +139,7 @@ impl PromptStats {
     }
 
     /// Takes in a visit; the posterior keeps `forgetting` of its counts.
-    pub fn observe(&mut self, step: u64, outcome: &Outcome, forgetting: f64) {
+    pub fn observe(&mut self, step: u64, outcome: &GroupOutcome, forgetting: f64) {
         let record = self.0.entry(outcome.prompt.clone()).or_default();
         record.visits += 1;
         record.last_step = step;
@@ -178,13 +178,13 @@ impl PromptStats {
 mod tests {
     use super::*;
 
-    fn outcome(rewards: &[f32]) -> Outcome {
+    fn outcome(rewards: &[f32]) -> GroupOutcome {
         let rollouts = rewards.len() as u64;
-        Outcome { prompt: "p".into(), rewards: rewards.to_vec(), rollouts, ..Outcome::default() }
+        GroupOutcome { prompt: "p".into(), rewards: rewards.to_vec(), rollouts, ..GroupOutcome::default() }
     }
 
     /// Of 8 rollouts so many successes.
-    fn eight(successes: usize) -> Outcome {
+    fn eight(successes: usize) -> GroupOutcome {
         outcome(&(0..8).map(|i| if i < successes { 1.0 } else { 0.0 }).collect::<Vec<_>>())
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn a_record_counts_what_was_seen_and_unanimous_visits_in_a_row() {
         let mut stats = PromptStats::default();
         for (step, successes) in [(0, 8), (3, 8), (4, 0), (5, 0), (6, 0)] {
-            stats.observe(step, &Outcome { tokens: 100, truncated: 1, ..eight(successes) }, 1.0);
+            stats.observe(step, &GroupOutcome { tokens: 100, truncated: 1, ..eight(successes) }, 1.0);
         }
         let record = stats.get("p").expect("visited").clone();
         assert_eq!((record.visits, record.rollouts, record.known, record.sum), (5, 40, 40, 16.0));
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!((record.unanimous, record.last), (0, Some((8, 0.5, 0.25))));
         assert_eq!(record.posterior(), (21.0, 29.0));
         // a visit whose rewards are all absent is a visit and says nothing
-        stats.observe(8, &Outcome { rollouts: 8, ..outcome(&[]) }, 1.0);
+        stats.observe(8, &GroupOutcome { rollouts: 8, ..outcome(&[]) }, 1.0);
         let record = stats.get("p").expect("visited");
         assert_eq!((record.visits, record.known, record.last), (7, 48, Some((8, 0.5, 0.25))));
     }
@@ -249,7 +249,7 @@ mod tests {
     fn it_reads_back_what_it_wrote() {
         let mut stats = PromptStats::default();
         stats.observe_norms("p", GroupNorms { right: (0.1, 1.0 / 3.0), wrong: (0.7, 0.2) });
-        stats.observe(2, &Outcome { diversity: Some(0.3), ..outcome(&[0.1, 0.7, -3.0]) }, 0.5);
+        stats.observe(2, &GroupOutcome { diversity: Some(0.3), ..outcome(&[0.1, 0.7, -3.0]) }, 0.5);
         let text = serde_json::to_string(&stats).expect("JSON");
         assert_eq!(serde_json::from_str::<PromptStats>(&text).expect("statistics"), stats);
     }

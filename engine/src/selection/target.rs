@@ -3,7 +3,7 @@
 use rand_distr::{Beta, Distribution};
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Known, PromptRecord, Prompts, Selection, Uniform};
+use super::{PromptDraw, PromptKnowledge, PromptRecord, Prompts, Selection, Uniform};
 
 /// Of a pool of prompts from the walk through the dataset, those are taken whose chance of success, drawn from each prompt's
 /// posterior, is nearest to the target. What was seen seldom is drawn wide, so that it is tried too (Thompson sampling).
@@ -37,9 +37,15 @@ impl Selection for Target {
         self.forgetting
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         let pool = (self.pool.max(1) * draw.count).min(prompts.count).max(draw.count);
-        let candidates = Uniform.draw(prompts, known, drawn, Draw { count: pool, ..draw });
+        let candidates = Uniform.draw(prompts, known, drawn, PromptDraw { count: pool, ..draw });
         let mut rng = draw.rng();
         let unknown = PromptRecord::default();
         let mut far: Vec<(f64, usize)> = candidates
@@ -68,7 +74,7 @@ impl Selection for Target {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Outcome;
+    use super::super::GroupOutcome;
     use super::*;
     use data::Seed;
 
@@ -83,14 +89,18 @@ mod tests {
     const PROMPTS: Prompts<'static> = Prompts { count: 30, id: &id, order: &[] };
 
     /// A third of the prompts is solved always, a third half of the time, a third never, each visited so often.
-    fn known(selection: &Target, visits: u64) -> Known {
-        let mut known = Known::default();
+    fn known(selection: &Target, visits: u64) -> PromptKnowledge {
+        let mut known = PromptKnowledge::default();
         for step in 0..visits {
             for place in 0..30 {
                 let right = [8, 4, 0][place % 3];
                 let rewards = (0..8).map(|i| if i < right { 1.0 } else { 0.0 }).collect();
-                let outcome =
-                    Outcome { prompt: id(place).into(), rewards, rollouts: 8, ..Outcome::default() };
+                let outcome = GroupOutcome {
+                    prompt: id(place).into(),
+                    rewards,
+                    rollouts: 8,
+                    ..GroupOutcome::default()
+                };
                 known.observe(selection, PROMPTS, step, &[outcome]);
             }
         }
@@ -99,10 +109,10 @@ mod tests {
 
     #[test]
     fn prompts_near_the_target_are_taken_once_they_are_known() {
-        let share = |selection: &Target, known: &Known, third: usize| {
+        let share = |selection: &Target, known: &PromptKnowledge, third: usize| {
             let mut drawn = 0;
             let all = (0..100).flat_map(|step| {
-                let draw = Draw { seed: Seed(2), step, round: 0, count: 4 };
+                let draw = PromptDraw { seed: Seed(2), step, round: 0, count: 4 };
                 selection.draw(PROMPTS, known, &mut drawn, draw)
             });
             let places: Vec<usize> = all.collect();
@@ -113,7 +123,7 @@ mod tests {
         let easy = Target { pass_rate: 0.95, ..Target::default() };
         assert!(share(&easy, &known(&easy, 4), 0) > 0.95);
         // of prompts that nobody knows each is as likely
-        let unknown = share(&half, &Known::default(), 1);
+        let unknown = share(&half, &PromptKnowledge::default(), 1);
         assert!((unknown - 1.0 / 3.0).abs() < 0.1, "{unknown}");
     }
 
@@ -121,14 +131,17 @@ mod tests {
     fn of_two_prompts_each_is_taken_with_the_chance_that_its_posterior_is_nearer() {
         // towards 1 the larger draw wins: of Beta(3, 1) against Beta(1, 1) with chance E[p] = 3/4
         let selection = Target { pass_rate: 1.0, pool: 2, forgetting: 1.0 };
-        let mut known = Known::default();
-        let both =
-            |rewards: &[f32]| Outcome { prompt: id(0).into(), rewards: rewards.into(), ..Outcome::default() };
+        let mut known = PromptKnowledge::default();
+        let both = |rewards: &[f32]| GroupOutcome {
+            prompt: id(0).into(),
+            rewards: rewards.into(),
+            ..GroupOutcome::default()
+        };
         let prompts = Prompts { count: 2, id: &id, order: &[] };
         known.observe(&selection, prompts, 0, &[both(&[1.0, 1.0])]);
         let (draws, mut first) = (20_000u64, 0f64);
         for step in 0..draws {
-            let draw = Draw { seed: Seed(4), step, round: 0, count: 1 };
+            let draw = PromptDraw { seed: Seed(4), step, round: 0, count: 1 };
             first += f64::from(u8::from(selection.draw(prompts, &known, &mut 0, draw)[0] == 0));
         }
         let wanted = 0.75 * draws as f64;
@@ -140,11 +153,12 @@ mod tests {
     #[test]
     fn no_prompt_is_taken_twice_where_the_dataset_has_enough_of_them() {
         let selection = Target::default();
-        let draw = Draw { seed: Seed(2), step: 0, round: 0, count: 30 };
-        let mut places = selection.draw(PROMPTS, &Known::default(), &mut 0, draw);
+        let draw = PromptDraw { seed: Seed(2), step: 0, round: 0, count: 30 };
+        let mut places = selection.draw(PROMPTS, &PromptKnowledge::default(), &mut 0, draw);
         places.sort_unstable();
         assert_eq!(places, (0..30).collect::<Vec<_>>());
-        let more = selection.draw(PROMPTS, &Known::default(), &mut 0, Draw { count: 70, ..draw });
+        let more =
+            selection.draw(PROMPTS, &PromptKnowledge::default(), &mut 0, PromptDraw { count: 70, ..draw });
         assert_eq!(more.len(), 70);
     }
 }

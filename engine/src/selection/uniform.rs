@@ -3,7 +3,7 @@
 use data::Seed;
 use rand::seq::SliceRandom;
 
-use super::{Draw, Known, Prompts, Selection};
+use super::{PromptDraw, PromptKnowledge, Prompts, Selection};
 
 /// A walk through a dataset: every prompt once, in random order, then all again in another order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,13 @@ impl Selection for Uniform {
         "uniform"
     }
 
-    fn draw(&self, prompts: Prompts<'_>, _: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        _: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         let places = Shuffled { prompts: prompts.count, seed: draw.seed }.draw(*drawn, draw.count);
         *drawn += draw.count as u64;
         places

@@ -4,7 +4,9 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::{Diversity, Draw, Known, Outcome, PromptRecord, Prompts, Selection, Uniform};
+use super::{
+    Diversity, GroupOutcome, PromptDraw, PromptKnowledge, PromptRecord, Prompts, Selection, Uniform,
+};
 
 /// A share of the prompts is drawn with replacement by weights, the rest walks through the dataset. A weight is α times how the
 /// rewards of a prompt's rollouts vary, plus β times how the rollouts differ. What is known of a prompt comes from the rollouts
@@ -26,7 +28,7 @@ pub struct Variance {
     /// The measure of diversity.
     pub diversity: Diversity,
     /// The estimate of the variance of rewards.
-    pub score: Score,
+    pub score: VarianceScore,
     /// How scores become weights.
     pub weights: WeightScale,
     /// Steps between two refreshes of the weights, at least 1.
@@ -60,7 +62,7 @@ impl Default for Variance {
             alpha: 0.8,
             beta: 0.2,
             diversity: Diversity::SelfBleu,
-            score: Score::Posterior,
+            score: VarianceScore::Posterior,
             weights: WeightScale::Vps,
             refresh: 28,
             momentum: 0.0,
@@ -74,7 +76,7 @@ impl Default for Variance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Score {
+pub enum VarianceScore {
     /// E[p(1 − p)] under the Beta posterior of the chance of success: prompts that were never solved stay alive for a while.
     #[default]
     Posterior,
@@ -111,15 +113,15 @@ impl Variance {
     /// The score of a prompt, α · variance + β · diversity.
     fn score_of(&self, record: &PromptRecord) -> f64 {
         let variance = match (self.score, record.last) {
-            (Score::PlugIn, Some((n, _, variance))) if n > 1 => variance * n as f64 / (n - 1) as f64,
-            (Score::PlugIn, Some(_)) => 0.0,
+            (VarianceScore::PlugIn, Some((n, _, variance))) if n > 1 => variance * n as f64 / (n - 1) as f64,
+            (VarianceScore::PlugIn, Some(_)) => 0.0,
             _ => record.expected_variance(),
         };
         self.alpha * variance + self.beta * f64::from(record.diversity.unwrap_or(0.0))
     }
 
     /// Some of the prompts that were not drawn for long, at most so many.
-    fn revisited(&self, prompts: Prompts<'_>, known: &Known, draw: Draw) -> Vec<usize> {
+    fn revisited(&self, prompts: Prompts<'_>, known: &PromptKnowledge, draw: PromptDraw) -> Vec<usize> {
         let Some(Stale::Revisit(after)) = self.stale else { return Vec::new() };
         let is_stale = |place: &usize| {
             let record = known.stats.get((prompts.id)(*place));
@@ -158,13 +160,19 @@ impl Selection for Variance {
         self.forgetting
     }
 
-    fn draw(&self, prompts: Prompts<'_>, known: &Known, drawn: &mut u64, draw: Draw) -> Vec<usize> {
+    fn draw(
+        &self,
+        prompts: Prompts<'_>,
+        known: &PromptKnowledge,
+        drawn: &mut u64,
+        draw: PromptDraw,
+    ) -> Vec<usize> {
         let total: f64 = known.weights.iter().map(|weight| f64::from(*weight)).sum();
         let fits = known.weights.len() == prompts.count && total > 0.0;
         let weighted = if fits { (self.mixture * draw.count as f64).floor() as usize } else { 0 };
-        let mut places = self.revisited(prompts, known, Draw { count: draw.count - weighted, ..draw });
+        let mut places = self.revisited(prompts, known, PromptDraw { count: draw.count - weighted, ..draw });
         let walked = draw.count - weighted - places.len();
-        places.extend(Uniform.draw(prompts, known, drawn, Draw { count: walked, ..draw }));
+        places.extend(Uniform.draw(prompts, known, drawn, PromptDraw { count: walked, ..draw }));
         if weighted == 0 {
             return places;
         }
@@ -174,7 +182,7 @@ impl Selection for Variance {
         places
     }
 
-    fn learn(&self, known: &mut Known, prompts: Prompts<'_>, step: u64, _: &[Outcome]) {
+    fn learn(&self, known: &mut PromptKnowledge, prompts: Prompts<'_>, step: u64, _: &[GroupOutcome]) {
         if known.refreshed.is_some_and(|last| step + 1 < last + self.refresh.max(1)) {
             return;
         }
@@ -231,15 +239,15 @@ mod tests {
     const PROMPTS: Prompts<'static> = Prompts { count: 5, id: &id, order: &[] };
 
     /// What is known after one visit of each prompt with 8 rollouts.
-    fn known(selection: &Variance) -> Known {
-        let mut known = Known::default();
-        let outcomes: Vec<Outcome> = (0..5)
-            .map(|place| Outcome {
+    fn known(selection: &Variance) -> PromptKnowledge {
+        let mut known = PromptKnowledge::default();
+        let outcomes: Vec<GroupOutcome> = (0..5)
+            .map(|place| GroupOutcome {
                 prompt: id(place).into(),
                 rewards: (0..8).map(|i| if (i as f64) < 8.0 * PASS[place] { 1.0 } else { 0.0 }).collect(),
                 rollouts: 8,
                 diversity: Some(DIVERSITY[place]),
-                ..Outcome::default()
+                ..GroupOutcome::default()
             })
             .collect();
         known.observe(selection, PROMPTS, 0, &outcomes);
@@ -248,7 +256,7 @@ mod tests {
 
     /// The paper's score has P(1 − P) without n/(n − 1): α is less by that.
     fn plug_in() -> Variance {
-        Variance { score: Score::PlugIn, alpha: 0.8 * 7.0 / 8.0, ..Variance::default() }
+        Variance { score: VarianceScore::PlugIn, alpha: 0.8 * 7.0 / 8.0, ..Variance::default() }
     }
 
     #[track_caller]
@@ -267,7 +275,7 @@ mod tests {
         near(code.weights.iter().map(|w| f64::from(*w)), &[0.363_636, 0.670_455, 1.0, 0.852_273, 0.0]);
         for (momentum, wanted) in [(0.5, [0.431_818, 0.585_227, 0.75, 0.676_136, 0.25]), (1.0, [0.5; 5])] {
             let selection = Variance { momentum, refresh: 1, ..minmax.clone() };
-            let mut known = Known { weights: vec![0.5; 5], ..known(&minmax) };
+            let mut known = PromptKnowledge { weights: vec![0.5; 5], ..known(&minmax) };
             selection.learn(&mut known, PROMPTS, 1, &[]);
             near(known.weights.iter().map(|w| f64::from(*w)), &wanted);
         }
@@ -279,7 +287,7 @@ mod tests {
         let known = known(&selection);
         let (mut counts, mut drawn) = ([0f64; 5], 0);
         for step in 0..2000 {
-            let draw = Draw { seed: Seed(5), step, round: 0, count: 10 };
+            let draw = PromptDraw { seed: Seed(5), step, round: 0, count: 10 };
             for place in selection.draw(PROMPTS, &known, &mut drawn, draw) {
                 counts[place] += 1.0;
             }
@@ -292,12 +300,12 @@ mod tests {
         assert!(chi < 18.47, "{chi}: {counts:?}");
         for (count, mixture, walked) in [(512, 0.5, 256), (10, 0.25, 8), (7, 0.5, 4), (7, 0.0, 7)] {
             let mut drawn = 0;
-            let draw = Draw { seed: Seed(5), step: 3, round: 0, count };
+            let draw = PromptDraw { seed: Seed(5), step: 3, round: 0, count };
             let selection = Variance { mixture, ..plug_in() };
             assert_eq!(selection.draw(PROMPTS, &known, &mut drawn, draw).len(), count);
             assert_eq!(drawn, walked, "{count} prompts with {mixture}");
             if mixture == 0.0 {
-                let walk = Uniform.draw(PROMPTS, &Known::default(), &mut 0, draw);
+                let walk = Uniform.draw(PROMPTS, &PromptKnowledge::default(), &mut 0, draw);
                 assert_eq!(selection.draw(PROMPTS, &known, &mut 0, draw), walk, "the shuffle alone");
             }
         }
@@ -306,12 +314,12 @@ mod tests {
     #[test]
     fn without_scores_or_with_equal_ones_it_walks_like_uniform() {
         let selection = Variance { weights: WeightScale::Minmax, ..Variance::default() };
-        let draw = Draw { seed: Seed(1), step: 0, round: 0, count: 6 };
-        let equal = Known { weights: vec![0.0; 5], ..Known::default() };
-        let other_data = Known { weights: vec![1.0; 3], ..Known::default() };
-        for known in [Known::default(), equal, other_data] {
+        let draw = PromptDraw { seed: Seed(1), step: 0, round: 0, count: 6 };
+        let equal = PromptKnowledge { weights: vec![0.0; 5], ..PromptKnowledge::default() };
+        let other_data = PromptKnowledge { weights: vec![1.0; 3], ..PromptKnowledge::default() };
+        for known in [PromptKnowledge::default(), equal, other_data] {
             let (mut a, mut b) = (0, 0);
-            let walked = Uniform.draw(PROMPTS, &Known::default(), &mut b, draw);
+            let walked = Uniform.draw(PROMPTS, &PromptKnowledge::default(), &mut b, draw);
             assert_eq!(selection.draw(PROMPTS, &known, &mut a, draw), walked);
             assert_eq!(a, b);
         }
@@ -324,12 +332,12 @@ mod tests {
             let ways = (0..k).fold(1.0, |ways, i| ways * f64::from(n - i) / f64::from(i + 1));
             ways * p.powi(k as i32) * (1.0 - p).powi((n - k) as i32)
         };
-        let score = Variance { score: Score::PlugIn, alpha: 1.0, beta: 0.0, ..Variance::default() };
+        let score = Variance { score: VarianceScore::PlugIn, alpha: 1.0, beta: 0.0, ..Variance::default() };
         for (n, plain) in [(4, 0.1575), (8, 0.18375), (32, 0.203_437_5)] {
             let mut expected = 0.0;
             for k in 0..=n {
                 let rewards = (0..n).map(|i| if i < k { 1.0 } else { 0.0 }).collect();
-                let outcome = Outcome { prompt: "p".into(), rewards, ..Outcome::default() };
+                let outcome = GroupOutcome { prompt: "p".into(), rewards, ..GroupOutcome::default() };
                 let mut stats = super::super::PromptStats::default();
                 stats.observe(0, &outcome, 1.0);
                 expected += chance(n, k, 0.3) * score.score_of(stats.get("p").expect("visited"));
@@ -358,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_score_is_the_same_for_as_many_successes_as_failures() {
-        for score in [Score::Posterior, Score::PlugIn] {
+        for score in [VarianceScore::Posterior, VarianceScore::PlugIn] {
             let selection = Variance { score, beta: 0.0, ..Variance::default() };
             let known = known(&selection);
             let of = |place: usize| selection.score_of(known.stats.get(id(place)).expect("visited"));
@@ -370,16 +378,16 @@ mod tests {
     fn stale_prompts_are_drawn_again_before_the_walk_goes_on() {
         let selection = Variance { mixture: 0.0, stale: Some(Stale::Revisit(10)), ..plug_in() };
         let mut known = known(&selection);
-        let of = |known: &Known, step, count| {
+        let of = |known: &PromptKnowledge, step, count| {
             let mut drawn = 0;
-            let draw = Draw { seed: Seed(5), step, round: 0, count };
+            let draw = PromptDraw { seed: Seed(5), step, round: 0, count };
             (selection.draw(PROMPTS, known, &mut drawn, draw), drawn)
         };
         assert_eq!(of(&known, 9, 3).1, 3, "none is stale");
         let (mut all, walked) = of(&known, 10, 5);
         all.sort_unstable();
         assert_eq!((all, walked), (vec![0, 1, 2, 3, 4], 0));
-        let seen = |place: usize| Outcome { prompt: id(place).into(), ..Outcome::default() };
+        let seen = |place: usize| GroupOutcome { prompt: id(place).into(), ..GroupOutcome::default() };
         known.observe(&selection, PROMPTS, 9, &[seen(0), seen(2), seen(3)]);
         let (places, walked) = of(&known, 10, 4);
         let mut stale = places[..2].to_vec();
@@ -388,7 +396,7 @@ mod tests {
         // of two that are stale each is drawn as often
         let mut first = 0f64;
         for seed in 0..2000 {
-            let draw = Draw { seed: Seed(seed), step: 10, round: 0, count: 1 };
+            let draw = PromptDraw { seed: Seed(seed), step: 10, round: 0, count: 1 };
             first += f64::from(u8::from(selection.draw(PROMPTS, &known, &mut 0, draw)[0] == 1));
         }
         // the 99.9 % point of χ² with 1 degree of freedom
@@ -409,7 +417,7 @@ mod tests {
     #[test]
     fn weights_are_refreshed_when_it_is_time() {
         let selection = Variance { refresh: 3, ..Variance::default() };
-        let mut known = Known::default();
+        let mut known = PromptKnowledge::default();
         let at: Vec<u64> = (0..8)
             .map(|step| {
                 known.observe(&selection, PROMPTS, step, &[]);

@@ -6,7 +6,7 @@
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Known, Outcome, Prompts};
+use super::{GroupOutcome, PromptDraw, PromptKnowledge, Prompts};
 
 /// Position k of the order is drawn with chances in proportion to exp(−(k − μ)²/2σ²), without replacement. After a step with
 /// accuracy A, in 0 to 1, and mean concentration C, μ moves on by s·tanh(a(A − β)) + s·tanh(a·C), held to `least` and `most`. With
@@ -85,7 +85,7 @@ impl Walk {
     }
 
     /// The window's mean, held to the order.
-    pub(super) fn mean(&self, known: &Known, prompts: usize) -> f64 {
+    pub(super) fn mean(&self, known: &PromptKnowledge, prompts: usize) -> f64 {
         known.walk.unwrap_or(self.first).clamp(0.0, (prompts - 1) as f64)
     }
 
@@ -96,7 +96,7 @@ impl Walk {
     ///
     /// # Panics
     /// If the prompts have no order.
-    pub(super) fn draw(&self, prompts: Prompts<'_>, known: &Known, draw: Draw) -> Vec<usize> {
+    pub(super) fn draw(&self, prompts: Prompts<'_>, known: &PromptKnowledge, draw: PromptDraw) -> Vec<usize> {
         assert_eq!(prompts.order.len(), prompts.count, "a walk needs an order of all prompts");
         let mean = self.mean(known, prompts.count);
         let mut rng = draw.rng();
@@ -130,13 +130,13 @@ impl Walk {
     }
 
     /// Moves the mean as the outcomes of a step say; a step of which no reward is known leaves it where it is.
-    pub(super) fn learn(&self, known: &mut Known, prompts: Prompts<'_>, outcomes: &[Outcome]) {
+    pub(super) fn learn(&self, known: &mut PromptKnowledge, prompts: Prompts<'_>, outcomes: &[GroupOutcome]) {
         let mean = |values: Vec<f64>| {
             let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
         // prompts count alike, however many rollouts each has
-        let pass_rate = |outcome: &Outcome| {
+        let pass_rate = |outcome: &GroupOutcome| {
             let sum: f64 = outcome.rewards.iter().map(|reward| f64::from(reward.clamp(0.0, 1.0))).sum();
             (!outcome.rewards.is_empty()).then(|| sum / outcome.rewards.len() as f64)
         };
@@ -200,9 +200,9 @@ mod tests {
     fn five(count: usize, draws: u64) -> Vec<Vec<usize>> {
         let walk = Walk { width: Some(1.5), ..Walk::default() };
         let prompts = Prompts { count: 5, id: &id, order: &[0, 1, 2, 3, 4] };
-        let known = Known { walk: Some(1.0), ..Known::default() };
+        let known = PromptKnowledge { walk: Some(1.0), ..PromptKnowledge::default() };
         (0..draws)
-            .map(|step| walk.draw(prompts, &known, Draw { seed: Seed(3), step, round: 0, count }))
+            .map(|step| walk.draw(prompts, &known, PromptDraw { seed: Seed(3), step, round: 0, count }))
             .collect()
     }
 
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn the_mean_never_moves_back_stays_at_the_end_or_begins_again() {
         let prompts = Prompts { count: 40, id: &id, order: &[] };
-        let outcome = |reward: f32| Outcome {
+        let outcome = |reward: f32| GroupOutcome {
             rewards: vec![reward; 4],
             concentration: Some(0.4),
-            ..Outcome::default()
+            ..GroupOutcome::default()
         };
         for (end, last) in [(End::Stay, 39.0), (End::Wrap, 0.0)] {
             let walk = Walk { end, ..Walk::default() };
-            let mut known = Known::default();
+            let mut known = PromptKnowledge::default();
             let (mut means, mut rewards) = (vec![0.0], [0.0, 1.0, 0.5, 7.0, -3.0].into_iter().cycle());
             while means.len() < 60 {
                 walk.learn(&mut known, prompts, &[outcome(rewards.next().unwrap_or(0.0))]);
@@ -300,10 +300,10 @@ mod tests {
             assert!(means.iter().all(|mean| (0.0..=39.0).contains(mean)));
         }
         // a step of which nothing is known, and one whose concentration is no number
-        let mut known = Known { walk: Some(3.0), ..Known::default() };
-        Walk::default().learn(&mut known, prompts, &[Outcome::default()]);
+        let mut known = PromptKnowledge { walk: Some(3.0), ..PromptKnowledge::default() };
+        Walk::default().learn(&mut known, prompts, &[GroupOutcome::default()]);
         assert_eq!(known.walk, Some(3.0));
-        let strange = Outcome { concentration: Some(f32::NAN), ..outcome(0.5) };
+        let strange = GroupOutcome { concentration: Some(f32::NAN), ..outcome(0.5) };
         Walk::default().learn(&mut known, prompts, &[strange]);
         assert_eq!(known.walk, Some(3.0));
     }
@@ -313,10 +313,10 @@ mod tests {
         let walk = Walk { width: Some(1e-3), first: 1e12, ..Walk::default() };
         let order: &'static [u32] = Vec::leak((0..50).rev().collect());
         let prompts = Prompts { count: 50, id: &id, order };
-        let draw = Draw { seed: Seed(1), step: 0, round: 0, count: 3 };
-        assert_eq!(walk.draw(prompts, &Known::default(), draw), [2, 1, 0]);
+        let draw = PromptDraw { seed: Seed(1), step: 0, round: 0, count: 3 };
+        assert_eq!(walk.draw(prompts, &PromptKnowledge::default(), draw), [2, 1, 0]);
         // all of them, and some again
-        let mut all = walk.draw(prompts, &Known::default(), Draw { count: 52, ..draw });
+        let mut all = walk.draw(prompts, &PromptKnowledge::default(), PromptDraw { count: 52, ..draw });
         assert_eq!(all.split_off(50), [1, 0]);
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());

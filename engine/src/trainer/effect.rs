@@ -2,8 +2,8 @@
 
 use super::TrainerConfig;
 use crate::baseline::{BaselineConfig, Mode, Optimal, Weights};
-use crate::objective::{Cispo, Gmpo, Grpo, KlEstimator, KlPlace, Level, ObjectiveConfig, Sapo};
-use crate::schedule::Shape;
+use crate::objective::{Cispo, Gmpo, Grpo, KlEstimator, KlPlace, ObjectiveConfig, RatioLevel, Sapo};
+use crate::schedule::ScheduleShape;
 
 impl TrainerConfig {
     /// What of the settings has no effect, each as a sentence that names it and says why. Settings that are at their default
@@ -54,7 +54,7 @@ impl TrainerConfig {
             );
         }
         let schedule = &self.schedule;
-        if schedule.shape == Shape::Constant && schedule.floor != 0.0 {
+        if schedule.shape == ScheduleShape::Constant && schedule.floor != 0.0 {
             none(format!("schedule.floor = {}", schedule.floor), "shape is \"constant\"");
         }
         found
@@ -71,7 +71,7 @@ impl TrainerConfig {
                     (*clip_high != usual.clip_high, format!("grpo.clip_high = {}", number(*clip_high))),
                     (dual_clip.is_some(), format!("grpo.dual_clip = {}", dual_clip.unwrap_or(0.0))),
                     (ratio_cap.is_some(), format!("grpo.ratio_cap = {}", ratio_cap.unwrap_or(0.0))),
-                    (*level == Level::Sequence, "grpo.level = \"sequence\"".into()),
+                    (*level == RatioLevel::Sequence, "grpo.level = \"sequence\"".into()),
                 ]
             }
             ObjectiveConfig::Cispo(Cispo { cap, floor }) => {

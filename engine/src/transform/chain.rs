@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::{Context, State, Transform};
 use crate::model::weights::{Source, missing};
-use crate::model::{Flat, Layout, ParameterKind};
+use crate::model::{Flat, FlatLayout, ParameterKind};
 use crate::{EngineError, Result};
 
 /// A transform, and the parameters that it is for.
@@ -60,7 +60,7 @@ impl Chain {
     }
 
     /// Numbers that it keeps of a model's parameters, beside their gradients.
-    pub fn kept_numbers(&self, layout: &Layout) -> usize {
+    pub fn kept_numbers(&self, layout: &FlatLayout) -> usize {
         let of = |link: &Link| {
             let sizes = layout.names().filter(|name| link.is_for(name)).filter_map(|name| layout.shape(name));
             link.transform.slots().len() * sizes.map(|shape| shape.iter().product::<usize>()).sum::<usize>()
@@ -72,12 +72,12 @@ impl Chain {
     ///
     /// # Errors
     /// If something was restored that does not fit: nothing has changed then.
-    pub fn settle(&mut self, layout: &Arc<Layout>) -> Result<()> {
+    pub fn settle(&mut self, layout: &Arc<FlatLayout>) -> Result<()> {
         let part = |link: &Link| match link.kinds.is_empty() {
             true => layout.clone(),
             false => Arc::new(layout.only(|name| link.is_for(name))),
         };
-        let parts: Vec<Arc<Layout>> = self.links.iter().map(part).collect();
+        let parts: Vec<Arc<FlatLayout>> = self.links.iter().map(part).collect();
         self.states.iter().zip(&parts).try_for_each(|(state, part)| state.check(part))?;
         self.states.iter_mut().zip(&parts).try_for_each(|(state, part)| state.settle(part))
     }

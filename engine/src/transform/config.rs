@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddDecayedWeights, Chain, ClipByGlobalNorm, Link, Orthogonalize, Scale, ScaleByAdam, ScaleByLearningRate,
-    ScaleByLion, Trace, Transform,
+    AddDecayedWeights, Chain, ClipByGlobalNorm, Link, Orthogonalize, ScaleByAdam, ScaleByFactor,
+    ScaleByLearningRate, ScaleByLion, Trace, Transform,
 };
 use crate::model::ParameterKind;
 
@@ -164,7 +164,7 @@ pub struct TransformConfig {
     pub add_decayed_weights: Option<AddDecayedWeights>,
     /// Multiplies by a constant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scale: Option<Scale>,
+    pub scale: Option<ScaleByFactor>,
     /// Multiplies by minus the learning rate: the last of a chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_by_learning_rate: Option<ScaleByLearningRate>,

@@ -29,12 +29,12 @@ impl Transform for ScaleByLearningRate {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Scale {
+pub struct ScaleByFactor {
     /// What changes are multiplied by.
     pub factor: f64,
 }
 
-impl Transform for Scale {
+impl Transform for ScaleByFactor {
     fn name(&self) -> &'static str {
         "scale"
     }

@@ -20,7 +20,7 @@ pub use chain::{Chain, Link};
 pub use clip::ClipByGlobalNorm;
 pub use config::{AdamW, Beta, Lion, Muon, OptimizerConfig, Sgd, TransformConfig};
 pub use decay::AddDecayedWeights;
-pub use learning_rate::{Scale, ScaleByLearningRate};
+pub use learning_rate::{ScaleByFactor, ScaleByLearningRate};
 pub use orthogonalize::Orthogonalize;
 pub use scale_by_adam::ScaleByAdam;
 pub use scale_by_lion::ScaleByLion;

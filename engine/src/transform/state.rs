@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::kernels::trim_heap;
 use crate::model::weights::missing;
-use crate::model::{Flat, Layout};
+use crate::model::{Flat, FlatLayout};
 use crate::{EngineError, Result, Tensors};
 
 /// A number for every weight in each of some slots, and the count of updates. Before the first update it may hold what was
@@ -68,7 +68,7 @@ impl State {
     }
 
     /// Whether what was restored is of these parameters.
-    pub(super) fn check(&self, layout: &Layout) -> Result<()> {
+    pub(super) fn check(&self, layout: &FlatLayout) -> Result<()> {
         for (name, tensor) in self.restored.iter().filter(|(name, _)| *name != "step") {
             let parameter = name.split_once('.').map_or("", |(_, parameter)| parameter);
             let problem = match layout.shape(parameter) {
@@ -83,7 +83,7 @@ impl State {
 
     /// Makes room for these parameters, with what was restored or zeros. Tensors are taken out one by one, so that what is
     /// restored is not held twice.
-    pub(super) fn settle(&mut self, layout: &Arc<Layout>) -> Result<()> {
+    pub(super) fn settle(&mut self, layout: &Arc<FlatLayout>) -> Result<()> {
         if self.slots.len() == self.names.len() {
             return Ok(());
         }

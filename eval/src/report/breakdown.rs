@@ -7,7 +7,7 @@ use super::chart::{Axis, Curve, Row, curves, histogram, whiskers};
 use super::figures::{by_benchmark, legend, series, table};
 use super::words::{self, count, distinct, escaped, estimate, number};
 use crate::result::Evaluation;
-use crate::summary::{AtK, Share, Summary};
+use crate::summary::{AtK, QuestionShare, Summary};
 
 /// Models that a chart with all of them in one place can show.
 const CROWD: usize = 8;
@@ -33,7 +33,7 @@ fn parts_of(
     benchmark: &str,
     kind: &str,
     evaluations: &[&Evaluation],
-    of: impl Fn(&Summary) -> &[Share],
+    of: impl Fn(&Summary) -> &[QuestionShare],
 ) -> String {
     let names = distinct(evaluations.iter().flat_map(|e| of(&e.summary)).map(|share| share.name.as_str()));
     let (shown, more) = words::few(&names, PARTS);

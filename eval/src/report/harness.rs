@@ -8,7 +8,7 @@ use data::{Body, Prompt};
 use serde_json::{Map, Value, json};
 
 use crate::protocol::{Protocol, sha256_of};
-use crate::record::{Question, Reading};
+use crate::record::{Question, SampleText};
 use crate::result::Evaluation;
 use crate::stats::Estimate;
 
@@ -100,12 +100,12 @@ pub fn results(evaluations: &[&Evaluation], hashes: &[String], version: &str, mi
 pub fn samples<'p>(
     evaluation: &Evaluation,
     prompts: impl IntoIterator<Item = &'p Prompt>,
-    readings: &[Reading],
+    readings: &[SampleText],
 ) -> Vec<Value> {
     let prompts: std::collections::BTreeMap<&str, &Prompt> =
         prompts.into_iter().map(|prompt| (prompt.id.as_str(), prompt)).collect();
     let line = |(place, question): (usize, &Question)| {
-        let readings: Vec<&Reading> = readings.iter().filter(|r| r.id == question.id).collect();
+        let readings: Vec<&SampleText> = readings.iter().filter(|r| r.id == question.id).collect();
         let prompt = prompts.get(question.id.as_str());
         let asked = prompt.map_or_else(String::new, |prompt| whole(prompt));
         let target = prompt.and_then(|prompt| prompt.reference()).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::words::{
 };
 use super::{Report, words::settings};
 use crate::result::{Evaluation, Problems};
-use crate::summary::{AtK, Share};
+use crate::summary::{AtK, QuestionShare};
 
 /// The report as one page of Markdown.
 pub fn markdown(report: &Report<'_>) -> String {
@@ -199,7 +199,12 @@ fn at_k(report: &Report<'_>) -> String {
     format!("## Several samples of a question\n\n{}", table(&head, &rows))
 }
 
-fn parts(report: &Report<'_>, kind: &str, title: &str, of: impl Fn(&Evaluation) -> &[Share]) -> String {
+fn parts(
+    report: &Report<'_>,
+    kind: &str,
+    title: &str,
+    of: impl Fn(&Evaluation) -> &[QuestionShare],
+) -> String {
     let mut page = String::new();
     for (benchmark, evaluations) in by_benchmark(report) {
         let names = distinct(evaluations.iter().flat_map(|e| of(e)).map(|share| share.name.as_str()));

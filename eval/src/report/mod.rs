@@ -22,7 +22,7 @@ pub use page::page;
 pub use spread::{by_chance, comparison, runs};
 pub use terminal::terminal;
 
-use crate::record::Reading;
+use crate::record::SampleText;
 use crate::result::{Comparison, Evaluation, Runs};
 
 /// What goes into a page.
@@ -48,7 +48,7 @@ pub struct Readings<'a> {
     /// The benchmark.
     pub benchmark: &'a str,
     /// The samples that were chosen.
-    pub samples: &'a [Reading],
+    pub samples: &'a [SampleText],
     /// How many there are in all.
     pub all: usize,
 }

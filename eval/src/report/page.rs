@@ -115,7 +115,7 @@ pub(crate) mod tests {
     use super::super::{Readings, markdown};
     use super::*;
     use crate::protocol::{Protocol, Questions, Samples, Shots};
-    use crate::record::{Question, Reading, Sample};
+    use crate::record::{Question, Sample, SampleText};
     use crate::result::{Comparison, Cost, Evaluation, Model, Problems};
     use crate::summary::Summary;
 
@@ -169,8 +169,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn reading(id: &str, text: &str) -> Reading {
-        Reading {
+    fn reading(id: &str, text: &str) -> SampleText {
+        SampleText {
             id: id.into(),
             place: 0,
             prompt: text.into(),
@@ -260,7 +260,7 @@ pub(crate) mod tests {
     #[test]
     fn a_page_with_too_many_samples_stays_below_five_megabytes_and_says_what_is_left_out() {
         let long = "a<b ".repeat(1000);
-        let samples: Vec<Reading> = (0..1500).map(|n| reading(&format!("q{n}"), &long)).collect();
+        let samples: Vec<SampleText> = (0..1500).map(|n| reading(&format!("q{n}"), &long)).collect();
         let evaluations = [evaluation("a", "x", 6, 1)];
         let html = page(&report(
             &evaluations,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::words::{count, distinct, escaped, number};
 use super::{Readings, Report};
-use crate::record::Reading;
+use crate::record::SampleText;
 
 /// Bytes of samples that a page holds.
 const ROOM: usize = 4_000_000;
@@ -133,7 +133,7 @@ fn grouped(readings: &[&Readings<'_>], models: &[&str], benchmarks: &[&str]) -> 
     questions
 }
 
-fn sample(m: usize, reading: &Reading) -> Sample {
+fn sample(m: usize, reading: &SampleText) -> Sample {
     Sample {
         m,
         p: reading.place,
@@ -197,8 +197,8 @@ fn json(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
-    fn reading(id: &str, text: &str) -> Reading {
-        Reading {
+    fn reading(id: &str, text: &str) -> SampleText {
+        SampleText {
             id: id.into(),
             place: 0,
             prompt: "1 + 1?".into(),
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn questions_without_room_are_left_out_whole_and_in_turn() {
-        let samples: Vec<Reading> = (0..50).map(|n| reading(&format!("q{n}"), "some text")).collect();
+        let samples: Vec<SampleText> = (0..50).map(|n| reading(&format!("q{n}"), "some text")).collect();
         let of = |benchmark| Readings { model: "a", benchmark, samples: &samples, all: 50 };
         let all = questions(&[of("x"), of("y")]);
         let size = json(&all[0]).len() + 1;

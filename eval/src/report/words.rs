@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::protocol::Protocol;
 use crate::result::{Comparison, Evaluation};
-use crate::stats::{Estimate, Interval, Method, Verdict};
+use crate::stats::{Estimate, Interval, Method, PairedVerdict};
 
 /// What stands where there is no number.
 pub(crate) const NONE: &str = "–";
@@ -166,9 +166,13 @@ pub(crate) fn verdict(comparison: &Comparison, a: &str, b: &str, benchmark: &str
         None => p_value(paired.p_value),
     };
     let found = match paired.verdict() {
-        Verdict::Better => format!("{b} is better than {a} on {benchmark} by {size} points {bounds}, {p}"),
-        Verdict::Worse => format!("{b} is worse than {a} on {benchmark} by {size} points {bounds}, {p}"),
-        Verdict::NoDifferenceShown => format!(
+        PairedVerdict::Better => {
+            format!("{b} is better than {a} on {benchmark} by {size} points {bounds}, {p}")
+        }
+        PairedVerdict::Worse => {
+            format!("{b} is worse than {a} on {benchmark} by {size} points {bounds}, {p}")
+        }
+        PairedVerdict::NoDifferenceShown => format!(
             "No difference shown between {b} and {a} on {benchmark}: {} points {bounds}, {p}; this comparison could have \
              shown {} points",
             points(paired.difference),

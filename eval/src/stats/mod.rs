@@ -37,7 +37,7 @@ pub use draws::draws;
 pub use interval::{Estimate, Interval, Method, clopper_pearson, one_draw, wilson};
 pub use majority::{majority, majority_with_replacement};
 pub use mcnemar::McNemar;
-pub use paired::{Paired, Verdict};
+pub use paired::{Paired, PairedVerdict};
 pub use pass::{pass_at_k, pass_hat_k};
 pub use runs::RunVariance;
 pub use welch::Welch;

@@ -1,7 +1,7 @@
 //! Two systems on the same questions: is one better, and by how much?
 //!
 //! Before: for each question, a number from each system: a share of right draws, or a length. After: the report, and
-//! [`Verdict`].
+//! [`PairedVerdict`].
 
 use data::Seed;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub struct Paired {
 /// What a comparison shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum PairedVerdict {
     /// The whole interval lies above 0, and the test agrees: b is higher than a.
     Better,
     /// The whole interval lies below 0, and the test agrees: b is lower than a.
@@ -153,14 +153,14 @@ impl Paired {
     }
 
     /// What [`Paired::interval`] and [`Paired::p`] show together: a difference only where both do.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> PairedVerdict {
         let agreed = self.p() <= 1.0 - self.confidence;
         if self.interval.low > 0.0 && agreed {
-            Verdict::Better
+            PairedVerdict::Better
         } else if self.interval.high < 0.0 && agreed {
-            Verdict::Worse
+            PairedVerdict::Worse
         } else {
-            Verdict::NoDifferenceShown
+            PairedVerdict::NoDifferenceShown
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let mcnemar = found.mcnemar.unwrap();
         assert_eq!((mcnemar.first_only, mcnemar.second_only), (0, 2));
         assert!((mcnemar.exact - 0.5).abs() < 1e-12, "{mcnemar:?}");
-        assert_eq!(found.verdict(), Verdict::NoDifferenceShown);
+        assert_eq!(found.verdict(), PairedVerdict::NoDifferenceShown);
         // two signs, of four settings two are as far out
         assert!((found.p_value_sign_flip - 0.5).abs() < 0.03, "{found:?}");
     }
@@ -266,10 +266,10 @@ mod tests {
     fn equal_systems_show_nothing_and_unanimous_few_show_little() {
         let same = compare(&[0.5, 0.25, 1.0], &[0.5, 0.25, 1.0]);
         assert_eq!((same.difference, same.p_value, same.p_value_sign_flip), (0.0, 1.0, 1.0));
-        assert_eq!(same.verdict(), Verdict::NoDifferenceShown);
-        assert_eq!(compare(&[0.0; 3], &[1.0; 3]).verdict(), Verdict::NoDifferenceShown);
-        assert_eq!(compare(&[0.0; 20], &[1.0; 20]).verdict(), Verdict::Better);
-        assert_eq!(compare(&[1.0; 20], &[0.0; 20]).verdict(), Verdict::Worse);
+        assert_eq!(same.verdict(), PairedVerdict::NoDifferenceShown);
+        assert_eq!(compare(&[0.0; 3], &[1.0; 3]).verdict(), PairedVerdict::NoDifferenceShown);
+        assert_eq!(compare(&[0.0; 20], &[1.0; 20]).verdict(), PairedVerdict::Better);
+        assert_eq!(compare(&[1.0; 20], &[0.0; 20]).verdict(), PairedVerdict::Worse);
         assert_eq!(same.correlation, Some(1.0));
         assert_eq!(compare(&[0.0; 3], &[1.0, 0.0, 1.0]).correlation, None);
     }
@@ -292,7 +292,7 @@ mod tests {
                 let a: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i < only_a))).collect();
                 let b: Vec<f64> = (0..n).map(|i| f64::from(u8::from(n - i <= only_b))).collect();
                 let found = Paired::with_resamples(&a, &b, 0.95, Seed(0), 10).unwrap();
-                let shown = found.verdict() != Verdict::NoDifferenceShown;
+                let shown = found.verdict() != PairedVerdict::NoDifferenceShown;
                 let test = found.mcnemar.unwrap();
                 assert!(!shown || (test.mid_p <= 0.05 && !found.interval.contains(0.0)), "{found:?}");
                 assert!(found.interval.low >= -1.0 && found.interval.high <= 1.0, "{found:?}");

@@ -4,7 +4,7 @@
 //! for the next, so that what sampling and what training take add up; keys and values alone go back to the system.
 
 use engine::mixture::Alpha;
-use engine::model::{Compute, Layout, Policy, Recompute};
+use engine::model::{Compute, FlatLayout, Policy, Recompute};
 use rollout::backend::BackendConfig;
 
 use crate::plan::Plan;
@@ -62,7 +62,7 @@ pub(super) fn optimizer_numbers(plan: &Plan) -> usize {
     let sft = recipe.sft.as_ref().map(|sft| &sft.optimizer);
     let rl = recipe.rl.as_ref().map(|rl| &rl.optimizer);
     let preference = recipe.preference.as_ref().map(|preference| &preference.optimizer);
-    let layout = Layout::new(&plan.config);
+    let layout = FlatLayout::new(&plan.config);
     let all = sft.into_iter().chain(rl).chain(preference);
     all.map(|optimizer| optimizer.build().kept_numbers(&layout)).max().unwrap_or(0)
 }

@@ -4,9 +4,9 @@
 
 use anyhow::Result;
 use data::{Arithmetic, PromptTemplate, Split};
-use eval::benchmarks::{Data, Judge, Known};
+use eval::benchmarks::{Data, Known, KnownJudge};
 use eval::{Adaptive, AtKRule, Shot};
-use rewards::{Countdown, ExactMatch, Format, Math};
+use rewards::{CountdownReward, ExactMatch, Format, Math};
 use rollout::Sampling;
 use serde::{Deserialize, Serialize};
 
@@ -126,13 +126,13 @@ impl BenchmarkRecipe {
     pub(crate) fn of_known(known: &Known, data: DataRecipe) -> Self {
         let mut rewards = RewardsRecipe::default();
         match known.judge {
-            Judge::Math { tolerance } => {
+            KnownJudge::Math { tolerance } => {
                 rewards.math = Some(Weighted::of(Math { tolerance, ..Math::default() }, 1.0));
                 rewards.format = Some(Weighted::of(Format { boxed: true, ..Format::default() }, 0.0));
             }
-            Judge::Exact => rewards.exact_match = Some(Weighted::of(ExactMatch::default(), 1.0)),
-            Judge::Countdown => {
-                rewards.countdown = Some(Weighted::of(Countdown::default(), 1.0));
+            KnownJudge::Exact => rewards.exact_match = Some(Weighted::of(ExactMatch::default(), 1.0)),
+            KnownJudge::Countdown => {
+                rewards.countdown = Some(Weighted::of(CountdownReward::default(), 1.0));
                 rewards.format = Some(Weighted::of(Format { boxed: true, ..Format::default() }, 0.0));
             }
         }

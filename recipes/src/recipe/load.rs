@@ -174,7 +174,7 @@ mod tests {
         let recipe = Recipe::load("tiny", &sets.map(String::from)).expect("valid");
         let rl = recipe.rl.expect("rl");
         assert_eq!((recipe.seed, rl.steps.get()), (7, 3));
-        assert_eq!(rl.schedule.shape, engine::schedule::Shape::Cosine);
+        assert_eq!(rl.schedule.shape, engine::schedule::ScheduleShape::Cosine);
         assert_eq!(rl.sampling.stop, ["x"]);
         for (set, wanted) in [
             ("rl.stepz=3", "did you mean `steps`?"),

@@ -6,8 +6,8 @@
 use anyhow::Result;
 use indexmap::IndexMap;
 use rewards::{
-    Code, Command, CosineLength, Countdown, ExactMatch, Format, Http, Judge, Keyword, Language, Length, Math,
-    OnNone, Python, Repetition, RewardError, Rewards, SumSettings,
+    Code, Command, CosineLength, CountdownReward, ExactMatch, Format, Http, Judge, Keyword, Language,
+    LengthReward, Math, OnNone, Python, Repetition, RewardError, Rewards, SumSettings,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct RewardsRecipe {
     pub math: Option<Weighted<Math>>,
     /// 1 if the answer is an expression of the prompt's `numbers` that has the value `target`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub countdown: Option<Weighted<Countdown>>,
+    pub countdown: Option<Weighted<CountdownReward>>,
     /// Whether the code in the completion passes the prompt's tests, in a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<Weighted<Code>>,
@@ -67,7 +67,7 @@ pub struct RewardsRecipe {
     pub format: Option<Weighted<Format>>,
     /// How far its length is from a target.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub length: Option<Weighted<Length>>,
+    pub length: Option<Weighted<LengthReward>>,
     /// Short right answers before long ones, long wrong ones before short ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosine_length: Option<Weighted<CosineLength>>,
@@ -202,7 +202,7 @@ impl RewardsRecipe {
             sum.add_as(name, &place, table, OnNone::Drop, |_| Ok(shared))?;
         }
         sum.add("format", &self.format, |reward: Format| Ok(Box::new(reward.build()?)))?;
-        sum.add("length", &self.length, |reward: Length| Ok(Box::new(reward.build()?)))?;
+        sum.add("length", &self.length, |reward: LengthReward| Ok(Box::new(reward.build()?)))?;
         sum.add("cosine_length", &self.cosine_length, |reward: CosineLength| Ok(Box::new(reward.build()?)))?;
         sum.add("repetition", &self.repetition, |reward: Repetition| Ok(Box::new(reward.build()?)))?;
         sum.add("language", &self.language, |reward: Language| Ok(Box::new(reward.build()?)))?;

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::scan::file::ScanHead;
     use engine::batch::GroupNorms;
-    use engine::selection::Outcome;
+    use engine::selection::GroupOutcome;
 
     #[test]
     fn what_length_explains_is_taken_away() {
@@ -158,7 +158,11 @@ mod tests {
         for place in 0..5 {
             let rewards: Vec<f32> = (0..8).map(|i| if i < place { 1.0 } else { 0.0 }).collect();
             stats.observe_norms(&place.to_string(), GroupNorms::of(&rewards, &[(9 - place) as f64; 8]));
-            stats.observe(0, &Outcome { prompt: place.to_string(), rewards, ..Outcome::default() }, 1.0);
+            stats.observe(
+                0,
+                &GroupOutcome { prompt: place.to_string(), rewards, ..GroupOutcome::default() },
+                1.0,
+            );
         }
         let found = against(&scan, 1.0, &stats).expect("found");
         let of = |metric, with| found.iter().find(|a| a.metric == metric && a.with == with).expect("a row");

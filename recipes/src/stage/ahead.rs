@@ -11,7 +11,7 @@ use std::thread::Scope;
 use anyhow::Result;
 use data::Rollout;
 use engine::model::Policy;
-use engine::selection::Known;
+use engine::selection::PromptKnowledge;
 
 use super::sampler::StepSampler;
 use crate::generate::Weights;
@@ -23,7 +23,7 @@ use crate::unfinished::Unfinished;
 struct Order {
     policy: Policy,
     /// What was known of prompts when these were the weights.
-    known: Known,
+    known: PromptKnowledge,
     version: u64,
     steps: std::ops::Range<u64>,
 }
@@ -91,7 +91,7 @@ impl Ahead {
     pub(crate) fn step(
         &mut self,
         policy: &Policy,
-        known: &Known,
+        known: &PromptKnowledge,
         step: u64,
     ) -> Result<Result<StepRollouts, Unfinished>> {
         let end = (step + self.overlap + 1).min(self.steps);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use data::ScoredRollout;
 use engine::model::{KvRow, Policy};
-use engine::selection::{AngleMetric, Directions, Outcome, Released};
+use engine::selection::{AngleMetric, Directions, GroupOutcome, Released};
 
 /// Mean concentration of the rollouts of each prompt, prompt and completion together, by passes of about so many tokens.
 pub(super) fn of_prompts(
@@ -54,7 +54,7 @@ pub(super) fn of_prompts(
 }
 
 /// Adds them to the outcomes of the step. Gives their mean over groups, if there is any.
-pub(super) fn add(outcomes: &mut [Outcome], found: &BTreeMap<String, f32>) -> Option<f64> {
+pub(super) fn add(outcomes: &mut [GroupOutcome], found: &BTreeMap<String, f32>) -> Option<f64> {
     for outcome in outcomes.iter_mut() {
         outcome.concentration = found.get(&outcome.prompt).copied();
     }

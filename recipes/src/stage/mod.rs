@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::folder::RunFolder;
 use crate::generate::Generation;
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::progress::Display;
 use crate::restore::Resume;
 use crate::save::StageState;
@@ -84,7 +84,7 @@ pub(crate) struct StepContext<'a> {
 pub(crate) struct Run<'a> {
     pub(crate) generation: &'a Generation<'a>,
     pub(crate) folder: &'a mut RunFolder,
-    pub(crate) outcome: &'a mut Outcome,
+    pub(crate) outcome: &'a mut RunOutcome,
 }
 
 /// The point that a stage begins or goes on from.

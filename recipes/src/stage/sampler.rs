@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use data::{Rollout, ScoredRollout, Seed, StopReason};
-use engine::allocation::Budget;
+use engine::allocation::RolloutBudget;
 use engine::baseline::is_equal;
 use engine::batch::penalised;
-use engine::selection::{Diversity, Draw, Known, Outcome, Prompts, Selection};
+use engine::selection::{Diversity, GroupOutcome, PromptDraw, PromptKnowledge, Prompts, Selection};
 use rewards::{RewardError, ScoringError};
 use rollout::{GroupSizes, RolloutError, SampleProgress, Task};
 
@@ -47,7 +47,7 @@ impl StepSampler<'_> {
         &self,
         weights: Weights<'_>,
         step: u64,
-        (known, drawn): (&Known, u64),
+        (known, drawn): (&PromptKnowledge, u64),
         have: &[Rollout],
         watch: &mut dyn FnMut(&str),
     ) -> Result<StepRollouts, Unfinished> {
@@ -74,7 +74,7 @@ struct StepAttempt<'a> {
     sampler: StepSampler<'a>,
     weights: Weights<'a>,
     step: u64,
-    known: &'a Known,
+    known: &'a PromptKnowledge,
     /// Rollouts that an earlier attempt left.
     have: &'a [Rollout],
     /// Rollouts of this attempt.
@@ -97,7 +97,7 @@ impl StepAttempt<'_> {
         let mut occurrences = BTreeMap::new();
         while self.rollouts.rounds < most && self.chosen.len() < wanted {
             let count = wanted - self.chosen.len();
-            let draw = Draw { seed: selection_seed, step, round: self.rollouts.rounds, count };
+            let draw = PromptDraw { seed: selection_seed, step, round: self.rollouts.rounds, count };
             let draws = selection.draw(prompts, self.known, &mut self.rollouts.drawn, draw);
             let factors = selection.factors(prompts, self.known, &draws);
             let mut tasks: Vec<Task> = draws.iter().map(|index| self.sampler.tasks[*index].clone()).collect();
@@ -128,7 +128,7 @@ impl StepAttempt<'_> {
     ) -> Result<Vec<Vec<ScoredRollout>>, Unfinished> {
         let rl = self.sampler.rl;
         let allocation = rl.allocation.build();
-        let budget = Budget { prompts: tasks.len(), group_size: rl.group_size.get() };
+        let budget = RolloutBudget { prompts: tasks.len(), group_size: rl.group_size.get() };
         let prompts = tasks.iter().map(|task| task.prompt.id.as_str());
         let mut sizes = allocation.sizes(&self.known.stats.forecasts(prompts), budget);
         let mut groups: Vec<Vec<ScoredRollout>> = vec![Vec::new(); tasks.len()];
@@ -257,9 +257,9 @@ impl StepAttempt<'_> {
 }
 
 /// What a prompt's group came to.
-fn outcome(prompt: &str, group: &[ScoredRollout], diversity: Option<Diversity>) -> Outcome {
+fn outcome(prompt: &str, group: &[ScoredRollout], diversity: Option<Diversity>) -> GroupOutcome {
     let tokens: Vec<&[u32]> = group.iter().map(|scored| scored.rollout.tokens.as_slice()).collect();
-    Outcome {
+    GroupOutcome {
         prompt: prompt.to_owned(),
         rewards: group.iter().filter_map(|scored| scored.score.reward).collect(),
         truncated: group.iter().filter(|scored| scored.rollout.stop == StopReason::Length).count() as u64,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cases::Case;
 use super::{output, values};
-use crate::sandbox::{Exit, Job, Outcome, Sandbox, SandboxError, Stdin};
+use crate::sandbox::{Exit, Sandbox, SandboxError, SandboxJob, SandboxOutcome, Stdin};
 
 /// Whether a case is passed, and if not why.
 pub(super) type Ruling = Result<(), String>;
@@ -63,7 +63,7 @@ impl Runner {
                 let files = [(file.as_str(), code.as_bytes())];
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let job = self.job(&arguments, &files, stdin);
-                self.sandbox.run(Job { program, ..job })?
+                self.sandbox.run(SandboxJob { program, ..job })?
             }
             None => {
                 let files = [("main.py", code.as_bytes())];
@@ -123,10 +123,10 @@ impl Runner {
         let (program, judge) = std::thread::scope(|scope| {
             let program = scope.spawn(|| {
                 let job = self.job(&["-I", "driver.py"], &files, Stdin::Pipe(requests_in));
-                self.sandbox.run(Job { stdout: Some(replies_out), stop: Some(&over), ..job })
+                self.sandbox.run(SandboxJob { stdout: Some(replies_out), stop: Some(&over), ..job })
             });
             let job = self.job(&["-I", "-S", "judge.py"], &test, Stdin::Pipe(replies_in));
-            let judge = self.sandbox.run(Job { stdout: Some(requests_out), ..job });
+            let judge = self.sandbox.run(SandboxJob { stdout: Some(requests_out), ..job });
             over.store(true, Ordering::Relaxed);
             (program.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), judge)
         });
@@ -153,13 +153,13 @@ impl Runner {
         arguments: &'a [&'a str],
         files: &'a [(&'a str, &'a [u8])],
         stdin: Stdin<'a>,
-    ) -> Job<'a> {
-        Job { program: &self.python, arguments, files, stdin, stdout: None, stop: None }
+    ) -> SandboxJob<'a> {
+        SandboxJob { program: &self.python, arguments, files, stdin, stdout: None, stop: None }
     }
 }
 
 /// How a program that was to answer ended instead.
-fn ended(outcome: &Outcome) -> String {
+fn ended(outcome: &SandboxOutcome) -> String {
     let error = String::from_utf8_lossy(&outcome.stderr);
     let last = error.lines().rev().find(|line| !line.trim().is_empty());
     match (outcome.exit, last) {

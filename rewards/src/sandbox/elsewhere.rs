@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Job, Outcome, Protections, SandboxError, SandboxSettings};
+use super::{Protections, SandboxError, SandboxJob, SandboxOutcome, SandboxSettings};
 
 /// Never made.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl Confinement {
         match *self {}
     }
 
-    pub(super) fn run(&self, _: Job<'_>) -> Result<Outcome, SandboxError> {
+    pub(super) fn run(&self, _: SandboxJob<'_>) -> Result<SandboxOutcome, SandboxError> {
         match *self {}
     }
 }

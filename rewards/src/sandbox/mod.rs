@@ -1,6 +1,6 @@
 //! Programs that nobody has read are run behind walls.
 //!
-//! Before: a policy wrote code, see [`crate::Code`]. After: an [`Outcome`] says what the program printed and how it
+//! Before: a policy wrote code, see [`crate::Code`]. After: an [`SandboxOutcome`] says what the program printed and how it
 //! ended. Each run is a process of its own with a scratch folder of its own, and is killed with all that it started at
 //! the first limit it breaks. Landlock and a system call filter are the walls; no rights are needed to put them up, and
 //! a program cannot take them down. Where this user may mount in a name space of his own (root with that right, or user
@@ -57,7 +57,7 @@ pub struct Sandbox {
 
 /// A program and what it is given.
 #[derive(Debug)]
-pub struct Job<'a> {
+pub struct SandboxJob<'a> {
     /// Its file, an absolute path.
     pub program: &'a Path,
     /// Its arguments.
@@ -66,7 +66,7 @@ pub struct Job<'a> {
     pub files: &'a [(&'a str, &'a [u8])],
     /// What it reads from standard input.
     pub stdin: Stdin<'a>,
-    /// Where its standard output goes, if not into [`Outcome::stdout`].
+    /// Where its standard output goes, if not into [`SandboxOutcome::stdout`].
     pub stdout: Option<PipeWriter>,
     /// When this becomes true, the program is killed.
     pub stop: Option<&'a AtomicBool>,
@@ -90,13 +90,13 @@ pub enum Exit {
     Signal(i32),
     /// It was killed because it broke this limit.
     Limit(Limit),
-    /// It was killed because [`Job::stop`] said so.
+    /// It was killed because [`SandboxJob::stop`] said so.
     Stopped,
 }
 
 /// What a run gave.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct SandboxOutcome {
     /// How it ended.
     pub exit: Exit,
     /// What it wrote to standard output, at most [`SandboxSettings::output_kib`].
@@ -185,7 +185,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// If the program cannot be started, or the system refuses something else. What the program does is no error.
-    pub fn run(&self, job: Job<'_>) -> Result<Outcome, SandboxError> {
+    pub fn run(&self, job: SandboxJob<'_>) -> Result<SandboxOutcome, SandboxError> {
         self.confinement.run(job)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use rewards::{Exit, Job, Outcome, Sandbox, SandboxSettings, Stdin};
+use rewards::{Exit, Sandbox, SandboxJob, SandboxOutcome, SandboxSettings, Stdin};
 
 /// Far less than what hangs for ever takes, and enough on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
@@ -29,9 +29,9 @@ pub(crate) fn sandbox(change: impl FnOnce(&mut SandboxSettings)) -> Sandbox {
 
 pub(crate) static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| sandbox(|_| {}));
 
-pub(crate) fn run_in(sandbox: &Sandbox, code: &str, input: &[u8]) -> Outcome {
+pub(crate) fn run_in(sandbox: &Sandbox, code: &str, input: &[u8]) -> SandboxOutcome {
     let started = Instant::now();
-    let job = Job {
+    let job = SandboxJob {
         program: &PYTHON.0,
         arguments: &["-I", "main.py"],
         files: &[("main.py", code.as_bytes())],
@@ -44,7 +44,7 @@ pub(crate) fn run_in(sandbox: &Sandbox, code: &str, input: &[u8]) -> Outcome {
     outcome
 }
 
-pub(crate) fn run(code: &str) -> Outcome {
+pub(crate) fn run(code: &str) -> SandboxOutcome {
     run_in(&SANDBOX, code, b"")
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn new_folder() -> TempDir {
 }
 
 /// What it printed, if it ended well.
-pub(crate) fn said(outcome: &Outcome) -> String {
+pub(crate) fn said(outcome: &SandboxOutcome) -> String {
     let stderr = String::from_utf8_lossy(&outcome.stderr);
     assert_eq!(outcome.exit, Exit::Code(0), "{stderr}");
     String::from_utf8_lossy(&outcome.stdout).trim_end().to_owned()

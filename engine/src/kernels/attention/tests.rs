@@ -8,7 +8,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
 }
 
-const SHAPE: Shape = Shape { heads: 6, kv_heads: 2, head_dim: 10 };
+const SHAPE: HeadLayout = HeadLayout { heads: 6, kv_heads: 2, head_dim: 10 };
 
 fn whole(kernel: Kernel, lengths: &[usize], q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
     let (wide, narrow) = (SHAPE.heads * SHAPE.head_dim, SHAPE.kv_heads * SHAPE.head_dim);

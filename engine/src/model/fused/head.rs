@@ -3,7 +3,7 @@
 use super::Fused;
 use super::rows::RowGrads;
 use crate::kernels::{
-    Buffer, Columns, Gram, Right, RowStats, Start, View, exp, product, softmax_backward, softmax_stats,
+    Buffer, Gram, MatrixColumns, Right, RowStats, Start, View, exp, product, softmax_backward, softmax_stats,
 };
 use crate::model::flat::Flat;
 use crate::model::policy::{Scores, Targets};
@@ -119,11 +119,11 @@ impl Fused {
     ) -> Vec<f64> {
         let (inverse, ones) = ((1.0 / targets.temperature) as f32, vec![1.0; stats.len()]);
         let chosen = self.gather(hidden, targets.places);
-        let gram = Gram::new(self.kernel, scored, Columns::all(&chosen, self.sizes.hidden));
+        let gram = Gram::new(self.kernel, scored, MatrixColumns::all(&chosen, self.sizes.hidden));
         let mut norms = vec![0.0; scored.len()];
         self.logits_by_part(&chosen, |logits, first, width| {
             softmax_backward(logits, width, first, inverse, stats, targets.tokens, &ones, &[]);
-            gram.add_norms(Columns::all(logits, width), &mut norms);
+            gram.add_norms(MatrixColumns::all(logits, width), &mut norms);
         });
         norms
     }
@@ -143,7 +143,7 @@ impl Fused {
         let chosen = self.gather(hidden, targets.places);
         let weight = self.weights.get(self.head_name);
         let mut d_rows = Buffer::zeros(chosen.len());
-        let gram = Gram::new(self.kernel, scored, Columns::all(&chosen, s.hidden));
+        let gram = Gram::new(self.kernel, scored, MatrixColumns::all(&chosen, s.hidden));
         self.logits_by_part(&chosen, |logits, first, width| {
             softmax_backward(logits, width, first, inverse, stats, tokens, d_log_probs, &[]);
             let weight = View::rows(&weight[first * s.hidden..(first + width) * s.hidden], s.hidden);

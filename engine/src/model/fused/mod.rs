@@ -20,10 +20,10 @@ use candle_core::Tensor;
 
 use super::cache::{SlabRow, Spare};
 use super::error::{ModelError, Result};
-use super::flat::{Flat, Layout};
+use super::flat::{Flat, FlatLayout};
 use super::policy::{EMBEDDING, HEAD, NORM, Recompute};
 use super::{ModelConfig, Sequences};
-use crate::kernels::attention::{Keys, KvLayout, Segment, Shape, attend};
+use crate::kernels::attention::{HeadLayout, Keys, KvLayout, Segment, attend};
 use crate::kernels::{
     Buffer, Heads, Kernel, Packed, Start, View, health, product, rms_norm, rotate, swiglu, trim_heap,
 };
@@ -92,7 +92,7 @@ struct Sizes {
     query: usize,
     key_value: usize,
     vocab: usize,
-    shape: Shape,
+    shape: HeadLayout,
     eps: f32,
     theta: f64,
 }
@@ -153,8 +153,11 @@ impl Fused {
         kernel: Kernel,
     ) -> Result<Self> {
         let c = config;
-        let shape =
-            Shape { heads: c.num_attention_heads, kv_heads: c.num_key_value_heads, head_dim: c.head_dim };
+        let shape = HeadLayout {
+            heads: c.num_attention_heads,
+            kv_heads: c.num_key_value_heads,
+            head_dim: c.head_dim,
+        };
         let sizes = Sizes {
             hidden: c.hidden_size,
             intermediate: c.intermediate_size,
@@ -177,7 +180,7 @@ impl Fused {
             .collect();
         let head = Packed::new(kernel, sizes.vocab, sizes.hidden);
         let head_name = if c.tie_word_embeddings { EMBEDDING } else { HEAD };
-        let weights = Flat::fresh(&Arc::new(Layout::new(config)));
+        let weights = Flat::fresh(&Arc::new(FlatLayout::new(config)));
         let spare = Arc::default();
         let mut fused = Self { kernel, sizes, weights, names, panels, head, head_name, spare };
         for (name, tensor) in tensors {

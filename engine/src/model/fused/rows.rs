@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::Fused;
 use super::head::Head;
-use crate::kernels::{Buffer, Columns, Gram, Kernel, RowSums, Start, View, product};
+use crate::kernels::{Buffer, Gram, Kernel, MatrixColumns, RowSums, Start, View, product};
 use crate::model::flat::Flat;
 use crate::model::policy::EMBEDDING;
 
@@ -176,13 +176,13 @@ impl Sink<'_> {
             }
             Self::Rows(rows) => {
                 let begun = Instant::now();
-                let gram = Gram::new(fused.kernel, &rows.lengths, Columns::all(&x, inputs));
+                let gram = Gram::new(fused.kernel, &rows.lengths, MatrixColumns::all(&x, inputs));
                 for (name, first, width) in parts {
                     let norms = rows
                         .squared
                         .entry((*name).to_owned())
                         .or_insert_with(|| vec![0.0; rows.lengths.len()]);
-                    gram.add_norms(Columns { data: &dy, stride, first: *first, width: *width }, norms);
+                    gram.add_norms(MatrixColumns { data: &dy, stride, first: *first, width: *width }, norms);
                 }
                 rows.seconds += begun.elapsed().as_secs_f64();
                 drop(gram);
@@ -275,7 +275,7 @@ impl RowGrads {
     ) {
         let begun = Instant::now();
         let norms = self.squared.entry(name.to_owned()).or_insert_with(|| vec![0.0; self.lengths.len()]);
-        gram.add_norms(Columns::all(e, width), norms);
+        gram.add_norms(MatrixColumns::all(e, width), norms);
         self.seconds += begun.elapsed().as_secs_f64();
         if self.keep {
             self.head.name = name.to_owned();

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use eval::report::{Readings, Report, harness, markdown, page, terminal};
-use eval::{Benchmark, Evaluation, Question, Reading, Results};
+use eval::{Benchmark, Evaluation, Question, Results, SampleText};
 
 use super::folder::Folder;
 use super::settings::Settings;
@@ -21,12 +21,12 @@ pub(crate) fn write(
 ) -> Result<()> {
     let path = folder.path();
     folder.write_file(&path.join("evaluation.json"), &serde_json::to_vec_pretty(results)?)?;
-    let mut chosen: Vec<Vec<Reading>> = Vec::new();
+    let mut chosen: Vec<Vec<SampleText>> = Vec::new();
     let mut hashes: Vec<String> = Vec::new();
     for evaluation in &results.evaluations {
         let samples = folder.samples(&evaluation.model.name, &evaluation.protocol.benchmark)?;
-        let mut readings: Vec<Reading> =
-            samples.iter().map(|scored| Reading::of(scored, &evaluation.protocol.deciding)).collect();
+        let mut readings: Vec<SampleText> =
+            samples.iter().map(|scored| SampleText::of(scored, &evaluation.protocol.deciding)).collect();
         readings.sort_by(|a, b| (&a.id, a.place).cmp(&(&b.id, b.place)));
         let name = &evaluation.protocol.benchmark;
         let asked = benchmarks.iter().filter(|benchmark| benchmark.protocol.benchmark == *name);

@@ -29,7 +29,7 @@ use seccompiler::BpfProgram;
 use volume::{Namespace, Volume};
 use watch::Disk;
 
-use super::{Job, Outcome, Protection, Protections, SandboxError, SandboxSettings, Stdin};
+use super::{Protection, Protections, SandboxError, SandboxJob, SandboxOutcome, SandboxSettings, Stdin};
 
 /// What all runs have in common.
 pub(super) struct Confinement {
@@ -133,7 +133,7 @@ impl Confinement {
         ruleset::SYSTEM.iter().map(Path::new).chain(self.read.iter().map(PathBuf::as_path))
     }
 
-    pub(super) fn run(&self, job: Job<'_>) -> Result<Outcome, SandboxError> {
+    pub(super) fn run(&self, job: SandboxJob<'_>) -> Result<SandboxOutcome, SandboxError> {
         let on_disk = if self.namespace.is_some() { &[] } else { job.files };
         let patience = Duration::from_secs_f64(self.settings.seconds);
         let scratch = Scratch::wait_for(&self.place, on_disk, self.owner(), patience)

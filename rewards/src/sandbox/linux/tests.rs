@@ -17,7 +17,7 @@ fn python() -> (PathBuf, Vec<PathBuf>) {
 }
 
 /// With 1 MiB a file, 4 MiB in all and 16 files open.
-fn run(processes: u64, code: &str) -> Outcome {
+fn run(processes: u64, code: &str) -> SandboxOutcome {
     let (program, read) = python();
     let settings = SandboxSettings {
         seconds: 20.0,
@@ -30,7 +30,7 @@ fn run(processes: u64, code: &str) -> Outcome {
     let (mut confinement, _) = Confinement::new(settings, read).unwrap();
     confinement.share_disk();
     assert_eq!(confinement.try_limits().unwrap(), [""; 0]);
-    let job = Job {
+    let job = SandboxJob {
         program: &program,
         arguments: &["-I", "main.py"],
         files: &[("main.py", code.as_bytes())],

@@ -1,6 +1,6 @@
 //! A program is fed, listened to and held to its limits until all of it is dead.
 //!
-//! Before: [`super::Confinement`] started it. After: an [`Outcome`]. One thread does it all and waits for nothing
+//! Before: [`super::Confinement`] started it. After: an [`SandboxOutcome`]. One thread does it all and waits for nothing
 //! without a deadline, so a descendant that keeps a pipe open, or sleeps, delays nobody.
 
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 use rustix::process::{kill_process_group, pidfd_open, waitid, waitpid};
 
-use super::super::{Exit, Limit, Outcome, SandboxError, SandboxSettings};
+use super::super::{Exit, Limit, SandboxError, SandboxOutcome, SandboxSettings};
 use super::child::as_user;
 use super::usage;
 use super::volume;
@@ -48,7 +48,7 @@ pub(super) fn watch(
     settings: &SandboxSettings,
     disk: Disk<'_>,
     stop: Option<&AtomicBool>,
-) -> Result<Outcome, SandboxError> {
+) -> Result<SandboxOutcome, SandboxError> {
     let started = Instant::now();
     let mut run =
         Run::new(process, pipes, input, settings).map_err(SandboxError::system("watching a program"))?;
@@ -101,7 +101,7 @@ pub(super) fn watch(
         bytes.truncate((settings.output_kib as usize) << 10);
         bytes
     };
-    Ok(Outcome { exit, stdout: most(stdout), stderr: most(stderr), seconds })
+    Ok(SandboxOutcome { exit, stdout: most(stdout), stderr: most(stderr), seconds })
 }
 
 const SIGKILL: i32 = Signal::KILL.as_raw();

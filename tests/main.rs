@@ -3,6 +3,7 @@
 mod allocation;
 mod check;
 mod cli;
+mod comparisons;
 mod conformance;
 mod damaged;
 mod evaluate;

@@ -6,6 +6,7 @@ mod cli;
 mod comparisons;
 mod conformance;
 mod damaged;
+mod data;
 mod evaluate;
 #[path = "../rollout/tests/fake/mod.rs"]
 mod fake;

@@ -27,6 +27,8 @@ mod row;
 mod score;
 mod seed;
 mod solution;
+#[cfg(feature = "parquet")]
+mod table;
 mod template;
 
 pub use answer::Answer;
@@ -47,4 +49,6 @@ pub use rollout::{Alternative, PolicyVersion, Rollout, ScoredRollout, StopReason
 pub use row::find_column;
 pub use score::{Part, Score, Verdict};
 pub use seed::{PromptSeed, Seed, StepSeed, TokenSeed};
+#[cfg(feature = "parquet")]
+pub use table::Table;
 pub use template::PromptTemplate;

@@ -61,7 +61,7 @@ impl Dataset {
     }
 }
 
-fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
+pub(crate) fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
     let unreadable = |source| DataError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
     let mut begin = Vec::new();
@@ -85,7 +85,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
 }
 
 /// What the reader gives, or its complaint in words. On some damaged files it panics, which is a complaint too.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
     match guard(read) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(ParquetError::General(message) | ParquetError::NYI(message) | ParquetError::EOF(message))) => {
@@ -101,7 +101,7 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Strin
     }
 }
 
-fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a Field)>) -> Map<String, Value> {
+pub(crate) fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a Field)>) -> Map<String, Value> {
     columns.map(|(name, field)| (name.clone(), json(field))).collect()
 }
 

@@ -12,6 +12,7 @@ use crate::commands::bench::{self, BenchArgs, with_commas};
 use crate::commands::benchmarks::{self, BenchmarksArgs};
 use crate::commands::check::{self, CheckArgs};
 use crate::commands::compare::{self, CompareArgs};
+use crate::commands::data::{self as data_command, DataArgs};
 use crate::commands::eval::{self, EvalArgs};
 use crate::commands::explain::{self, ExplainArgs};
 use crate::commands::metrics::{self, MetricsArgs};
@@ -54,6 +55,12 @@ enum Command {
     /// Prints the recipe with every default filled in, how many rollouts and updates it makes, what memory, disk and time it
     /// takes, what of that this machine has not, and what its reward says of a few reference answers.
     Check(CheckArgs),
+    /// Show what a recipe's policy will read, or what a run knows of its prompts.
+    ///
+    /// Rendered prompts with their special tokens, token lengths against the limits, questions that are asked twice, reference
+    /// answers that cannot be read, and with --against how many prompts share runs of words with a benchmark. With --stats the
+    /// prompts of a run: pass rate, visits, posterior, influence. No weights are loaded.
+    Data(DataArgs),
     /// Let a checkpoint, or a model behind a server, complete prompts.
     ///
     /// One prompt is printed as it is written; a file of prompts becomes a file of rollouts, with tokens and log-probs.
@@ -216,6 +223,7 @@ fn execute(cli: &Cli, custom: &CustomRewards, session: &Session, out: &mut dyn W
     match &cli.command {
         Command::Train(args) => train::run(args, custom, session, out),
         Command::Check(args) => check::run(args, custom, out),
+        Command::Data(args) => data_command::run(args, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Schema => schema::run(out),
         Command::Eval(args) => eval::run(args, custom, session, out),

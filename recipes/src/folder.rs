@@ -1,7 +1,7 @@
 //! A run's folder: what it holds, and how nothing in it is ever half written or lost.
 //!
 //! `recipe.toml` as resolved, `plan.json`, `metrics.jsonl`, `rollouts/`, `checkpoints/`, where the objective has a
-//! KL term `reference.safetensors`, with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is
+//! KL term `reference.safetensors`, with an RL stage `prompts.parquet` (what is known of each prompt), with `[eval]` `evaluations/` (every held-out question at every measurement), and if there is
 //! anything to say `unjudged.jsonl` (rollouts that a reward could not judge), `warnings.jsonl` (what looks suspicious),
 //! `changes.jsonl` (settings that were changed when the run went on), `scan.jsonl` (the
 //! concentration of every prompt, for an order by angle) and `rewards.log` (what reward functions print). Files are

@@ -45,6 +45,7 @@ mod plot;
 mod position;
 mod preset;
 mod progress;
+mod prompt_stats;
 mod reader;
 mod recipe;
 mod restore;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -21,6 +21,7 @@ use crate::dataset::dataset;
 use crate::held_out::{HeldOut, held_out};
 use crate::interrupt::Stop;
 use crate::progress::Busy;
+use crate::prompt_stats::dataset_hash;
 use crate::reader::Reader;
 use crate::recipe::{PairsRecipe, Recipe, SftRecipe};
 use crate::usage::Usage;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub(crate) program: usize,
     /// A file of `evenkeel scan` for a selection that walks by angle; else the run makes one.
     pub(crate) scan: Option<PathBuf>,
+    /// [`Self::dataset_hash`], once it was asked for.
+    dataset_hash: OnceLock<String>,
     /// Asks a run of it to end early.
     pub(crate) stop: Stop,
 }
@@ -59,20 +62,10 @@ impl Plan {
     pub fn new(recipe: Recipe, custom: &CustomRewards) -> Result<Self> {
         let _busy = Busy::new("opening the checkpoint, the data and the rewards");
         recipe.require_files()?;
-        let checkpoint =
-            crate::builtin::checkpoint(&recipe.policy.checkpoint, recipe.policy.revision.as_deref())?;
-        let tokenizer = checkpoint.tokenizer()?;
-        let config = match &recipe.policy.new {
-            Some(new) => {
-                let eos = tokenizer.eos().into_iter().collect();
-                new.config(tokenizer.rows(), eos, tokenizer.pad()).context("[policy.new]")?
-            }
-            None => checkpoint.config()?,
-        };
+        let (checkpoint, tokenizer, config) = open(&recipe)?;
         if recipe.policy.new.is_some() {
             check_new(&config)?;
         }
-        tokenizer.check(&config)?;
         check_sampling(&recipe, &config, &tokenizer)?;
         let (device, place) = device::resolve(recipe.policy.device)?;
         let choice = compute::choose(recipe.policy.compute, config.parameter_count(), &device, &place)?;
@@ -117,6 +110,7 @@ impl Plan {
             reading: set.reading().cloned(),
             program: machine::resident(),
             scan: None,
+            dataset_hash: OnceLock::new(),
             stop: Stop::new(),
         })
     }
@@ -138,6 +132,11 @@ impl Plan {
     /// The run's seed.
     pub(crate) fn seed(&self) -> Seed {
         Seed(self.recipe.seed)
+    }
+
+    /// SHA-256 of the ids and texts of the prompts.
+    pub(crate) fn dataset_hash(&self) -> &str {
+        self.dataset_hash.get_or_init(|| dataset_hash(&self.tasks))
     }
 
     /// The policy that the run begins with.
@@ -202,6 +201,25 @@ impl Plan {
     pub(crate) fn longest_prompt(&self) -> usize {
         self.tasks.iter().map(|task| task.tokens.len()).max().unwrap_or(0)
     }
+}
+
+/// The checkpoint that a recipe names, without its weights.
+///
+/// # Errors
+/// If it is not there, is broken, or its tokenizer does not fit it.
+pub(crate) fn open(recipe: &Recipe) -> Result<(Checkpoint, Tokenizer, ModelConfig)> {
+    let checkpoint =
+        crate::builtin::checkpoint(&recipe.policy.checkpoint, recipe.policy.revision.as_deref())?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let config = match &recipe.policy.new {
+        Some(new) => {
+            let eos = tokenizer.eos().into_iter().collect();
+            new.config(tokenizer.rows(), eos, tokenizer.pad()).context("[policy.new]")?
+        }
+        None => checkpoint.config()?,
+    };
+    tokenizer.check(&config)?;
+    Ok((checkpoint, tokenizer, config))
 }
 
 /// Refuses sampling that this policy, or the backend of the recipe, cannot do: known before the first

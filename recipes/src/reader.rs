@@ -42,6 +42,13 @@ impl<'a> Reader<'a> {
         self.tokens(prompt, &self.opened(prompt)?)
     }
 
+    /// The same, and why the policy cannot complete it if so.
+    pub(crate) fn lenient_task(&self, prompt: &Arc<Prompt>) -> Result<(Task, Option<String>)> {
+        let task = self.tokenized(prompt, &self.opened(prompt)?)?;
+        let obstacle = self.obstacle(&task);
+        Ok((task, obstacle))
+    }
+
     /// The text of a prompt as the policy reads it.
     fn opened(&self, prompt: &Prompt) -> Result<String> {
         let own = prompt.fields.get("enable_thinking").and_then(serde_json::Value::as_bool);

@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::plan_json::plan_json;
 use crate::position::{Progress, StageName};
 use crate::progress::{Busy, line};
+use crate::prompt_stats;
 use crate::restore::{self, Resume};
 use crate::resume::Resumed;
 use crate::stage::{self, Run, Start};
@@ -56,6 +57,8 @@ pub(crate) fn train(plan: &Plan, place: &Place) -> Result<RunOutcome> {
             if let Some(out) = out {
                 RunFolder::refuse_existing(out)?;
             }
+            // what the RL stage begins with must not be missed behind another stage
+            prompt_stats::at_start(plan)?;
             // a broken checkpoint must not leave a folder behind
             let policy = plan.policy()?;
             let folder = RunFolder::create(out.as_deref(), plan.recipe.name(), &files(plan)?)?;

@@ -32,6 +32,7 @@ use crate::folder::RunFolder;
 use crate::manifest::{Checksum, MANIFEST, Manifest};
 use crate::plan::Plan;
 use crate::position::Progress;
+use crate::prompt_stats;
 use crate::step_rollouts::StepRollouts;
 
 pub(crate) const STATE: &str = "state.json";
@@ -152,6 +153,7 @@ fn write_as(
     folder.saves.best = best;
     forget(&checkpoints, moment.at, plan.recipe.save.keep.get(), folder.saves.best.as_ref())?;
     drop_arrived(folder, moment.at)?;
+    prompt_stats::write(plan, folder.path(), &moment.state.known.stats)?;
     Ok(place)
 }
 

@@ -64,6 +64,16 @@ pub struct PromptRecord {
     pub successes: f64,
     /// Failures of the posterior likewise.
     pub failures: f64,
+    /// Visits with known rewards.
+    pub judged: u64,
+    /// Σ over those of their mean rewards.
+    pub means: f64,
+    /// Σ of the squares of those.
+    pub means_squared: f64,
+    /// Σ over known rewards of |reward − the posterior's mean before the visit|.
+    pub surprise: f64,
+    /// Visits whose mean reward was below 1/2 after one that was not.
+    pub forgotten: u64,
     /// Known rewards of the last visit, and their mean and variance (divided by n).
     pub last: Option<(u64, f64, f64)>,
     /// Diversity of the last visit's rollouts.
@@ -83,10 +93,39 @@ impl PromptRecord {
         (1.0 + self.successes, 1.0 + self.failures)
     }
 
+    /// Mean of all known rewards.
+    pub fn mean_reward(&self) -> Option<f64> {
+        (self.known > 0).then(|| self.sum / self.known as f64)
+    }
+
+    /// Mean distance of a reward from the chance of success that was predicted before its visit: how little the prompt is
+    /// understood still.
+    ///
+    /// # Source
+    /// After EL2N of Paul, Ganguli and Dziugaite, arXiv:2107.07075, with rewards for labels.
+    pub fn error(&self) -> Option<f64> {
+        (self.known > 0 && self.judged > 0).then(|| self.surprise / self.known as f64)
+    }
+
+    /// Variance of the visits' mean rewards (divided by n): how much the prompt has moved.
+    ///
+    /// # Source
+    /// After the variance of gradients (VoG) of Agarwal, D'souza and Hooker, arXiv:2008.11600, with rewards for gradients.
+    pub fn variance_of_visits(&self) -> Option<f64> {
+        let n = self.judged as f64;
+        (self.judged > 0).then(|| (self.means_squared / n - (self.means / n).powi(2)).max(0.0))
+    }
+
     /// E[p(1 − p)] under the posterior: ab / ((a + b)(a + b + 1)).
     pub fn expected_variance(&self) -> f64 {
         let (a, b) = self.posterior();
         a * b / ((a + b) * (a + b + 1.0))
+    }
+}
+
+impl FromIterator<(String, PromptRecord)> for PromptStats {
+    fn from_iter<T: IntoIterator<Item = (String, PromptRecord)>>(records: T) -> Self {
+        Self(records.into_iter().collect())
     }
 }
 
@@ -109,6 +148,11 @@ impl PromptStats {
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// All records, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &PromptRecord)> {
+        self.0.iter().map(|(id, record)| (id.as_str(), record))
     }
 
     /// Takes in gradient norms of a prompt's rollouts at its last visit.
@@ -159,6 +203,12 @@ impl PromptStats {
         record.sum_of_squares += rewards().map(|r| r * r).sum::<f64>();
         let mean = rewards().sum::<f64>() / n as f64;
         let variance = rewards().map(|r| (r - mean).powi(2)).sum::<f64>() / n as f64;
+        let (a, b) = record.posterior();
+        record.surprise += rewards().map(|r| (r.clamp(0.0, 1.0) - a / (a + b)).abs()).sum::<f64>();
+        record.judged += 1;
+        record.means += mean;
+        record.means_squared += mean * mean;
+        record.forgotten += u64::from(record.last.is_some_and(|(_, before, _)| before >= 0.5) && mean < 0.5);
         record.last = Some((n as u64, mean, variance));
         let successes = rewards().map(|r| r.clamp(0.0, 1.0)).sum::<f64>();
         record.successes = forgetting * record.successes + successes;
@@ -217,6 +267,30 @@ mod tests {
         stats.observe(8, &GroupOutcome { rollouts: 8, ..outcome(&[]) }, 1.0);
         let record = stats.get("p").expect("visited");
         assert_eq!((record.visits, record.known, record.last), (7, 48, Some((8, 0.5, 0.25))));
+    }
+
+    #[test]
+    fn influence_is_what_was_forgotten_how_far_predictions_were_off_and_how_much_visits_differ() {
+        let mut stats = PromptStats::default();
+        for (step, successes) in [8, 2, 6, 4, 0].into_iter().enumerate() {
+            stats.observe(step as u64, &eight(successes), 1.0);
+        }
+        let record = stats.get("p").expect("visited");
+        // from 1 to 1/4 and from 1/2 to 0; not from 3/4 to 1/2
+        assert_eq!((record.judged, record.forgotten), (5, 2));
+        // predictions 1/2, 9/10, 11/18, 17/26 and 21/34
+        let off = |right: f64, p: f64| right * (1.0 - p) + (8.0 - right) * p;
+        let all = [(8.0, 0.5), (2.0, 0.9), (6.0, 11.0 / 18.0), (4.0, 17.0 / 26.0), (0.0, 21.0 / 34.0)];
+        let wanted = all.iter().map(|(right, p)| off(*right, *p)).sum::<f64>() / 40.0;
+        assert!((record.error().expect("known") - wanted).abs() < 1e-12);
+        // means 1, 1/4, 3/4, 1/2 and 0
+        assert!((record.variance_of_visits().expect("judged") - 0.125).abs() < 1e-12);
+        assert_eq!(record.mean_reward(), Some(0.5));
+        let unknown = PromptRecord::default();
+        assert_eq!(
+            (unknown.error(), unknown.variance_of_visits(), unknown.mean_reward()),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -48,11 +48,12 @@ pub(crate) struct CheckArgs {
 /// Prints what the recipe comes to.
 pub(crate) fn run(args: &CheckArgs, custom: &CustomRewards, out: &mut dyn Write) -> Result<()> {
     let plan = Plan::new(Recipe::load(&recipe_of(&args.recipe), &args.sets.set)?, custom)?;
+    crate::prompt_stats::at_start(&plan)?;
     print(&plan, args, out)
 }
 
 /// The recipe that is meant, where a run's folder means the one that it was made by.
-fn recipe_of(name: &str) -> String {
+pub(super) fn recipe_of(name: &str) -> String {
     let folder = Path::new(name);
     match is_run(folder) {
         true => folder.join("recipe.toml").display().to_string(),

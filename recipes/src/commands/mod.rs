@@ -8,6 +8,7 @@ pub(crate) mod bench;
 pub(crate) mod benchmarks;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod metrics;

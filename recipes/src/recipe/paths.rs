@@ -11,6 +11,9 @@ use super::stages::PairsRecipe;
 use super::tables::DataRecipe;
 use super::wording::keys_of;
 
+/// Needed as the RL stage begins, and no more when a run goes on.
+const PROMPT_STATS: &str = "rl.prompt_stats";
+
 /// Folders that paths are seen from.
 pub(super) struct Places<'a> {
     /// The recipe's folder; none if it is built in.
@@ -99,6 +102,9 @@ fn of_rewards(rewards: &mut RewardsRecipe, f: &mut dyn FnMut(&str, &mut PathBuf)
 fn of_recipe(recipe: &mut Recipe, f: &mut dyn FnMut(&str, &mut PathBuf)) {
     of_data("data", &mut recipe.data, f);
     of_rewards(&mut recipe.rewards, f);
+    if let Some(path) = recipe.rl.as_mut().and_then(|rl| rl.prompt_stats.as_mut()) {
+        f(PROMPT_STATS, path);
+    }
     if let Some(preference) = &mut recipe.preference
         && let PairsRecipe::Jsonl(file) = &mut preference.pairs
     {
@@ -141,6 +147,9 @@ impl Recipe {
     pub(crate) fn require_files(&self) -> anyhow::Result<()> {
         let mut missing = None;
         of_recipe(&mut self.clone(), &mut |key, path| {
+            if key == PROMPT_STATS {
+                return;
+            }
             missing = missing.take().or_else(|| absence(key, path, self.folder.as_deref()));
         });
         match missing {

@@ -156,6 +156,10 @@ pub struct RlRecipe {
     /// Which prompts a step draws: `"uniform"`, or more of those that are worth learning from.
     #[serde(default)]
     pub selection: SelectionConfig,
+    /// A run, or its `prompts.parquet`, whose statistics of prompts the stage begins with, such as `"runs/first"`: what it knows for
+    /// its selection, its allocation and its forecasts. Of the same dataset. By default nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_stats: Option<PathBuf>,
     /// How many rollouts each prompt gets, `group_size` on average: `"uniform"`, or more where they teach more.
     #[serde(default)]
     pub allocation: AllocationConfig,

@@ -26,6 +26,7 @@ use crate::generate::Weights;
 use crate::plan::Plan;
 use crate::position::{Progress, StageName};
 use crate::progress::fixed;
+use crate::prompt_stats;
 use crate::recipe::RlRecipe;
 use crate::restore::{self, Resume};
 use crate::save::{self, StageState};
@@ -98,6 +99,8 @@ fn trainer(
         if !arrived.is_empty() {
             carried.arrived = arrived;
         }
+    } else {
+        carried.known.stats = prompt_stats::at_start(run.generation.plan)?;
     }
     Ok((trainer, carried))
 }

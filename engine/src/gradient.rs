@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor, Var};
 
 use crate::Result;
-use crate::model::{Grads, Policy, RowGrads, Scores, Sequences, Targets};
+use crate::model::{Grads, Policy, RowDerivatives, RowGrads, Scores, Sequences, Targets};
 use crate::objective::{CorrectionStats, Loss};
 
 /// One prompt, at least a token long, and one completion of it, at least a token long.
@@ -318,7 +318,8 @@ fn open(policy: &Policy, packed: Packed, temperature: f64, keep: bool) -> Result
     let targets = packed.targets(temperature);
     let scores = policy.score(&hidden, &targets)?;
     let ones = vec![1.0; packed.next.len()];
-    let rows = policy.backward_rows(trace, &hidden, &targets, &scores, &ones, &packed.completions, keep)?;
+    let own = RowDerivatives { d_log_probs: &ones, scored: &packed.completions, keep };
+    let rows = policy.backward_rows(trace, &hidden, &targets, &scores, &own)?;
     Ok(rows.map(|rows| DeferredRows {
         squared_norms: rows.squared_norms(),
         rows,

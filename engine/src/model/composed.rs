@@ -4,6 +4,8 @@
 //! Before and after: see [`super::policy`]. The layer loop is here and not in autograd: the forward keeps each layer's
 //! input, the backward recomputes a layer at a time, so that memory holds one layer's intermediate values.
 
+mod body;
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor, Var};

@@ -4,6 +4,7 @@
 //! [`Policy`] samples with a [`KvRow`] per rollout and trains through [`Policy::forward`] and [`Policy::backward`].
 //! Of the crate this module imports [`crate::kernels`] alone.
 
+mod body;
 mod cache;
 mod checkpoint;
 mod composed;
@@ -23,6 +24,7 @@ mod template;
 mod tokenizer;
 pub mod weights;
 
+pub use body::{ForwardTrace, Hidden, RowDerivatives};
 pub use cache::{KvPrefix, KvRow};
 pub use checkpoint::Checkpoint;
 pub use config::{Family, ModelConfig, NewModel};
@@ -32,7 +34,7 @@ pub use fused::RowGrads;
 pub use grads::Grads;
 pub use hub::Hub;
 pub use parameter::ParameterKind;
-pub use policy::{Compute, ForwardTrace, Hidden, Policy, Recompute, Scores, Targets};
+pub use policy::{Compute, Policy, Recompute, Scores, Targets};
 pub use sequences::Sequences;
 pub use template::{ChatMessage, ChatTemplate};
 pub use tokenizer::Tokenizer;

@@ -7,15 +7,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rand::{Rng, RngExt};
 
-use super::cache::{RowBody, TensorRow};
-use super::composed::{Composed, ComposedTrace};
+use super::body::{Body, ForwardTrace, Hidden, RowDerivatives};
+use super::cache::RowBody;
+use super::composed::Composed;
 use super::error::Result;
 use super::flat::{Flat, FlatLayout};
-use super::fused::{Fused, FusedTrace, RowGrads};
-use super::grads::GradsBody;
+use super::fused::{Fused, RowGrads};
 use super::weights::{Source, missing};
 use super::{Grads, KvRow, ModelConfig, ModelError, Sequences};
 use crate::kernels::{Buffer, Kernel, RowStats};
@@ -45,14 +45,6 @@ pub enum Recompute {
     None,
 }
 
-/// Final hidden states of some tokens, after the last norm.
-pub struct Hidden(HiddenBody);
-
-enum HiddenBody {
-    Rows(Buffer),
-    Tensor(Tensor),
-}
-
 /// What a pass over new tokens ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PassEnd {
@@ -60,14 +52,6 @@ pub(super) enum PassEnd {
     Hidden,
     /// The normalised input of the last layer's MLP.
     MlpInput,
-}
-
-/// What a forward pass keeps for its backward.
-pub struct ForwardTrace(TraceBody);
-
-enum TraceBody {
-    Fused(FusedTrace),
-    Composed(ComposedTrace),
 }
 
 /// Tokens to be scored.
@@ -99,12 +83,7 @@ pub struct Policy {
     config: ModelConfig,
     device: Device,
     recompute: Recompute,
-    body: Body,
-}
-
-enum Body {
-    Fused(Fused),
-    Composed(Composed),
+    body: Box<dyn Body>,
 }
 
 impl Policy {
@@ -132,10 +111,10 @@ impl Policy {
         compute: Compute,
     ) -> Result<Self> {
         check(&config, &tensors)?;
-        let body = match compute {
+        let body: Box<dyn Body> = match compute {
             Compute::Fused(_) if !device.is_cpu() => return Err(ModelError::FusedElsewhere),
-            Compute::Fused(kernel) => Body::Fused(Fused::new(&config, tensors, kernel)?),
-            Compute::Composed => Body::Composed(Composed::new(config.clone(), tensors, device)?),
+            Compute::Fused(kernel) => Box::new(Fused::new(&config, tensors, kernel)?),
+            Compute::Composed => Box::new(Composed::new(config.clone(), tensors, device)?),
         };
         Ok(Self { config, device: device.clone(), recompute: Recompute::default(), body })
     }
@@ -174,12 +153,7 @@ impl Policy {
     /// # Errors
     /// If the device has no memory for it.
     pub fn copy(&self) -> Result<Self> {
-        let body = match &self.body {
-            Body::Fused(fused) => Body::Fused(fused.copy()),
-            Body::Composed(_) => {
-                Body::Composed(Composed::new(self.config.clone(), self.tensors()?, &self.device)?)
-            }
-        };
+        let body = self.body.copy()?;
         let (config, device) = (self.config.clone(), self.device.clone());
         Ok(Self { config, device, recompute: self.recompute, body })
     }
@@ -196,10 +170,7 @@ impl Policy {
 
     /// How it computes.
     pub fn compute(&self) -> Compute {
-        match &self.body {
-            Body::Fused(fused) => Compute::Fused(fused.kernel()),
-            Body::Composed(_) => Compute::Composed,
-        }
+        self.body.compute()
     }
 
     /// What its backward passes do about the values inside a layer. The composed body always recomputes.
@@ -212,13 +183,7 @@ impl Policy {
     /// # Errors
     /// If a tensor cannot be made.
     pub fn tensors(&self) -> candle_core::Result<BTreeMap<String, Tensor>> {
-        match &self.body {
-            Body::Fused(fused) => fused.weights().tensors(),
-            Body::Composed(composed) => {
-                let weights = composed.weights().iter();
-                weights.map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?))).collect()
-            }
-        }
+        self.body.tensors()
     }
 
     /// A weight's numbers, in row-major order, by its name in the checkpoint.
@@ -227,14 +192,7 @@ impl Policy {
     /// If there is no weight of that name.
     pub fn weight(&self, name: &str) -> Result<Cow<'_, [f32]>> {
         let unknown = || ModelError::UnknownTensor { name: name.to_owned() };
-        match &self.body {
-            Body::Fused(fused) if fused.weights().has(name) => Ok(Cow::Borrowed(fused.weights().get(name))),
-            Body::Fused(_) => Err(unknown()),
-            Body::Composed(composed) => {
-                let var = composed.weights().get(name).ok_or_else(unknown)?;
-                Ok(Cow::Owned(var.as_detached_tensor().flatten_all()?.to_vec1()?))
-            }
-        }
+        Ok(self.body.numbers(name).ok_or_else(unknown)??)
     }
 
     /// Gives some weights new values, of the same shapes.
@@ -257,15 +215,7 @@ impl Policy {
                 });
             }
         }
-        match &mut self.body {
-            Body::Fused(fused) => fused.set(tensors)?,
-            Body::Composed(composed) => {
-                for (name, tensor) in tensors {
-                    composed.weights()[name].set(&tensor.to_device(&self.device)?)?;
-                }
-            }
-        }
-        Ok(())
+        self.body.set(tensors)
     }
 
     /// All weights in one line, to be changed by `f`. `layout` is the one that `f` counts on.
@@ -273,18 +223,17 @@ impl Policy {
     /// # Errors
     /// If the weights are laid out otherwise, or not in one line as candle computes: nothing has changed then.
     pub fn update_flat<R>(&mut self, layout: &FlatLayout, f: impl FnOnce(&mut Flat) -> R) -> Result<R> {
-        match &mut self.body {
-            Body::Fused(fused) if **fused.weights().layout() == *layout => Ok(fused.update(f)),
-            _ => Err(ModelError::Foreign),
+        if self.layout().is_none_or(|own| **own != *layout) {
+            return Err(ModelError::Foreign);
         }
+        let (mut f, mut result) = (Some(f), None);
+        self.body.update(&mut |weights| result = f.take().map(|f| f(weights)))?;
+        result.ok_or(ModelError::Foreign)
     }
 
     /// How weights and gradients lie in one line, where they do.
     pub(super) fn layout(&self) -> Option<&std::sync::Arc<FlatLayout>> {
-        match &self.body {
-            Body::Fused(fused) => Some(fused.weights().layout()),
-            Body::Composed(_) => None,
-        }
+        self.body.layout()
     }
 
     /// Bytes that [`Self::backward_rows`] keeps of a token, about.
@@ -303,33 +252,21 @@ impl Policy {
 
     /// A gradient of zeros for this policy.
     pub fn zero_grads(&self) -> Grads {
-        let body = match &self.body {
-            Body::Fused(fused) => GradsBody::Flat(Flat::zeros(fused.weights().layout())),
-            Body::Composed(_) => GradsBody::Tensors(BTreeMap::new()),
-        };
-        Grads { body, any: false }
+        Grads { body: self.body.zero_grads(), any: false }
     }
 
     /// Gives the memory of rows that are gone back to the system; until then the next rows use it.
     pub fn forget_rows(&self) {
-        if let Body::Fused(fused) = &self.body {
-            fused.forget_rows();
-        }
+        self.body.forget_rows();
     }
 
     /// Bytes of keys and values of so many neighbouring tokens of a sequence.
     pub fn kv_bytes(&self, tokens: usize) -> usize {
-        match &self.body {
-            Body::Fused(fused) => fused.kv_bytes(tokens),
-            Body::Composed(_) => 8 * self.config.num_hidden_layers * self.config.key_value_size() * tokens,
-        }
+        self.body.kv_bytes(tokens)
     }
 
     pub(super) fn row(&self, capacity: usize) -> candle_core::Result<RowBody> {
-        Ok(match &self.body {
-            Body::Fused(fused) => RowBody::Slab(fused.row()),
-            Body::Composed(_) => RowBody::Tensors(TensorRow::new(&self.config, capacity, &self.device)?),
-        })
+        self.body.row(capacity)
     }
 
     /// Final hidden states of new tokens, row by row. Keys and values are added to the rows. A row's result depends on
@@ -339,7 +276,7 @@ impl Policy {
     /// If a row has no room for its tokens or is another policy's, a token is outside the vocabulary, or a layer gives
     /// numbers that are not finite (names the first).
     pub fn extend(&self, rows: &mut [(&mut KvRow, &[u32])]) -> Result<Hidden> {
-        self.pass(rows, PassEnd::Hidden).map(Hidden)
+        self.pass(rows, PassEnd::Hidden)
     }
 
     /// The normalised input of the last layer's MLP at new tokens, f32, `(new tokens of all rows, hidden)`, row by row. Keys and
@@ -348,13 +285,10 @@ impl Policy {
     /// # Errors
     /// As [`Self::extend`].
     pub fn mlp_input(&self, rows: &mut [(&mut KvRow, &[u32])]) -> Result<Buffer> {
-        Ok(match self.pass(rows, PassEnd::MlpInput)? {
-            HiddenBody::Rows(rows) => rows,
-            HiddenBody::Tensor(tensor) => Buffer::from_slice(&tensor.flatten_all()?.to_vec1::<f32>()?),
-        })
+        Ok(Buffer::from_slice(&self.pass(rows, PassEnd::MlpInput)?.numbers()?))
     }
 
-    fn pass(&self, rows: &mut [(&mut KvRow, &[u32])], end: PassEnd) -> Result<HiddenBody> {
+    fn pass(&self, rows: &mut [(&mut KvRow, &[u32])], end: PassEnd) -> Result<Hidden> {
         for (row, new) in rows.iter() {
             let wanted = row.len() + new.len();
             if wanted > row.capacity() {
@@ -362,32 +296,7 @@ impl Policy {
             }
             self.check_tokens(new)?;
         }
-        match &self.body {
-            Body::Fused(fused) => {
-                let mut slabs = Vec::with_capacity(rows.len());
-                for (row, new) in rows.iter_mut() {
-                    let most = row.capacity();
-                    match &mut row.body {
-                        RowBody::Slab(slab) if fused.made(slab) => {
-                            slab.reserve(new.len(), most);
-                            slabs.push((slab, *new));
-                        }
-                        _ => return Err(ModelError::Foreign),
-                    }
-                }
-                Ok(HiddenBody::Rows(fused.extend(&mut slabs, end)?))
-            }
-            Body::Composed(composed) => {
-                let mut tensors = Vec::with_capacity(rows.len());
-                for (row, new) in rows.iter_mut() {
-                    match &mut row.body {
-                        RowBody::Tensors(row) => tensors.push((row, *new)),
-                        RowBody::Slab(_) => return Err(ModelError::Foreign),
-                    }
-                }
-                Ok(HiddenBody::Tensor(composed.extend(&mut tensors, end)?))
-            }
-        }
+        self.body.extend(rows, end)
     }
 
     /// Logits of the token after each of the hidden states at `places`, `(places, vocab)` row by row.
@@ -398,15 +307,7 @@ impl Policy {
     /// # Panics
     /// If a place is beyond the hidden states.
     pub fn logits(&self, hidden: &Hidden, places: &[u32]) -> Result<Buffer> {
-        match (&self.body, &hidden.0) {
-            (Body::Fused(fused), HiddenBody::Rows(rows)) => Ok(fused.logits(rows, places)),
-            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
-                let places = Tensor::new(places, &self.device)?;
-                let logits = composed.logits(&tensor.index_select(&places, 0)?)?;
-                Ok(Buffer::from_slice(&logits.flatten_all()?.to_vec1::<f32>()?))
-            }
-            _ => Err(ModelError::Foreign),
-        }
+        self.body.logits(hidden, places)
     }
 
     /// Final hidden states of whole sequences, and what a backward needs if `keep`.
@@ -415,17 +316,7 @@ impl Policy {
     /// If a token is outside the vocabulary, or a layer gives numbers that are not finite (names the first).
     pub fn forward(&self, sequences: &Sequences, keep: bool) -> Result<(Hidden, Option<ForwardTrace>)> {
         self.check_tokens(sequences.tokens())?;
-        Ok(match &self.body {
-            Body::Fused(fused) => {
-                let (hidden, trace) = fused.forward(sequences, keep.then_some(self.recompute))?;
-                (Hidden(HiddenBody::Rows(hidden)), trace.map(|trace| ForwardTrace(TraceBody::Fused(trace))))
-            }
-            Body::Composed(composed) if keep => {
-                let (trace, hidden) = composed.trace(sequences)?;
-                (Hidden(HiddenBody::Tensor(hidden)), Some(ForwardTrace(TraceBody::Composed(trace))))
-            }
-            Body::Composed(composed) => (Hidden(HiddenBody::Tensor(composed.hidden(sequences)?)), None),
-        })
+        self.body.forward(sequences, keep.then_some(self.recompute))
     }
 
     /// What the policy says of some targets. Nothing of shape `(tokens, vocab)` exists at any time.
@@ -438,23 +329,7 @@ impl Policy {
     pub fn score(&self, hidden: &Hidden, targets: &Targets<'_>) -> Result<Scores> {
         assert_eq!(targets.places.len(), targets.tokens.len(), "a target needs one place");
         self.check_tokens(targets.tokens)?;
-        match (&self.body, &hidden.0) {
-            (Body::Fused(fused), HiddenBody::Rows(rows)) => Ok(fused.score(rows, targets)),
-            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
-                let chosen = tensor.index_select(&Tensor::new(targets.places, &self.device)?, 0)?;
-                let tokens = Tensor::new(targets.tokens, &self.device)?;
-                let numbers = |x: Tensor| x.to_dtype(DType::F32)?.to_vec1::<f32>();
-                let [log_probs, entropy, squares] =
-                    composed.log_probs(&chosen, &tokens, targets.temperature)?;
-                Ok(Scores {
-                    log_probs: numbers(log_probs)?,
-                    entropy: numbers(entropy)?,
-                    squares: numbers(squares)?,
-                    rows: Vec::new(),
-                })
-            }
-            _ => Err(ModelError::Foreign),
-        }
+        self.body.score(hidden, targets)
     }
 
     /// Backward of [`Self::forward`] and [`Self::score`], from what they took and gave: takes ∂L/∂ln π(target), one for
@@ -480,42 +355,8 @@ impl Policy {
             d_entropy.is_empty() || d_entropy.len() == count,
             "one derivative of the entropy a target, or none"
         );
+        self.body.backward(trace, hidden, targets, scores, (d_log_probs, d_entropy), &mut grads.body)?;
         grads.any = true;
-        match (&self.body, trace.0, &hidden.0, &mut grads.body) {
-            (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows), GradsBody::Flat(grads)) => {
-                if grads.layout() != fused.weights().layout() {
-                    return Err(ModelError::Foreign);
-                }
-                let d_hidden =
-                    fused.head_backward(rows, targets, &scores.rows, (d_log_probs, d_entropy), grads);
-                fused.backward(trace, d_hidden, grads);
-            }
-            (
-                Body::Composed(composed),
-                TraceBody::Composed(trace),
-                HiddenBody::Tensor(hidden),
-                GradsBody::Tensors(grads),
-            ) => {
-                let places = Tensor::new(targets.places, &self.device)?;
-                let tokens = Tensor::new(targets.tokens, &self.device)?;
-                let d_log_probs = Tensor::new(d_log_probs, &self.device)?;
-                let d_entropy = match d_entropy {
-                    [] => None,
-                    d_entropy => Some(Tensor::new(d_entropy, &self.device)?),
-                };
-                let chosen = hidden.index_select(&places, 0)?;
-                let d_chosen = composed.log_probs_backward(
-                    &chosen,
-                    &tokens,
-                    targets.temperature,
-                    (&d_log_probs, d_entropy.as_ref()),
-                    grads,
-                )?;
-                let d_hidden = hidden.zeros_like()?.index_add(&places, &d_chosen, 0)?;
-                composed.backward(trace, &d_hidden, grads)?;
-            }
-            _ => return Err(ModelError::Foreign),
-        }
         Ok(())
     }
 
@@ -528,27 +369,18 @@ impl Policy {
     ///
     /// # Panics
     /// As [`Self::backward`], or if `scored` does not add up to the targets.
-    #[expect(clippy::too_many_arguments, reason = "a forward's results and what to do with them")]
     pub fn backward_rows(
         &self,
         trace: ForwardTrace,
         hidden: &Hidden,
         targets: &Targets<'_>,
         scores: &Scores,
-        d_log_probs: &[f32],
-        scored: &[usize],
-        keep: bool,
+        rows: &RowDerivatives<'_>,
     ) -> Result<Option<RowGrads>> {
         let count = targets.tokens.len();
-        assert!(targets.places.len() == count && d_log_probs.len() == count, "one derivative a target");
-        assert_eq!(scored.iter().sum::<usize>(), count, "targets of all rows");
-        match (&self.body, trace.0, &hidden.0) {
-            (Body::Fused(fused), TraceBody::Fused(trace), HiddenBody::Rows(rows)) => {
-                Ok(Some(fused.backward_rows(trace, rows, targets, &scores.rows, d_log_probs, scored, keep)))
-            }
-            (Body::Composed(_), TraceBody::Composed(_), HiddenBody::Tensor(_)) => Ok(None),
-            _ => Err(ModelError::Foreign),
-        }
+        assert!(targets.places.len() == count && rows.d_log_probs.len() == count, "one derivative a target");
+        assert_eq!(rows.scored.iter().sum::<usize>(), count, "targets of all rows");
+        self.body.backward_rows(trace, hidden, targets, scores, rows)
     }
 
     /// ‖∂ Σ ln π/∂(head)‖² over each row's `scored` targets, with the temperature's factor: the exact gradient norm of the
@@ -567,28 +399,7 @@ impl Policy {
         scored: &[usize],
     ) -> Result<Vec<f64>> {
         assert_eq!(scored.iter().sum::<usize>(), targets.tokens.len(), "targets of all rows");
-        match (&self.body, &hidden.0) {
-            (Body::Fused(fused), HiddenBody::Rows(rows)) => {
-                Ok(fused.head_norms(rows, targets, &scores.rows, scored))
-            }
-            (Body::Composed(composed), HiddenBody::Tensor(tensor)) => {
-                let chosen = tensor.index_select(&Tensor::new(targets.places, &self.device)?, 0)?;
-                let tokens = Tensor::new(targets.tokens, &self.device)?;
-                let mut first = 0;
-                let norm = |count: &usize| {
-                    let (part, next) = (chosen.narrow(0, first, *count)?, tokens.narrow(0, first, *count)?);
-                    first += count;
-                    let ones = Tensor::ones(*count, DType::F32, &self.device)?;
-                    let mut head = BTreeMap::new();
-                    let d = (&ones, None);
-                    composed.log_probs_backward(&part, &next, targets.temperature, d, &mut head)?;
-                    let squares = head.values().map(|x| x.sqr()?.sum_all()?.to_scalar::<f32>());
-                    Ok(f64::from(squares.sum::<candle_core::Result<f32>>()?))
-                };
-                scored.iter().map(norm).collect()
-            }
-            _ => Err(ModelError::Foreign),
-        }
+        self.body.head_norms(hidden, targets, scores, scored)
     }
 
     /// Adds Σ factor · gradient over rows that [`Self::backward_rows`] kept; rows with factor 0 cost nothing.
@@ -599,14 +410,9 @@ impl Policy {
     /// # Panics
     /// If there are not as many factors as rows, or the rows were not kept.
     pub fn add_rows(&self, rows: &RowGrads, factors: &[f32], grads: &mut Grads) -> Result<()> {
-        match (&self.body, &mut grads.body) {
-            (Body::Fused(fused), GradsBody::Flat(flat)) if flat.layout() == fused.weights().layout() => {
-                grads.any |= factors.iter().any(|factor| *factor != 0.0);
-                rows.add(fused.kernel(), factors, flat);
-                Ok(())
-            }
-            _ => Err(ModelError::Foreign),
-        }
+        self.body.add_rows(rows, factors, &mut grads.body)?;
+        grads.any |= factors.iter().any(|factor| *factor != 0.0);
+        Ok(())
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
@@ -624,34 +430,11 @@ impl Source for Policy {
     }
 
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
-        match &self.body {
-            Body::Fused(fused) => fused.weights().tensor(name),
-            Body::Composed(composed) => match composed.weights().get(name) {
-                Some(weight) => Ok(weight.as_detached_tensor()),
-                None => Err(missing(name)),
-            },
-        }
+        self.body.tensor(name).ok_or_else(|| missing(name))?
     }
 
     fn numbers(&self, name: &str) -> candle_core::Result<Cow<'_, [f32]>> {
-        match &self.body {
-            Body::Fused(fused) if fused.weights().has(name) => Ok(Cow::Borrowed(fused.weights().get(name))),
-            Body::Fused(_) => Err(missing(name)),
-            Body::Composed(_) => Ok(Cow::Owned(self.tensor(name)?.flatten_all()?.to_vec1()?)),
-        }
-    }
-}
-
-impl Hidden {
-    /// Hidden states as numbers, `(tokens, hidden)` row by row.
-    ///
-    /// # Errors
-    /// If they cannot be brought to the CPU.
-    pub fn numbers(&self) -> Result<Vec<f32>> {
-        Ok(match &self.0 {
-            HiddenBody::Rows(rows) => rows.to_vec(),
-            HiddenBody::Tensor(tensor) => tensor.flatten_all()?.to_vec1()?,
-        })
+        self.body.numbers(name).ok_or_else(|| missing(name))?
     }
 }
 

@@ -9,6 +9,7 @@ use crate::kernels::{
     Buffer, RowSums, Start, View, add_columns, product, rms_norm, rms_norm_backward, rotate_back, swiglu,
     swiglu_backward,
 };
+use crate::model::body::RowDerivatives;
 use crate::model::flat::Flat;
 use crate::model::policy::{EMBEDDING, NORM, Targets};
 
@@ -23,18 +24,15 @@ impl Fused {
         }
     }
 
-    /// Gradients of single rows: measures them and, with `keep`, keeps what their sum needs. `d_log_probs` are a row's
-    /// own derivatives, such as 1 a token; `scored` counts the targets of each row.
-    #[expect(clippy::too_many_arguments, reason = "a forward's results and what to do with them")]
+    /// Gradients of single rows: measures them and, if they are to be kept, keeps what their sum needs. Derivatives are a
+    /// row's own, such as 1 a token.
     pub(in crate::model) fn backward_rows(
         &self,
         trace: FusedTrace,
         hidden: &[f32],
         targets: &Targets<'_>,
         stats: &[RowStats],
-        d_log_probs: &[f32],
-        scored: &[usize],
-        keep: bool,
+        &RowDerivatives { d_log_probs, scored, keep }: &RowDerivatives<'_>,
     ) -> RowGrads {
         let mut rows = RowGrads::new(&trace.lengths, keep);
         let (head, d_hidden) = self.head_rows(hidden, targets, stats, d_log_probs, scored, &mut rows);

@@ -6,6 +6,7 @@
 //! products; gradients are added straight into a line of the same layout.
 
 mod backward;
+mod body;
 mod extend;
 mod head;
 mod rows;

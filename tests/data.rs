@@ -99,7 +99,10 @@ fn prompts_that_stand_in_a_benchmark_are_found_whatever_the_templates_say() {
     assert_eq!((&of(8)["sharing"], &of(8)["half"], &of(8)["share"]), (&json!(2), &json!(2), &json!(0.5)));
     let unknown = fail(folder.path(), &["data", "r.toml", "--against", "gsm9k"], 2);
     assert!(unknown.contains("gsm9k") && unknown.contains("gsm8k"), "{unknown}");
-    assert!(fail(folder.path(), &["data", "r.toml", "--against", "./none.jsonl"], 2).contains("none.jsonl"));
+    for none in ["./none", "none.jsonl", "none.toml"] {
+        let error = fail(folder.path(), &["data", "r.toml", "--against", none], 2);
+        assert!(error.contains(&format!("no file `{none}`")), "{error}");
+    }
     assert!(fail(folder.path(), &["data", "--stats", ".", "--against", "gsm8k"], 2).contains("name one"));
 }
 

@@ -138,6 +138,8 @@ fn write_as(
     };
     // what the checkpoint counts as done is on the disk before it
     folder.sync()?;
+    // before it too: what is done again if the checkpoint is not written is written again
+    prompt_stats::write(plan, folder.path(), &moment.state.known.stats)?;
     if aside.exists() {
         fs::remove_dir_all(&aside).with_context(cannot)?;
     }
@@ -153,7 +155,6 @@ fn write_as(
     folder.saves.best = best;
     forget(&checkpoints, moment.at, plan.recipe.save.keep.get(), folder.saves.best.as_ref())?;
     drop_arrived(folder, moment.at)?;
-    prompt_stats::write(plan, folder.path(), &moment.state.known.stats)?;
     Ok(place)
 }
 

@@ -90,8 +90,11 @@ fn questions(name: &str, folder: Option<&Path>) -> Result<Vec<Arc<Prompt>>> {
             let kind = if name.ends_with(".parquet") { "parquet" } else { "jsonl" };
             serde_json::from_value::<DataRecipe>(json!({ kind: { "path": file } }))?
         }
-        false if file.components().count() > 1 && !file.exists() => {
-            return Err(Usage::error(format!("there is no file `{name}`")));
+        // no benchmark has a dot in its name
+        false if !file.is_file() && (file.components().count() > 1 || name.contains('.')) => {
+            return Err(Usage::error(format!(
+                "there is no file `{name}`; wanted JSON lines, a Parquet file, a benchmark's .toml, or a name that `evenkeel benchmarks` lists"
+            )));
         }
         false => benchmark::recipe(name, folder, &Changes::default())?.data,
     };

@@ -8,7 +8,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{DataError, Dataset, Prompt, PromptTemplate, Seed, template::Template};
+use crate::{Answer, DataError, Dataset, Prompt, PromptTemplate, Seed, template::Template};
 
 /// Which arithmetic problems to draw.
 ///
@@ -37,6 +37,11 @@ pub struct Arithmetic {
     /// Give each prompt a column `trace`, the working: `12+7=19,19-5=14`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub trace: bool,
+    /// Of every three problems make one easy, for which `19`, `=19` and `12+7=19` are all right, and one hopeless, a product
+    /// of two numbers of six digits; the third stays as it is. For measuring what a selection of prompts is worth: a column
+    /// `level` says which is which.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub levels: bool,
 }
 
 impl Default for Arithmetic {
@@ -50,6 +55,7 @@ impl Default for Arithmetic {
             count: NonZeroUsize::new(4000).expect("4000 is not 0"),
             operands: Operands(2),
             trace: false,
+            levels: false,
         }
     }
 }
@@ -199,7 +205,10 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         let template = Template::new(template)?;
         let problems = settings.draw(seed.named("arithmetic"))?;
-        let prompts = problems.into_iter().map(|problem| problem.prompt(&template, settings.trace));
+        let prompts = problems.into_iter().enumerate().map(|(place, problem)| {
+            let level = settings.levels.then(|| Level::of(place));
+            level.map_or(problem, |level| level.problem(problem)).prompt(&template, settings.trace, level)
+        });
         Self::from_prompts("arithmetic", prompts.collect::<Result<Vec<_>, _>>()?)
     }
 }
@@ -321,6 +330,39 @@ struct Problem {
     third: Option<(Operator, u64)>,
 }
 
+/// How hard a problem is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Easy,
+    Usual,
+    Hopeless,
+}
+
+impl Level {
+    fn of(place: usize) -> Self {
+        [Self::Easy, Self::Usual, Self::Hopeless][place % 3]
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Easy => "easy",
+            Self::Usual => "usual",
+            Self::Hopeless => "hopeless",
+        }
+    }
+
+    /// A problem of this level in place of another; different ones for different ones, but by rare chance.
+    fn problem(self, problem: Problem) -> Problem {
+        if self != Self::Hopeless {
+            return problem;
+        }
+        let six_digits = |n: u64| 100_000 + n % 900_000;
+        let Problem { a, b, .. } = problem;
+        let (a, b) = (six_digits(7_919 * a + 104_729 * b), six_digits(6_151 * b + 15_485_863 * a));
+        Problem { a, b, operator: Operator::Multiply, third: None }
+    }
+}
+
 impl Operator {
     /// Of numbers below 10¹², the products of numbers below 10⁶; a third makes it 10¹⁸ at most.
     fn apply(self, a: i64, b: i64) -> i64 {
@@ -356,7 +398,12 @@ impl Problem {
         held_out.split(&self.to_string())
     }
 
-    fn prompt(self, template: &Template<'_>, trace: bool) -> Result<Prompt, DataError> {
+    fn prompt(
+        self,
+        template: &Template<'_>,
+        trace: bool,
+        level: Option<Level>,
+    ) -> Result<Prompt, DataError> {
         let answer = self.answer().to_string();
         let text = template.fill(|column| match column {
             "question" => Ok(format!("{self}=")),
@@ -376,10 +423,17 @@ impl Problem {
             ("operator", Value::from(self.operator.to_string())),
         ];
         let trace = trace.then(|| ("trace", Value::from(self.working())));
-        let fields = fields.into_iter().chain(trace);
+        let named = level.map(|level| ("level", Value::from(level.name())));
+        let fields = fields.into_iter().chain(trace).chain(named);
         let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
         let body = template.body(text);
-        Ok(Prompt { id: format!("arithmetic:{self}"), body, answer: Some(answer.into()), fields })
+        let answer = match level {
+            Some(Level::Easy) => {
+                Answer::any_of([answer.clone(), format!("={answer}"), format!("{self}={answer}")])
+            }
+            _ => Some(answer.into()),
+        };
+        Ok(Prompt { id: format!("arithmetic:{self}"), body, answer, fields })
     }
 }
 

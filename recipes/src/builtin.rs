@@ -14,6 +14,7 @@ const FILES: &[(&str, &str)] = &[
     ("tiny-warmup", include_str!("../tiny-warmup.toml")),
     ("tiny-think", include_str!("../tiny-think.toml")),
     ("tiny-bvpo", include_str!("../tiny-bvpo.toml")),
+    ("tiny-levels", include_str!("../tiny-levels.toml")),
     ("tiny-variance", include_str!("../tiny-variance.toml")),
     ("tiny-target", include_str!("../tiny-target.toml")),
     ("tiny-skip", include_str!("../tiny-skip.toml")),

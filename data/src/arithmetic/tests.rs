@@ -213,3 +213,27 @@ fn a_bad_setting_is_refused_where_it_stands() {
         r#"{"operators":["*","-"],"digits":3,"min_digits":2,"split":"test","held_out":0.25,"count":9}"#;
     assert_eq!(serde_json::to_string(&read(text).unwrap()).unwrap(), text);
 }
+
+#[test]
+fn of_every_three_problems_one_is_easy_and_one_is_hopeless() {
+    let settings = Arithmetic { levels: true, count: NonZeroUsize::new(60).unwrap(), ..Arithmetic::default() };
+    let template = PromptTemplate::default();
+    let set = Dataset::arithmetic(&settings, Seed(3), &template).expect("problems");
+    let usual = Dataset::arithmetic(&Arithmetic { levels: false, ..settings }, Seed(3), &template).expect("problems");
+    for (place, (prompt, usual)) in set.prompts().iter().zip(usual.prompts()).enumerate() {
+        let answers: Vec<&str> = prompt.references().collect();
+        let level = prompt.fields["level"].as_str().expect("a level");
+        match place % 3 {
+            0 => {
+                let bare = answers[0];
+                assert_eq!((level, answers.len(), prompt.id == usual.id), ("easy", 3, true));
+                assert!(answers[1] == format!("={bare}") && answers[2].ends_with(answers[1]), "{answers:?}");
+            }
+            1 => assert_eq!((level, answers.len(), prompt.id == usual.id), ("usual", 1, true)),
+            _ => {
+                assert_eq!((level, answers.len()), ("hopeless", 1));
+                assert!(answers[0].len() >= 11, "{answers:?}");
+            }
+        }
+    }
+}

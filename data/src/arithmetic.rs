@@ -398,12 +398,7 @@ impl Problem {
         held_out.split(&self.to_string())
     }
 
-    fn prompt(
-        self,
-        template: &Template<'_>,
-        trace: bool,
-        level: Option<Level>,
-    ) -> Result<Prompt, DataError> {
+    fn prompt(self, template: &Template<'_>, trace: bool, level: Option<Level>) -> Result<Prompt, DataError> {
         let answer = self.answer().to_string();
         let text = template.fill(|column| match column {
             "question" => Ok(format!("{self}=")),

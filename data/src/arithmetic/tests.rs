@@ -53,7 +53,7 @@ fn a_problem_says_what_it_asks_and_what_is_right() {
         (7, Operator::Subtract, 12, "7-12", "-5"),
         (999_999, Operator::Multiply, 999_999, "999999*999999", "999998000001"),
     ] {
-        let prompt = Problem { a, b, operator, third: None }.prompt(&template, false).unwrap();
+        let prompt = Problem { a, b, operator, third: None }.prompt(&template, false, None).unwrap();
         assert_eq!(prompt.id, format!("arithmetic:{text}"));
         assert_eq!(prompt.body, Body::Text(format!("{a} {operator} {b}; {text}={answer}")));
         assert_eq!(prompt.answer.as_deref(), Some(answer));
@@ -63,7 +63,7 @@ fn a_problem_says_what_it_asks_and_what_is_right() {
     }
     let plain = PromptTemplate::default();
     let prompt = Problem { a: 12, b: 7, operator: Operator::Add, third: None }
-        .prompt(&Template::new(&plain).unwrap(), false);
+        .prompt(&Template::new(&plain).unwrap(), false, None);
     assert_eq!(prompt.unwrap().body, Body::Text("12+7=".into()));
 }
 
@@ -216,10 +216,12 @@ fn a_bad_setting_is_refused_where_it_stands() {
 
 #[test]
 fn of_every_three_problems_one_is_easy_and_one_is_hopeless() {
-    let settings = Arithmetic { levels: true, count: NonZeroUsize::new(60).unwrap(), ..Arithmetic::default() };
+    let settings =
+        Arithmetic { levels: true, count: NonZeroUsize::new(60).unwrap(), ..Arithmetic::default() };
     let template = PromptTemplate::default();
     let set = Dataset::arithmetic(&settings, Seed(3), &template).expect("problems");
-    let usual = Dataset::arithmetic(&Arithmetic { levels: false, ..settings }, Seed(3), &template).expect("problems");
+    let usual =
+        Dataset::arithmetic(&Arithmetic { levels: false, ..settings }, Seed(3), &template).expect("problems");
     for (place, (prompt, usual)) in set.prompts().iter().zip(usual.prompts()).enumerate() {
         let answers: Vec<&str> = prompt.references().collect();
         let level = prompt.fields["level"].as_str().expect("a level");

@@ -211,6 +211,89 @@ pub enum DataError {
         /// Where it comes again.
         second: At,
     },
+    /// Rows of two files have one id.
+    #[error(
+        "the id `{id}` stands in `{}`, {first}, and in `{}`, {second}, but ids must be unique: randomness is keyed by them",
+        path.display(),
+        other.display()
+    )]
+    DuplicateAcross {
+        /// The file where it stands first.
+        path: PathBuf,
+        /// The id.
+        id: String,
+        /// Where it stands there.
+        first: At,
+        /// The file where it comes again.
+        other: PathBuf,
+        /// Where it stands there.
+        second: At,
+    },
+    /// Every row was left out.
+    #[error(
+        "nothing is left of the {rows} row{} of the dataset `{dataset}`{}{}",
+        if *rows == 1 { "" } else { "s" },
+        match part {
+            Some((name, fraction)) => format!(" in the part `{name}` of its split, where {fraction} of the rows are held back"),
+            None => String::new(),
+        },
+        if why.is_empty() { String::new() } else { format!(": left out were {why}") }
+    )]
+    NothingLeft {
+        /// The files.
+        dataset: String,
+        /// Rows that were read.
+        rows: usize,
+        /// How many were left out by which filters.
+        why: String,
+        /// The part of a split that was wanted, and the share of rows that are held back.
+        part: Option<(&'static str, f64)>,
+    },
+    /// A packed file is cut off or damaged.
+    #[error("`{}`: its {format} data {}", path.display(), match message {
+        Some(message) => format!("cannot be unpacked: {message}"),
+        None => "end too early, the file is cut off; fetch or copy it again".to_owned(),
+    })]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// `gzip` or `Zstandard`.
+        format: &'static str,
+        /// What the unpacker said; none if the data end too early.
+        message: Option<String>,
+    },
+    /// A table is malformed.
+    #[error("`{}`, line {line}: {message}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the row begins.
+        line: usize,
+        /// What is wrong there, and what was wanted.
+        message: String,
+    },
+    /// A setting of a filter or a split that cannot be.
+    #[error("the data's {key} {problem}")]
+    Setting {
+        /// The setting.
+        key: String,
+        /// What is wrong with it, and what was wanted.
+        problem: String,
+    },
+    /// A template in Jinja cannot be read.
+    #[error("the prompt's `jinja` {problem}")]
+    Jinja {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A template in Jinja fails on a row.
+    #[error("{place}: the prompt's `jinja` fails: {problem}")]
+    JinjaRow {
+        /// The file and the line or row.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Two prompts that did not come from a file have one id.
     #[error(
         "dataset `{dataset}`: prompts {first} and {second}, counted from 0, have the id `{id}`, but ids must be unique: \

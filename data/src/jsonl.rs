@@ -3,8 +3,7 @@
 //! Before: the recipe names a file and its columns. After: [`crate::row`] makes prompts of the rows.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, Read},
     path::Path,
     str,
 };
@@ -14,7 +13,8 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     At, Columns, DataError, Dataset, Layout, PromptTemplate,
     digits::keep_long_integers,
-    row::{Row, Rows, kind},
+    packed,
+    row::{Keep, Row, Rows, kind},
 };
 
 impl Dataset {
@@ -31,16 +31,21 @@ impl Dataset {
         template: &PromptTemplate,
     ) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let mut rows = Rows::new(path, columns, layout, template)?;
-        each_row(path, |row| rows.push(row))?;
+        let mut rows = Rows::new(columns, layout, template, Keep::default())?;
+        rows.begin(path, None);
+        read_into(path, &mut rows)?;
         rows.finish()
     }
 }
 
+/// The file's rows become rows of a dataset.
+pub(crate) fn read_into(path: &Path, rows: &mut Rows<'_>) -> Result<(), DataError> {
+    each_row(path, |row| rows.push(row))
+}
+
 /// Calls `act` with every row of the file.
 fn each_row(path: &Path, mut act: impl FnMut(Row<'_>) -> Result<(), DataError>) -> Result<(), DataError> {
-    let unreadable = |source| DataError::Read { path: path.to_owned(), source };
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let (mut file, unreadable) = (packed::open(path)?, |source| packed::failure(path, source));
     let (mut bytes, mut begun) = (Vec::new(), false);
     for line in 1.. {
         bytes.clear();

@@ -123,9 +123,16 @@ pub struct Reading {
     pub(crate) mark: Option<Mark>,
     /// The mark that decided the layout by being in the first row, or by not being there: then it is in all or in none.
     pub(crate) deciding: Option<(Mark, At)>,
+    /// Rows that were left out, by why.
+    pub left_out: Vec<(String, usize)>,
 }
 
 impl Reading {
+    /// Which rows were left out, and why: "3 by min_chars, 2 by drop.level"; empty if none were.
+    pub(crate) fn why_left_out(&self) -> String {
+        self.left_out.iter().map(|(why, count)| format!("{count} by {why}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// How a file whose first row this is shall be read.
     pub(crate) fn of(row: &Row<'_>, columns: &Columns, layout: Layout) -> Self {
         let there = |name: &&&str| row.find(name).is_some_and(|value| !value.is_null());
@@ -172,7 +179,17 @@ impl Reading {
             (other, _) => other,
         };
         let deciding = told.map(|mark| (mark, row.at));
-        Self { layout, question, answer, conversations, drops_last, last_is_answer, mark, deciding }
+        Self {
+            layout,
+            question,
+            answer,
+            conversations,
+            drops_last,
+            last_is_answer,
+            mark,
+            deciding,
+            left_out: Vec::new(),
+        }
     }
 }
 
@@ -189,6 +206,10 @@ impl fmt::Display for Reading {
             (Some(answer), Some(Mark::Box)) => write!(f, "; the answer is the last box in `{answer}`"),
             (None, _) if self.last_is_answer => f.write_str("; the answer is the assistant's last turn"),
             (None, _) => f.write_str("; there are no answers"),
+        }?;
+        match self.left_out.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; rows left out: {}", self.why_left_out()),
         }
     }
 }

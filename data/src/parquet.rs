@@ -19,7 +19,7 @@ use serde_json::{Map, Number, Value};
 use crate::{
     At, Columns, DataError, Dataset, Layout, PromptTemplate, guard,
     read::PARQUET,
-    row::{Row, Rows},
+    row::{Keep, Row, Rows},
 };
 
 impl Dataset {
@@ -38,27 +38,32 @@ impl Dataset {
         template: &PromptTemplate,
     ) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let mut rows = Rows::new(path, columns, layout, template)?;
-        let reader = open(path)?;
-        let failed = |row| move |message| DataError::Parquet { path: path.to_owned(), row, message };
-        let mut records = guarded(|| reader.get_row_iter(None)).map_err(failed(None))?;
-        let mut count = 0;
-        loop {
-            let failed = failed(Some(count + 1));
-            let record = guarded(|| records.next().transpose()).map_err(failed)?;
-            let Some(record) = record else { break };
-            count += 1;
-            let columns = guarded(|| Ok(object(record.get_column_iter()))).map_err(failed)?;
-            rows.push(Row { path, at: At::Row(count), text: None, columns })?;
-        }
-        let promised = reader.metadata().file_metadata().num_rows();
-        if usize::try_from(promised) != Ok(count) {
-            return Err(failed(None)(format!(
-                "it says that there are {promised} rows, but there are {count}"
-            )));
-        }
+        let mut rows = Rows::new(columns, layout, template, Keep::default())?;
+        rows.begin(path, None);
+        read_into(path, &mut rows)?;
         rows.finish()
     }
+}
+
+/// The file's rows become rows of a dataset.
+pub(crate) fn read_into(path: &Path, rows: &mut Rows<'_>) -> Result<(), DataError> {
+    let reader = open(path)?;
+    let failed = |row| move |message| DataError::Parquet { path: path.to_owned(), row, message };
+    let mut records = guarded(|| reader.get_row_iter(None)).map_err(failed(None))?;
+    let mut count = 0;
+    loop {
+        let failed = failed(Some(count + 1));
+        let record = guarded(|| records.next().transpose()).map_err(failed)?;
+        let Some(record) = record else { break };
+        count += 1;
+        let columns = guarded(|| Ok(object(record.get_column_iter()))).map_err(failed)?;
+        rows.push(Row { path, at: At::Row(count), text: None, columns })?;
+    }
+    let promised = reader.metadata().file_metadata().num_rows();
+    if usize::try_from(promised) != Ok(count) {
+        return Err(failed(None)(format!("it says that there are {promised} rows, but there are {count}")));
+    }
+    Ok(())
 }
 
 pub(crate) fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {

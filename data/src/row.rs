@@ -2,7 +2,11 @@
 //!
 //! Before: [`crate::jsonl`] or [`crate::parquet`] has read a row's columns. After: a [`Dataset`] of prompts.
 
-use std::{borrow::Cow, collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, value::RawValue};
 
@@ -10,80 +14,155 @@ use crate::{
     Answer, At, Body, Columns, DataError, Dataset, Layout, Prompt, PromptTemplate, Reading,
     conversation::{conversation, is_empty},
     dataset::repeated,
+    filter::OpenFilter,
+    held_back::{HeldBack, Part},
     latex::misread_latex,
+    packed::PACKED,
     solution::Mark,
     template::Template,
 };
 
+/// What becomes of a row that has been read.
+#[derive(Default)]
+pub(crate) struct Keep<'a> {
+    pub(crate) filter: Option<OpenFilter<'a>>,
+    /// The part of a split that is wanted.
+    pub(crate) part: Option<(HeldBack, Part)>,
+}
+
 /// Rows on their way to a dataset: what has been read so far, and how to read the next.
 pub(crate) struct Rows<'a> {
-    path: &'a Path,
-    stem: Cow<'a, str>,
+    /// The files, the last one is being read.
+    paths: Vec<PathBuf>,
+    stem: String,
+    name: String,
     columns: &'a Columns,
     layout: Layout,
     template: Template<'a>,
+    keep: Keep<'a>,
     reading: Option<Reading>,
+    read: usize,
+    left_out: BTreeMap<String, usize>,
     prompts: Vec<Arc<Prompt>>,
-    places: Vec<At>,
+    /// The file and the place in it of each prompt.
+    places: Vec<(usize, At)>,
 }
 
 impl<'a> Rows<'a> {
     pub(crate) fn new(
-        path: &'a Path,
         columns: &'a Columns,
         layout: Layout,
         template: &'a PromptTemplate,
+        keep: Keep<'a>,
     ) -> Result<Self, DataError> {
         if matches!(layout, Layout::Gsm8k | Layout::Math) && columns.answer.is_none() {
             return Err(DataError::LayoutNeedsAnswer { layout: layout.name() });
         }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let template = Template::new(template)?;
         Ok(Self {
-            path,
-            stem,
+            paths: Vec::new(),
+            stem: String::new(),
+            name: String::new(),
             columns,
             layout,
-            template,
+            template: Template::new(template)?,
+            keep,
             reading: None,
+            read: 0,
+            left_out: BTreeMap::new(),
             prompts: Vec::new(),
             places: Vec::new(),
         })
     }
 
-    /// The next row becomes the next prompt.
+    /// The next rows are of this file; ids of rows without one begin with `stem`, by default the file's.
+    pub(crate) fn begin(&mut self, path: &Path, stem: Option<String>) {
+        let own = stem_of(path);
+        if self.paths.is_empty() {
+            self.name.clone_from(&own);
+        }
+        self.stem = stem.unwrap_or(own);
+        self.paths.push(path.to_owned());
+    }
+
+    /// The next row becomes the next prompt, unless it is left out.
     pub(crate) fn push(&mut self, row: Row<'_>) -> Result<(), DataError> {
         let (columns, layout) = (self.columns, self.layout);
         let reading = self.reading.get_or_insert_with(|| Reading::of(&row, columns, layout));
-        self.places.push(row.at);
-        let prompt = prompt(row, reading, columns.id.as_deref(), &self.template, &self.stem)?;
+        let (path, at) = (row.path, row.at);
+        self.read += 1;
+        let (prompt, question) = prompt(row, reading, columns.id.as_deref(), &self.template, &self.stem)?;
+        if let Some((held_back, part)) = &self.keep.part
+            && held_back.part(&prompt.id) != *part
+        {
+            return Ok(());
+        }
+        if let Some(filter) = &self.keep.filter
+            && let Some(why) = filter.refuses(&prompt, &question).map_err(|(column, found)| {
+                DataError::MissingColumn { path: path.to_owned(), at, column, found }
+            })?
+        {
+            *self.left_out.entry(why).or_default() += 1;
+            return Ok(());
+        }
+        self.places.push((self.paths.len() - 1, at));
         self.prompts.push(Arc::new(prompt));
         Ok(())
     }
 
     /// All rows, if there are some and their ids differ.
     pub(crate) fn finish(self) -> Result<Dataset, DataError> {
-        let (path, prompts) = (self.path, self.prompts);
-        let Some(reading) = self.reading else {
-            return Err(DataError::Empty { dataset: path.display().to_string() });
+        let (paths, prompts) = (self.paths, self.prompts);
+        let dataset = match paths.as_slice() {
+            [path] => path.display().to_string(),
+            [path, others @ ..] => format!(
+                "{}` and {} more, to `{}",
+                path.display(),
+                others.len(),
+                others[others.len() - 1].display()
+            ),
+            [] => String::new(),
         };
-        if let Some((first, second)) = repeated(prompts.iter().map(|prompt| prompt.id.as_str())) {
-            let (first, id) = (self.places[first], prompts[second].id.clone());
-            let (path, second) = (path.to_owned(), self.places[second]);
-            return Err(DataError::DuplicateId { path, id, first, second });
+        let Some(mut reading) = self.reading else {
+            return Err(DataError::Empty { dataset });
+        };
+        reading.left_out = self.left_out.into_iter().collect();
+        if prompts.is_empty() {
+            let why = reading.why_left_out();
+            let part = self.keep.part.map(|(held_back, part)| (part.name(), held_back.fraction));
+            return Err(DataError::NothingLeft { dataset, rows: self.read, why, part });
         }
-        Ok(Dataset::of_checked(self.stem.into_owned(), prompts, reading))
+        if let Some((first, second)) = repeated(prompts.iter().map(|prompt| prompt.id.as_str())) {
+            let id = prompts[second].id.clone();
+            let ((one, first), (other, second)) = (self.places[first], self.places[second]);
+            let path = paths[one].clone();
+            return Err(match one == other {
+                true => DataError::DuplicateId { path, id, first, second },
+                false => {
+                    let other = paths[other].clone();
+                    DataError::DuplicateAcross { path, id, first, other, second }
+                }
+            });
+        }
+        Ok(Dataset::of_checked(self.name, prompts, reading))
     }
 }
 
-/// A row as a prompt.
+/// What a file is called, without what tells its format.
+pub(crate) fn stem_of(path: &Path) -> String {
+    let packed =
+        path.extension().is_some_and(|end| PACKED.iter().any(|packed| end.eq_ignore_ascii_case(packed)));
+    let path = if packed { Path::new(path.file_stem().unwrap_or_default()) } else { path };
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A row as a prompt, and its question without the template.
 fn prompt(
     row: Row<'_>,
     reading: &Reading,
     id_column: Option<&str>,
     template: &Template<'_>,
     stem: &str,
-) -> Result<Prompt, DataError> {
+) -> Result<(Prompt, String), DataError> {
     let (question, last) = question(&row, reading)?;
     let id = match id_column.or(row.columns.contains_key("id").then_some("id")) {
         Some(column) => row.text_or_number(column)?,
@@ -101,12 +180,15 @@ fn prompt(
         },
     };
     let asked = asked.clone();
-    let text = template.fill(|column| match (column, &answer) {
-        ("question", _) => Ok(asked.clone()),
-        ("id", _) => Ok(id.clone()),
-        ("answer", Some(answer)) => Ok(answer.to_string()),
-        _ => row.for_template(column),
-    })?;
+    let text = match template.jinja() {
+        Some(jinja) => jinja.render(&row, &id, &asked, answer.as_ref())?,
+        None => template.fill(|column| match (column, &answer) {
+            ("question", _) => Ok(asked.clone()),
+            ("id", _) => Ok(id.clone()),
+            ("answer", Some(answer)) => Ok(answer.to_string()),
+            _ => row.for_template(column),
+        })?,
+    };
     let body = match question {
         Body::Text(_) => template.body(text),
         Body::Chat(messages) => template
@@ -118,11 +200,11 @@ fn prompt(
     if reading.answer.as_deref() == Some("answer") {
         fields.shift_remove("answer");
     }
-    fields.entry("question").or_insert(Value::String(asked));
+    fields.entry("question").or_insert_with(|| Value::String(asked.clone()));
     if let Some(solution) = solution {
         fields.entry("solution").or_insert(Value::String(solution));
     }
-    Ok(Prompt { id, body, answer, fields })
+    Ok((Prompt { id, body, answer, fields }, asked))
 }
 
 /// The question, and the last turn of its conversation if that is not part of it.
@@ -223,7 +305,7 @@ impl Row<'_> {
     }
 
     /// The columns there are; with those of the object into which a name leads.
-    fn names(&self, column: &str) -> Vec<String> {
+    pub(crate) fn names(&self, column: &str) -> Vec<String> {
         let mut names: Vec<String> = self.columns.keys().cloned().collect();
         let outer = column.split('.').next().unwrap_or_default();
         if let Some(Value::Object(entries)) = self.columns.get(outer).filter(|_| outer != column) {

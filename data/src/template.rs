@@ -2,9 +2,13 @@
 //!
 //! Before: [`crate::Dataset`] has read or drawn a row. After: its [`Body`] is part of a [`crate::Prompt`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, DataError, Message, latex::misread_latex};
+use crate::{Body, DataError, Message, jinja::Jinja, latex::misread_latex};
+
+const QUESTION: &str = "{question}";
 
 /// How a row's columns become the text that the policy reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +22,10 @@ pub struct PromptTemplate {
     /// columns, whatever the file calls them. `{{` and `}}` are literal braces. Where a row holds a conversation,
     /// `{question}` is its last turn of the user, and the text takes the place of that turn.
     pub template: String,
+    /// The text as a template in Jinja instead, where `{{ column }}` and `{% if … %}` see the row's columns, and entries of
+    /// objects as `extra_info.level`. A column that is not there is an error unless the template asks whether it is defined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jinja: Option<String>,
     /// Whether the text is the user's turn of a conversation, rendered by the checkpoint's chat template, or plain
     /// text that the policy continues. A row that holds a conversation is one in either case.
     pub chat: bool,
@@ -25,7 +33,7 @@ pub struct PromptTemplate {
 
 impl Default for PromptTemplate {
     fn default() -> Self {
-        Self { system: None, template: "{question}".into(), chat: false }
+        Self { system: None, template: QUESTION.into(), jinja: None, chat: false }
     }
 }
 
@@ -48,6 +56,7 @@ impl PromptTemplate {
 pub(crate) struct Template<'a> {
     settings: &'a PromptTemplate,
     pieces: Vec<Piece<'a>>,
+    jinja: Option<Jinja>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -61,16 +70,38 @@ impl<'a> Template<'a> {
         if settings.system.is_some() && !settings.chat {
             return Err(DataError::SystemWithoutChat);
         }
-        for (name, text) in [("template", Some(&settings.template)), ("system", settings.system.as_ref())] {
+        if settings.jinja.is_some() && settings.template != QUESTION {
+            return Err(DataError::Jinja { problem: "stands beside `template`: wanted one of them".into() });
+        }
+        for (name, text) in [
+            ("template", Some(&settings.template)),
+            ("jinja", settings.jinja.as_ref()),
+            ("system", settings.system.as_ref()),
+        ] {
             if let Some(problem) = text.and_then(|text| misread_latex(text)) {
                 return Err(DataError::MisreadTemplate { name, problem });
             }
         }
-        Ok(Self { settings, pieces: parse(&settings.template)? })
+        let jinja = settings.jinja.as_deref().map(Jinja::new).transpose()?;
+        Ok(Self { settings, pieces: parse(&settings.template)?, jinja })
+    }
+
+    /// The template in Jinja, if it is one.
+    pub(crate) fn jinja(&self) -> Option<&Jinja> {
+        self.jinja.as_ref()
     }
 
     /// The text with each column's from `column`, whose error is passed on.
-    pub(crate) fn fill<E>(&self, column: impl Fn(&str) -> Result<String, E>) -> Result<String, E> {
+    pub(crate) fn fill<E: From<DataError>>(
+        &self,
+        column: impl Fn(&str) -> Result<String, E>,
+    ) -> Result<String, E> {
+        if let Some(jinja) = &self.jinja {
+            let values = jinja.variables().map(|name| Ok((name, column(name)?.into())));
+            let values = values.collect::<Result<BTreeMap<_, _>, E>>()?;
+            let failed = |problem| DataError::JinjaRow { place: "a row".into(), problem };
+            return Ok(jinja.fill(&values).map_err(failed)?);
+        }
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
@@ -166,7 +197,7 @@ mod tests {
     #[test]
     fn what_a_column_holds_is_not_read_as_a_template() {
         let template = PromptTemplate::default();
-        let text = Template::new(&template).unwrap().fill(|_| Ok::<_, ()>("{x}}".into())).unwrap();
+        let text = Template::new(&template).unwrap().fill(|_| Ok::<_, DataError>("{x}}".into())).unwrap();
         assert_eq!(text, "{x}}");
     }
 
@@ -219,8 +250,12 @@ mod tests {
     fn a_command_that_lost_its_backslash_in_the_recipe_is_refused() {
         for (template, system) in [("{question} \u{8}oxed{{}}", None), ("{question}", Some("Use \u{c}rac."))]
         {
-            let settings =
-                PromptTemplate { system: system.map(str::to_owned), template: template.into(), chat: true };
+            let settings = PromptTemplate {
+                system: system.map(str::to_owned),
+                template: template.into(),
+                jinja: None,
+                chat: true,
+            };
             let error = Template::new(&settings).err().unwrap().to_string();
             let name = if system.is_some() { "system" } else { "template" };
             assert!(error.starts_with(&format!("the prompt's `{name}` has a ")), "{error}");

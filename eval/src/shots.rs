@@ -169,8 +169,12 @@ mod tests {
 
     #[test]
     fn examples_stand_behind_the_system_message_and_before_the_question() {
-        let template =
-            PromptTemplate { system: Some("s".into()), template: "Q: {question}".into(), chat: true };
+        let template = PromptTemplate {
+            system: Some("s".into()),
+            template: "Q: {question}".into(),
+            jinja: None,
+            chat: true,
+        };
         let body = template.of_question("two?").unwrap();
         let shot = Shot { question: "one?".into(), solution: "1".into() };
         let with = with_shots(prompt(body), &[shot], &template).unwrap();

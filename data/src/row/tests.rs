@@ -277,6 +277,7 @@ fn a_template_and_a_system_message_go_around_the_last_question_of_a_conversation
     let template = PromptTemplate {
         system: Some("be brief".into()),
         template: "{question} Answer in a box.".into(),
+        jinja: None,
         chat: true,
     };
     let assistant = Message { role: "assistant".into(), content: "b".into() };

@@ -147,7 +147,11 @@ impl BenchmarkRecipe {
             subject: subject(),
             enable_thinking: None,
             data,
-            prompt: PromptTemplate { system: None, template: known.template.into(), chat: known.chat },
+            prompt: PromptTemplate {
+                template: known.template.into(),
+                chat: known.chat,
+                ..PromptTemplate::default()
+            },
             rewards,
             sampling: known.draw.sampling(known.max_tokens),
             shots: Vec::new(),

@@ -143,6 +143,7 @@ impl SampleArgs {
                 system: self.system.clone(),
                 template: self.template.clone(),
                 chat: self.chat,
+                ..PromptTemplate::default()
             };
             let set = Dataset::read(file, &columns, Layout::default(), &template)?;
             return Ok(set.prompts().to_vec());

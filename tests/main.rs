@@ -11,6 +11,7 @@ mod evaluate;
 #[path = "../rollout/tests/fake/mod.rs"]
 mod fake;
 mod faults;
+mod files;
 mod learns;
 mod metrics_catalogue;
 mod resume;

@@ -24,13 +24,25 @@ pub struct Filter {
     /// Regular expressions by column, such as `{ level = "^[345]$" }`: a row stays only if each is found in its column.
     /// `question`, `answer` and `id` are the mapped columns; what is no text is compared as JSON.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub keep: BTreeMap<String, String>,
+    pub keep: BTreeMap<String, Expression>,
     /// The same, where a row is left out if any is found in its column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub drop: BTreeMap<String, String>,
+    pub drop: BTreeMap<String, Expression>,
     /// Leave out questions that stand in a benchmark too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<OverlapFilter>,
+}
+
+/// A regular expression, which is found anywhere in a text unless `^` and `$` say otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Expression(pub String);
+
+impl From<&str> for Expression {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
 /// Questions that share runs of words with those of a benchmark.
@@ -99,9 +111,9 @@ impl OverlapFilter {
 
 fn compile<'a>(
     key: &str,
-    expressions: &'a BTreeMap<String, String>,
+    expressions: &'a BTreeMap<String, Expression>,
 ) -> Result<Vec<(&'a str, Regex)>, DataError> {
-    let one = |(column, text): (&'a String, &String)| match Regex::new(text) {
+    let one = |(column, Expression(text)): (&'a String, &Expression)| match Regex::new(text) {
         Ok(regex) => Ok((column.as_str(), regex)),
         Err(error) => {
             let problem = format!("is no regular expression that can be read: {error}");

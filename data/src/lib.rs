@@ -44,7 +44,7 @@ pub use dataset::Dataset;
 pub use digits::keep_long_integers;
 pub use duplicates::same_questions;
 pub use error::{At, DataError};
-pub use filter::{Filter, OverlapFilter};
+pub use filter::{Expression, Filter, OverlapFilter};
 pub use guard::guard;
 pub use held_back::{HeldBack, Part as SplitPart};
 pub use latex::misread_latex;

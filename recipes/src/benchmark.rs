@@ -100,7 +100,7 @@ pub(crate) fn file_of(known: &Known, folder: Option<&Path>) -> Result<DataRecipe
     };
     let layout = if hub.solution { Layout::Gsm8k } else { Layout::Plain };
     let parquet = hub.file.ends_with(".parquet");
-    let file = FileRecipe { path, layout, columns, take: None };
+    let file = FileRecipe::of(path, layout, columns);
     Ok(if parquet { DataRecipe::Parquet(file) } else { DataRecipe::Jsonl(file) })
 }
 
@@ -207,5 +207,5 @@ fn grader(rewards: &Rewards, recipe: &RewardsRecipe) -> Result<String> {
 
 /// A JSONL file with the usual columns.
 pub(crate) fn jsonl(path: PathBuf) -> DataRecipe {
-    DataRecipe::Jsonl(FileRecipe { path, layout: Layout::Plain, columns: Columns::default(), take: None })
+    DataRecipe::Jsonl(FileRecipe::of(path, Layout::Plain, Columns::default()))
 }

@@ -2,10 +2,13 @@
 //!
 //! Before: `[data]`. After: prompts.
 
-use anyhow::Result;
-use data::{Dataset, PromptTemplate, Seed, Split};
+use std::path::{Path, PathBuf};
 
-use crate::recipe::DataRecipe;
+use anyhow::Result;
+use data::{Dataset, Files, PromptTemplate, Seed, Split, SplitPart};
+
+use crate::recipe::{DataRecipe, matched};
+use crate::usage::Usage;
 
 /// The dataset that a recipe names; with `held_out`, so many of the problems that it holds back.
 pub(crate) fn dataset(
@@ -31,11 +34,32 @@ pub(crate) fn dataset(
             }
             return Ok(Dataset::countdown(&countdown, seed, prompt)?);
         }
-        DataRecipe::Jsonl(file) | DataRecipe::Parquet(file) => file,
+        DataRecipe::Jsonl(file) | DataRecipe::Csv(file) | DataRecipe::Parquet(file) => file,
     };
-    let set = Dataset::read(&file.path, &file.columns, file.layout, prompt)?;
+    let part = if held_out.is_some() { SplitPart::HeldBack } else { SplitPart::Train };
+    let files = Files {
+        paths: &paths(&file.path)?,
+        columns: &file.columns,
+        layout: file.layout,
+        template: prompt,
+        filter: file.filter.as_ref(),
+        part: file.hold_back.map(|hold_back| (hold_back, part)),
+        csv: matches!(data, DataRecipe::Csv(_)),
+    };
+    let set = files.read()?;
     Ok(match file.take {
         Some(count) => set.take(count),
         None => set,
     })
+}
+
+/// The files at a path, which may be a pattern.
+fn paths(path: &Path) -> Result<Vec<PathBuf>> {
+    let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists());
+    let Some(pattern) = pattern else { return Ok(vec![path.to_owned()]) };
+    match matched(pattern) {
+        Ok(all) if all.is_empty() => Err(Usage::error(format!("no file is at `{pattern}`"))),
+        Ok(all) => Ok(all),
+        Err(problem) => Err(Usage::error(format!("the pattern `{pattern}` cannot be used: {problem}"))),
+    }
 }

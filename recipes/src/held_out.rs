@@ -64,9 +64,14 @@ fn held_out_of(recipe: &Recipe, eval: &EvalRecipe, rewards: &Arc<Rewards>) -> Re
         (None, data @ (DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_))) => {
             dataset(data, &recipe.prompt, 0, Some(eval.prompts.get()))?
         }
-        (None, DataRecipe::Jsonl(_) | DataRecipe::Parquet(_)) => {
+        (None, data @ (DataRecipe::Jsonl(file) | DataRecipe::Csv(file) | DataRecipe::Parquet(file)))
+            if file.hold_back.is_some() =>
+        {
+            dataset(data, &recipe.prompt, 0, Some(eval.prompts.get()))?
+        }
+        (None, DataRecipe::Jsonl(_) | DataRecipe::Csv(_) | DataRecipe::Parquet(_)) => {
             return Err(Usage::error(
-                "[eval] needs a dataset of its own, such as [eval.data.jsonl]: a file holds no problems back",
+                "[eval] needs a dataset of its own, such as [eval.data.jsonl], or a part of this one, such as hold_back = { fraction = 0.05 } beside its path",
             ));
         }
     };

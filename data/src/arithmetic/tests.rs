@@ -62,8 +62,11 @@ fn a_problem_says_what_it_asks_and_what_is_right() {
         assert_eq!(prompt.fields["operator"], operator.to_string());
     }
     let plain = PromptTemplate::default();
-    let prompt = Problem { a: 12, b: 7, operator: Operator::Add, third: None }
-        .prompt(&Template::new(&plain).unwrap(), false, None);
+    let prompt = Problem { a: 12, b: 7, operator: Operator::Add, third: None }.prompt(
+        &Template::new(&plain).unwrap(),
+        false,
+        None,
+    );
     assert_eq!(prompt.unwrap().body, Body::Text("12+7=".into()));
 }
 

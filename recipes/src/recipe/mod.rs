@@ -27,6 +27,7 @@ pub use self::root::Recipe;
 pub(crate) use self::benchmark::{BenchmarkRecipe, generated};
 pub(crate) use self::load::rewards_of;
 pub(crate) use self::numbers::Count;
+pub(crate) use self::paths::matched;
 pub(crate) use self::rewards::RewardsRecipe;
 pub(crate) use self::stages::{PairsFile, PairsRecipe, PreferenceRecipe, RlRecipe, SamplePairs, SftRecipe};
 pub(crate) use self::tables::{ComputeRecipe, DataRecipe, EvalRecipe, FileRecipe, ThinkingRecipe};

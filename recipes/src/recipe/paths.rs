@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::rewards::RewardsRecipe;
 use super::root::Recipe;
 use super::stages::PairsRecipe;
-use super::tables::DataRecipe;
+use super::tables::{DataRecipe, FileRecipe};
 use super::wording::keys_of;
 
 /// Needed as the RL stage begins, and no more when a run goes on.
@@ -41,11 +41,28 @@ impl Places<'_> {
     fn locate(&self, key: &str, path: &mut PathBuf) {
         let named = path.clone();
         if let Some(found) =
-            self.folders(key).into_iter().map(|folder| folder.join(&named)).find(|p| p.exists())
+            self.folders(key).into_iter().map(|folder| folder.join(&named)).find(|p| is_there(p))
         {
             *path = tidy(&found);
         }
     }
+}
+
+/// Whether there is something at a path, or behind a pattern.
+fn is_there(path: &Path) -> bool {
+    path.exists() || path.to_str().is_some_and(|pattern| matched(pattern).is_ok_and(|all| !all.is_empty()))
+}
+
+/// The files behind a pattern, in the order of their names; none if it has no wildcard.
+pub(crate) fn matched(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    if !pattern.contains(['*', '?', '[']) {
+        return Ok(Vec::new());
+    }
+    let paths = glob::glob(pattern).map_err(|error| error.to_string())?;
+    let mut all = paths.collect::<Result<Vec<PathBuf>, _>>().map_err(|error| error.to_string())?;
+    all.retain(|path| path.is_file());
+    all.sort();
+    Ok(all)
 }
 
 /// A path without `.` in it; `..` stays, since it may follow a link.
@@ -56,9 +73,17 @@ fn tidy(path: &Path) -> PathBuf {
 /// Calls `f` with every path of some data, and its key.
 fn of_data(key: &str, data: &mut DataRecipe, f: &mut dyn FnMut(&str, &mut PathBuf)) {
     match data {
-        DataRecipe::Jsonl(file) => f(&format!("{key}.jsonl.path"), &mut file.path),
-        DataRecipe::Parquet(file) => f(&format!("{key}.parquet.path"), &mut file.path),
+        DataRecipe::Jsonl(file) => of_file(&format!("{key}.jsonl"), file, f),
+        DataRecipe::Csv(file) => of_file(&format!("{key}.csv"), file, f),
+        DataRecipe::Parquet(file) => of_file(&format!("{key}.parquet"), file, f),
         DataRecipe::Arithmetic(_) | DataRecipe::Countdown(_) => {}
+    }
+}
+
+fn of_file(key: &str, file: &mut FileRecipe, f: &mut dyn FnMut(&str, &mut PathBuf)) {
+    f(&format!("{key}.path"), &mut file.path);
+    if let Some(overlap) = file.filter.as_mut().and_then(|filter| filter.overlap.as_mut()) {
+        f(&format!("{key}.filter.overlap.path"), &mut overlap.path);
     }
 }
 
@@ -174,7 +199,7 @@ pub(super) fn locate_parts(data: Option<&mut DataRecipe>, rewards: &mut RewardsR
 }
 
 fn absence(key: &str, path: &Path, base: Option<&Path>) -> Option<String> {
-    if path.as_os_str().is_empty() || path.exists() {
+    if path.as_os_str().is_empty() || is_there(path) {
         return None;
     }
     let here = std::env::current_dir().unwrap_or_default();

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use data::{Arithmetic, Columns, Countdown, Layout};
+use data::{Arithmetic, Columns, Countdown, Filter, HeldBack, Layout};
 use engine::model::{NewModel, Recompute, WeightDtype};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Default for ThinkingRecipe {
     }
 }
 
-/// `[data.arithmetic]`, `[data.countdown]`, `[data.jsonl]` or `[data.parquet]`
+/// `[data.arithmetic]`, `[data.countdown]`, `[data.jsonl]`, `[data.csv]` or `[data.parquet]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataRecipe {
@@ -78,17 +78,20 @@ pub enum DataRecipe {
     Arithmetic(Arithmetic),
     /// Generated problems: reach a target with given numbers.
     Countdown(Countdown),
-    /// A file with one JSON object a line.
+    /// A file with one JSON object a line, or one list of objects; it may be packed (`.gz`, `.zst`).
     Jsonl(FileRecipe),
+    /// A file of comma-separated values (tabs in a `.tsv`) whose first line names the columns; it may be packed.
+    Csv(FileRecipe),
     /// A Parquet file, as datasets of the hub are.
     Parquet(FileRecipe),
 }
 
-/// `[data.jsonl]` and `[data.parquet]`
+/// `[data.jsonl]`, `[data.csv]` and `[data.parquet]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecipe {
-    /// The file, seen from the recipe's folder, or else from where the program was started.
+    /// The file, seen from the recipe's folder, or else from where the program was started; or several by a pattern such as
+    /// `"data/train-*.parquet"`, in the order of their names.
     pub path: PathBuf,
     /// What the columns hold: by default what those of the first row tell, which `evenkeel check` prints. `"plain"` takes
     /// `question` and `answer` as they stand, `"gsm8k"` the number after `####`, `"math"` the last `\\boxed{}` of
@@ -101,6 +104,19 @@ pub struct FileRecipe {
     /// Only the first rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<usize>,
+    /// Which rows are left out, such as `{ max_chars = 2000, keep = { level = "^[345]$" } }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// Rows that are not trained on, such as `{ fraction = 0.05 }`; `[eval]` asks them if it has no data of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_back: Option<HeldBack>,
+}
+
+impl FileRecipe {
+    /// All rows of a file.
+    pub(crate) fn of(path: PathBuf, layout: Layout, columns: Columns) -> Self {
+        Self { path, layout, columns, take: None, filter: None, hold_back: None }
+    }
 }
 
 /// `[eval]`: accuracy on held-out prompts while training. The draws are the same at every step and in every run of one seed, so

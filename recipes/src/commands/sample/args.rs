@@ -142,8 +142,8 @@ impl SampleArgs {
             let template = PromptTemplate {
                 system: self.system.clone(),
                 template: self.template.clone(),
+                jinja: None,
                 chat: self.chat,
-                ..PromptTemplate::default()
             };
             let set = Dataset::read(file, &columns, Layout::default(), &template)?;
             return Ok(set.prompts().to_vec());

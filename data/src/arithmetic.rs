@@ -357,8 +357,11 @@ impl Level {
             return problem;
         }
         let six_digits = |n: u64| 100_000 + n % 900_000;
-        let Problem { a, b, .. } = problem;
-        let (a, b) = (six_digits(7_919 * a + 104_729 * b), six_digits(6_151 * b + 15_485_863 * a));
+        let Problem { a, b, operator, .. } = problem;
+        let (a, b) = (
+            six_digits(7_919 * a + 104_729 * b),
+            six_digits(6_151 * b + 15_485_863 * a + 333_333 * operator as u64),
+        );
         Problem { a, b, operator: Operator::Multiply, third: None }
     }
 }

@@ -242,3 +242,13 @@ fn of_every_three_problems_one_is_easy_and_one_is_hopeless() {
         }
     }
 }
+
+#[test]
+fn hopeless_problems_are_all_different_whatever_the_seed() {
+    let count = NonZeroUsize::new(600).unwrap();
+    let settings = Arithmetic { levels: true, count, ..Arithmetic::default() };
+    for seed in 0..60 {
+        // the dataset refuses ids that are there twice
+        Dataset::arithmetic(&settings, Seed(seed), &PromptTemplate::default()).expect("problems");
+    }
+}

@@ -85,7 +85,7 @@ fn settings_of_an_allocation_that_make_no_sense_are_refused() {
             "rl.allocation={std={least=1}}",
             "[rl] allocation.std.least is 1; wanted 2 to group_size, which is 8",
         ),
-        ("rl.allocation={ada={pilot=99}}", "[rl] allocation.ada.pilot is 99; wanted 1 to group_size"),
+        ("rl.allocation={ada={pilot=99}}", "[rl] allocation.ada.pilot is 99; wanted 2 to group_size"),
         (
             "rl.allocation={exact={}}",
             "needs gradient norms of rollouts, and baseline = \"group_mean\" measures none",

@@ -19,7 +19,7 @@ use crate::baseline::is_equal;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Ada {
-    /// Rollouts of a round, at least 1.
+    /// Rollouts of a round, at least 2: one alone has nothing to be compared with.
     pub pilot: usize,
     /// Most rollouts of a prompt, as a multiple of `group_size`; at least 1.
     pub most: f64,
@@ -50,8 +50,8 @@ impl Allocation for Ada {
 
     fn problem(&self, group_size: usize) -> Option<String> {
         let Self { pilot, most } = self;
-        if *pilot == 0 || *pilot > group_size {
-            Some(format!("allocation.ada.pilot is {pilot}; wanted 1 to group_size, which is {group_size}"))
+        if *pilot < 2 || *pilot > group_size {
+            Some(format!("allocation.ada.pilot is {pilot}; wanted 2 to group_size, which is {group_size}"))
         } else if !(*most >= 1.0 && most.is_finite()) {
             Some(format!("allocation.ada.most is {most}; wanted at least 1"))
         } else {

@@ -18,11 +18,15 @@ pub struct DownSample {
 }
 
 impl DownSample {
-    /// Places of the kept ones among these rewards, in their order. Rollouts without a reward are left out first; of subsets of equal
+    /// Places of the kept ones among these rewards, in their order; all of them if no reward is known, so that no group is lost.
+    /// Rollouts without a reward are left out first; of subsets of equal
     /// variance that with more of the lowest rewards is taken, and of equal rewards the first.
     pub fn places(&self, rewards: &[Option<f32>]) -> Vec<usize> {
         let mut known: Vec<(f32, usize)> =
             rewards.iter().enumerate().filter_map(|(place, reward)| Some(((*reward)?, place))).collect();
+        if known.is_empty() {
+            return (0..rewards.len()).collect();
+        }
         if known.len() <= self.keep {
             return known.into_iter().map(|(_, place)| place).collect();
         }
@@ -93,5 +97,6 @@ mod tests {
         assert_eq!(kept(4, &[0.0; 6]), [0, 1, 2, 3]);
         assert_eq!(kept(4, &[0.0, 0.0, 0.0, 0.0, 1.0]), [0, 1, 2, 4]);
         assert_eq!(DownSample { keep: 3 }.places(&[None, Some(1.0), None, Some(0.0)]), [1, 3]);
+        assert_eq!(DownSample { keep: 2 }.places(&[None; 3]), [0, 1, 2], "the group stays");
     }
 }

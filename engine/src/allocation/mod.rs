@@ -311,6 +311,6 @@ mod tests {
         assert_eq!(neyman(9, 4.0), "allocation.std.least is 9; wanted 2 to group_size, which is 8");
         assert_eq!(neyman(2, f64::NAN), "allocation.std.most is NaN; wanted at least 1");
         let ada = Ada { pilot: 9, most: 4.0 }.problem(8).expect("refused");
-        assert_eq!(ada, "allocation.ada.pilot is 9; wanted 1 to group_size, which is 8");
+        assert_eq!(ada, "allocation.ada.pilot is 9; wanted 2 to group_size, which is 8");
     }
 }

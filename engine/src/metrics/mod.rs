@@ -143,7 +143,7 @@ impl RolloutMetrics {
             reward_mean: finite(Some(mean_over_prompts(scored).unwrap_or(mean))),
             reward_std: finite(Some(variance.sqrt())),
             truncation_rate: scored.iter().filter(|s| s.rollout.truncated()).count() as f64 / rollouts,
-            absent_rewards: batch.absent_rewards,
+            absent_rewards: scored.len() - rewards.len(),
             zero_variance_groups: batch.zero_variance_groups,
             groups: batch.groups.len(),
             completion_tokens_mean: tokens as f64 / rollouts,

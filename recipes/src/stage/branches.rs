@@ -74,7 +74,6 @@ impl Branches {
         let mut metrics = Metrics::new(step, all, &batches[0], update, timing, snr);
         metrics.rollouts.groups += batches[1].groups.len();
         metrics.rollouts.zero_variance_groups += batches[1].zero_variance_groups;
-        metrics.rollouts.absent_rewards += batches[1].absent_rewards;
         let mixture = &mut metrics.mixture;
         mixture.reward_mean_thinking = mean_reward(&thinking.scored);
         mixture.reward_mean_empty = mean_reward(&empty.scored);

@@ -3,6 +3,7 @@
 //!
 //! Before: a policy and the number of prompts drawn so far. After: [`StepRollouts`], scored.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -158,7 +159,9 @@ impl StepAttempt<'_> {
         let StepSampler { generation, rl, seed, stop, .. } = self.sampler;
         let (step, begun) = (self.step, Instant::now());
         let all: usize = sizes.iter().sum();
-        let earlier = if self.arrived.is_empty() { self.have.to_vec() } else { self.kept(&[]) };
+        // other groups of the step are of other tasks
+        let goes_on = groups.iter().any(|group| !group.is_empty());
+        let earlier = if goes_on { Cow::Owned(self.kept(&[])) } else { Cow::Borrowed(self.have) };
         let request = SampleRequest {
             weights: self.weights,
             sampling: &rl.sampling,

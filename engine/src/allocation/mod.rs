@@ -123,12 +123,12 @@ impl Bounds {
 /// How many rollouts each prompt of a step gets.
 ///
 /// ```
-/// use engine::allocation::{Allocation, Budget, Forecast, Neyman};
+/// use engine::allocation::{Allocation, RolloutBudget, Forecast, Neyman};
 ///
 /// // one prompt that is solved half of the time, one that was solved in each of 98 rollouts
 /// let posteriors = [(10.0, 10.0), (99.0, 1.0)];
 /// let forecasts = posteriors.map(|posterior| Forecast { posterior, ..Forecast::default() });
-/// let sizes = Neyman::default().sizes(&forecasts, Budget { prompts: 2, group_size: 8 });
+/// let sizes = Neyman::default().sizes(&forecasts, RolloutBudget { prompts: 2, group_size: 8 });
 /// assert_eq!(sizes, [13, 3]);
 /// ```
 pub trait Allocation: Send + Sync {
